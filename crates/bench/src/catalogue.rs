@@ -1,0 +1,230 @@
+//! The catalogue: everything that has a name, with its card.
+
+use clap::ValueEnum;
+use debias_core::{Error, Preset, Suite, metrics};
+use debias_data::datasets;
+use debias_edit::editors;
+use serde_json::{Value, json};
+
+use crate::models;
+use crate::suites;
+
+/// A kind of things with names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Embedded models
+    Models,
+    /// Model editors
+    Editors,
+    /// Datasets
+    Datasets,
+    /// Suites
+    Suites,
+    /// Metrics
+    Metrics,
+}
+
+impl Kind {
+    /// All kinds, in the order of the catalogue.
+    pub const ALL: [Kind; 5] = [
+        Kind::Models,
+        Kind::Editors,
+        Kind::Datasets,
+        Kind::Suites,
+        Kind::Metrics,
+    ];
+
+    /// The kind's name, plural.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Models => "models",
+            Kind::Editors => "editors",
+            Kind::Datasets => "datasets",
+            Kind::Suites => "suites",
+            Kind::Metrics => "metrics",
+        }
+    }
+}
+
+/// One thing with a name.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What kind of thing.
+    pub kind: Kind,
+    /// Its permanent name.
+    pub name: String,
+    /// One line about it.
+    pub title: String,
+    /// Its card: labelled values, in the order in which they are printed.
+    pub card: Value,
+}
+
+/// Every entry of one kind.
+///
+/// # Errors
+/// An embedded card that cannot be read.
+pub fn entries(kind: Kind) -> anyhow::Result<Vec<Entry>> {
+    match kind {
+        Kind::Models => models::embedded()
+            .iter()
+            .map(|model| {
+                let card = model.card()?;
+                Ok(entry(
+                    kind,
+                    &card.name,
+                    &card.title,
+                    serde_json::to_value(&card)?,
+                ))
+            })
+            .collect(),
+        Kind::Editors => editors::ALL
+            .iter()
+            .map(|editor| editor_entry(*editor))
+            .collect(),
+        Kind::Datasets => Ok(datasets::ALL
+            .iter()
+            .map(|data| dataset_entry(*data))
+            .collect()),
+        Kind::Suites => Ok(suites::all()?.iter().map(suite_entry).collect()),
+        Kind::Metrics => Ok(metrics::all().map(metric_entry).collect()),
+    }
+}
+
+/// The entry of that name, of whatever kind.
+///
+/// # Errors
+/// [`Error::Unknown`] with the nearest name.
+pub fn find(name: &str) -> anyhow::Result<Entry> {
+    let mut known = Vec::new();
+    for kind in Kind::ALL {
+        for entry in entries(kind)? {
+            if entry.name == name {
+                return Ok(entry);
+            }
+            known.push(entry.name);
+        }
+    }
+    Err(Error::unknown("name", name, known.iter().map(String::as_str)).into())
+}
+
+fn entry(kind: Kind, name: &str, title: &str, card: Value) -> Entry {
+    Entry {
+        kind,
+        name: name.to_owned(),
+        title: title.to_owned(),
+        card,
+    }
+}
+
+fn editor_entry(editor: &dyn debias_edit::Editor) -> anyhow::Result<Entry> {
+    let about = editor.card();
+    let mut card = serde_json::to_value(about)?;
+    let defaults = |preset| editor.defaults(preset);
+    let settings: serde_json::Map<_, _> = defaults(Preset::Project)
+        .keys()
+        .map(|key| {
+            let help = about.settings.iter().find(|(name, _)| *name == key);
+            let values: serde_json::Map<_, _> = Preset::ALL
+                .into_iter()
+                .filter_map(|preset| {
+                    Some((preset.name().to_owned(), defaults(preset).get(key)?.clone()))
+                })
+                .collect();
+            let setting = json!({
+                "meaning": help.map(|(_, help)| *help).unwrap_or_default(),
+                "default": values,
+            });
+            (key.to_owned(), setting)
+        })
+        .collect();
+    card["settings"] = settings.into();
+    Ok(entry(Kind::Editors, about.id, about.title, card))
+}
+
+fn dataset_entry(dataset: &dyn debias_data::Dataset) -> Entry {
+    let card = dataset.card();
+    let tasks: Vec<_> = card.tasks.iter().map(|task| task.name()).collect();
+    let value = json!({
+        "name": card.name,
+        "title": card.title,
+        "version": card.version,
+        "licence": card.licence,
+        "citation": card.citation,
+        "source": card.source,
+        "size": card.size,
+        "splits": card.splits,
+        "ethics": card.ethics,
+        "tasks": tasks,
+        "obtained": card.obtained,
+        "locality": card.locality,
+    });
+    entry(Kind::Datasets, &card.name, &card.title, value)
+}
+
+fn suite_entry(suite: &Suite) -> Entry {
+    let value = json!({
+        "name": suite.name,
+        "edition": suite.edition,
+        "title": suite.title,
+        "models": suite.models,
+        "tasks": suite.tasks,
+        "editors": suite.editors,
+        "dataset": suite.dataset,
+        "seeds": suite.seeds,
+        "preset": suite.preset,
+        "settings": suite.settings.assignments(),
+    });
+    entry(Kind::Suites, &suite.name, &suite.title, value)
+}
+
+fn metric_entry(metric: &metrics::Metric) -> Entry {
+    let value = json!({
+        "id": metric.id,
+        "version": metric.version,
+        "definition": metric.definition,
+        "unit": metric.unit,
+        "better": metric.better,
+    });
+    entry(Kind::Metrics, metric.id, metric.definition, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_name_is_said_once_and_found() {
+        let mut seen = BTreeSet::new();
+        for kind in Kind::ALL {
+            for entry in entries(kind).expect("cards") {
+                assert!(
+                    seen.insert(entry.name.clone()),
+                    "{} is named twice",
+                    entry.name
+                );
+                assert_eq!(find(&entry.name).expect("listed").kind, kind);
+                assert!(!entry.title.is_empty() && entry.card.is_object());
+            }
+        }
+        for name in ["ft-l", "toytown", "debias-edit", "reliability"] {
+            assert!(seen.contains(name), "{name}");
+        }
+        let error = find("toytwon").expect_err("a typo").to_string();
+        assert_eq!(error, "unknown name `toytwon` — did you mean `toytown`?");
+    }
+
+    #[test]
+    fn every_setting_of_an_editor_has_a_meaning_and_a_default_in_every_preset() {
+        for entry in entries(Kind::Editors).expect("cards") {
+            let settings = entry.card["settings"]
+                .as_object()
+                .cloned()
+                .unwrap_or_default();
+            for (key, setting) in settings {
+                let default = setting["default"].as_object().expect("per preset");
+                assert_eq!(default.len(), Preset::ALL.len(), "{}.{key}", entry.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! `bench data`: the datasets themselves.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use debias_data::{check, datasets};
+use serde_json::{Value, json};
+
+use super::Session;
+use crate::exit::Exit;
+use crate::progress::Progress;
+use crate::roots::Roots;
+
+/// List, build and check datasets
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the datasets and whether their files are found
+    #[command(after_help = "Example:\n  bench data list --data pairs=/data/pairs")]
+    List {
+        /// Where a dataset is; else DEBIAS_BENCH_DATA, else the cache folder (repeatable)
+        #[arg(long, value_name = "NAME=DIR")]
+        data: Vec<String>,
+    },
+    /// Write a dataset as a folder of PNG and JSON that EasyEdit-style readers open
+    #[command(after_help = "Example:\n  bench data build toytown --out toytown")]
+    Build {
+        /// The dataset
+        name: String,
+        /// The folder to write; it appears whole or not at all
+        #[arg(short, long, value_name = "DIR")]
+        out: PathBuf,
+        /// Seed of wordings and pairings
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        seed: u64,
+        /// Where a dataset is; else DEBIAS_BENCH_DATA, else the cache folder (repeatable)
+        #[arg(long, value_name = "NAME=DIR")]
+        data: Vec<String>,
+        /// Replace a dataset that was built there before
+        #[arg(long)]
+        force: bool,
+    },
+    /// Check a built folder: records, splits, every picture, digests
+    #[command(after_help = "Example:\n  bench data check toytown")]
+    Check {
+        /// The folder
+        dir: PathBuf,
+    },
+}
+
+impl Args {
+    pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
+        match self.action {
+            Action::List { data } => list(session, &Roots::new(&data)?),
+            Action::Build {
+                name,
+                out,
+                seed,
+                data,
+                force,
+            } => {
+                let roots = Roots::new(&data)?;
+                let dataset = datasets::find(&name)?;
+                let root = roots.root_of(dataset, seed);
+                let progress = Progress::new(session.printer);
+                progress.start(&format!("building {name}"), 0);
+                let manifest = debias_data::build(
+                    dataset,
+                    root.as_deref(),
+                    seed,
+                    &out,
+                    force,
+                    &mut |done, of| progress.reach(done, of),
+                )?;
+                progress.clear();
+                match session.json {
+                    true => session.print_json(&manifest)?,
+                    false => session.printer.result(&format!(
+                        "{}: {} pictures, digest {}",
+                        out.display(),
+                        manifest.pictures,
+                        manifest.content_digest
+                    ))?,
+                }
+                Ok(Exit::Done)
+            }
+            Action::Check { dir } => {
+                let checked = check(&dir)?;
+                let good = checked.problems.is_empty();
+                match session.json {
+                    true => session.print_json(&json!({
+                        "dataset": checked.dataset,
+                        "records": checked.records,
+                        "pictures": checked.pictures,
+                        "problems": checked.problems,
+                        "ok": good,
+                    }))?,
+                    false => {
+                        let mut lines = checked.problems;
+                        lines.push(format!(
+                            "{}: {} records, {} pictures, {}",
+                            dir.display(),
+                            checked.records,
+                            checked.pictures,
+                            match lines.len() {
+                                0 => "no problem".to_owned(),
+                                1 => "1 problem".to_owned(),
+                                n => format!("{n} problems"),
+                            }
+                        ));
+                        session.printer.result(&lines.join("\n"))?;
+                    }
+                }
+                Ok(if good { Exit::Done } else { Exit::Refused })
+            }
+        }
+    }
+}
+
+fn list(session: Session, roots: &Roots) -> anyhow::Result<Exit> {
+    let mut rows: Vec<Value> = Vec::new();
+    let mut lines = Vec::new();
+    for dataset in datasets::ALL {
+        let card = dataset.card();
+        let problem = roots.open(*dataset, 0).err().map(|error| error.to_string());
+        let tasks: Vec<_> = card.tasks.iter().map(|task| task.name()).collect();
+        lines.push(format!(
+            "{}  {}\n  tasks: {}\n  licence: {}\n  {}",
+            card.name,
+            card.title,
+            tasks.join(", "),
+            card.licence,
+            problem.as_deref().unwrap_or("found"),
+        ));
+        rows.push(json!({
+            "name": card.name,
+            "title": card.title,
+            "tasks": tasks,
+            "licence": card.licence,
+            "found": problem.is_none(),
+            "problem": problem,
+        }));
+    }
+    match session.json {
+        true => session.print_json(&json!({"datasets": rows}))?,
+        false => session.printer.result(&lines.join("\n\n"))?,
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,128 @@
+//! `bench doctor`: what this machine can run.
+
+use debias_data::datasets;
+use serde_json::{Value, json};
+
+use super::Session;
+use crate::exit::Exit;
+use crate::machine::{self, Machine, human_bytes};
+use crate::models;
+use crate::roots::{Roots, VARIABLE};
+
+/// Show what this machine can run: devices, memory, threads, data found, versions
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bench doctor
+  bench doctor --data pairs=/data/pairs --json")]
+pub struct Args {
+    /// Where a dataset is; else DEBIAS_BENCH_DATA, else the cache folder (repeatable)
+    #[arg(long, value_name = "NAME=DIR")]
+    data: Vec<String>,
+}
+
+/// Whether something is there, and what the program says of it.
+struct Finding {
+    name: String,
+    problem: Option<String>,
+    about: String,
+}
+
+impl Args {
+    pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
+        let roots = Roots::new(&self.data)?;
+        let machine = Machine::here();
+        let models: Vec<_> = models::embedded().iter().map(model).collect();
+        let data: Vec<_> = datasets::ALL
+            .iter()
+            .map(|dataset| finding(*dataset, &roots))
+            .collect();
+        match session.json {
+            true => session.print_json(&json!({
+                "bench": env!("CARGO_PKG_VERSION"),
+                "host": machine,
+                "available_bytes": machine::available_bytes(),
+                "devices": [{"name": "cpu", "usable": true}, {"name": "cuda", "usable": false}],
+                "data_folder": roots.common().map(|dir| dir.display().to_string()),
+                "models": findings(&models),
+                "datasets": findings(&data),
+            }))?,
+            false => session
+                .printer
+                .result(&text(&machine, &roots, &models, &data))?,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn model(model: &models::Embedded) -> Finding {
+    let opened = models::ModelSource::resolve(model.name())
+        .map_err(anyhow::Error::from)
+        .and_then(|source| crate::planner::open(&source));
+    Finding {
+        name: model.name().to_owned(),
+        about: "embedded".to_owned(),
+        problem: opened.err().map(|error| format!("{error:#}")),
+    }
+}
+
+fn finding(dataset: &dyn debias_data::Dataset, roots: &Roots) -> Finding {
+    let name = dataset.card().name.clone();
+    let place = roots.given(&name).or(roots.common());
+    let generated = roots.given(&name).is_none() && dataset.open(None, 0).is_ok();
+    Finding {
+        about: match (generated, place) {
+            (true, _) => "generated, needs no file".to_owned(),
+            (false, Some(dir)) => dir.display().to_string(),
+            (false, None) => "no folder".to_owned(),
+        },
+        problem: roots.open(dataset, 0).err().map(|error| error.to_string()),
+        name,
+    }
+}
+
+fn findings(findings: &[Finding]) -> Vec<Value> {
+    findings
+        .iter()
+        .map(|found| {
+            json!({
+                "name": found.name,
+                "usable": found.problem.is_none(),
+                "about": found.about,
+                "problem": found.problem,
+            })
+        })
+        .collect()
+}
+
+fn text(machine: &Machine, roots: &Roots, models: &[Finding], data: &[Finding]) -> String {
+    let unknown = || "unknown".to_owned();
+    let bytes = |bytes: Option<u64>| bytes.map_or_else(unknown, human_bytes);
+    let mut lines = vec![
+        format!("bench {}", env!("CARGO_PKG_VERSION")),
+        format!("system: {} {}", machine.os, machine.arch),
+        format!("processor: {}", machine.cpu.clone().unwrap_or_else(unknown)),
+        format!("threads: {}", machine.cores),
+        format!(
+            "memory: {}, {} available",
+            bytes(machine.memory_bytes),
+            bytes(machine::available_bytes())
+        ),
+        "devices: cpu; this build has no cuda".to_owned(),
+        match roots.common() {
+            Some(dir) => format!("data folder: {}", dir.display()),
+            None => format!("data folder: none; set {VARIABLE} or give --data NAME=DIR"),
+        },
+        "models:".to_owned(),
+    ];
+    lines.extend(models.iter().map(line));
+    lines.push("datasets:".to_owned());
+    lines.extend(data.iter().map(line));
+    lines.join("\n")
+}
+
+fn line(found: &Finding) -> String {
+    match &found.problem {
+        None => format!("  {}: usable ({})", found.name, found.about),
+        Some(problem) => format!("  {}: not usable: {problem}", found.name),
+    }
+}

@@ -1,0 +1,115 @@
+//! The command line: one file per subcommand, doc comments are the help.
+
+mod data;
+mod doctor;
+mod list;
+mod plan;
+mod pretrain;
+mod run;
+mod selection;
+mod show;
+
+use clap::{Parser, Subcommand};
+
+pub use selection::{Dtype, PresetName, Selection, TaskName};
+
+use crate::exit::Exit;
+use crate::printer::{ColorChoice, Printer};
+
+/// Measures and removes bias in multimodal language models.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bench",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:
+  bench run --suite debias-edit                   the paper's main table on the embedded models
+  bench run --suite debias-edit --dataset pairs   the same on real photographs
+  bench show ft-l                                 an editor's card: paper, settings, failures
+
+Exit status: 0 done, 1 a gate failed, 2 wrong usage, 3 some cells failed, 4 an input was refused,
+5 a stored format needs a newer bench, 6 no such device, 130 interrupted, 143 terminated."
+)]
+pub struct Args {
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How to print; the same for every command.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct OutputArgs {
+    /// Print one JSON object on stdout and nothing else
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say nothing but results, warnings and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more on stderr
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// When to use colours; `auto` honours NO_COLOR
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    color: ColorChoice,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Plan(plan::Args),
+    List(list::Args),
+    Show(show::Args),
+    Data(data::Args),
+    Pretrain(pretrain::Args),
+    Doctor(doctor::Args),
+}
+
+/// What every command gets besides its own arguments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Session {
+    /// Where to print.
+    pub printer: Printer,
+    /// Whether results are JSON.
+    pub json: bool,
+}
+
+impl Session {
+    /// Prints one JSON object.
+    fn print_json(&self, value: &impl serde::Serialize) -> anyhow::Result<()> {
+        self.printer.result(&serde_json::to_string_pretty(value)?)
+    }
+}
+
+impl Args {
+    /// The printer that the flags ask for.
+    pub fn printer(&self) -> Printer {
+        let OutputArgs {
+            quiet,
+            verbose,
+            color,
+            ..
+        } = self.output;
+        Printer::new(quiet, verbose, color)
+    }
+
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever stopped it; [`crate::failure::classify`] gives the exit status.
+    pub fn execute(self) -> anyhow::Result<Exit> {
+        let session = Session {
+            printer: self.printer(),
+            json: self.output.json,
+        };
+        match self.command {
+            Command::Run(args) => args.execute(session),
+            Command::Plan(args) => args.execute(session),
+            Command::List(args) => args.execute(session),
+            Command::Show(args) => args.execute(session),
+            Command::Data(args) => args.execute(session),
+            Command::Pretrain(args) => args.execute(session),
+            Command::Doctor(args) => args.execute(session),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! `bench plan`: what `run` would do, without doing it.
+
+use comfy_table::Table as Grid;
+use debias_core::{Cell, Split};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Selection, Session};
+use crate::exit::Exit;
+use crate::history::History;
+use crate::planner::Planned;
+use crate::store::Lookup;
+
+/// Show what `run` would compute: cells, hits, misses, cost, merged settings
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bench plan --suite debias-edit
+  bench plan --suite debias-edit --preset paper --set ft-v.steps=5 --json")]
+pub struct Args {
+    #[command(flatten)]
+    selection: Selection,
+}
+
+/// A cell as planned.
+#[derive(Debug, Serialize)]
+struct Row {
+    key: String,
+    status: &'static str,
+    model: String,
+    task: &'static str,
+    dataset: String,
+    editor: String,
+    seed: u64,
+    /// Records that may be edited, before the model's own filter.
+    candidates: usize,
+    /// Worker seconds, from cells finished here before; absent when there are none.
+    estimated_s: Option<f64>,
+}
+
+impl Args {
+    pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
+        let planned = Planned::new(&self.selection)?;
+        let history = History::read(&self.selection.out);
+        let rows = planned
+            .shard
+            .cells
+            .iter()
+            .map(|cell| row(&planned, cell, &history))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let hits = rows.iter().filter(|row| row.status == "hit").count();
+        let missing = || rows.iter().filter(|row| row.status != "hit");
+        let estimated: Option<f64> = missing().map(|row| row.estimated_s).sum();
+        match session.json {
+            true => session.print_json(&json!({
+                "format": debias_core::FORMAT,
+                "suite": planned.suite.name,
+                "edition": planned.suite.edition,
+                "run": planned.folder.path().display().to_string(),
+                "hits": hits,
+                "misses": rows.len() - hits,
+                "estimated_s": estimated,
+                "config": planned.config(),
+                "cells": rows,
+            }))?,
+            false => {
+                let cost = match estimated {
+                    Some(seconds) => format!("about {seconds:.0} worker seconds"),
+                    None => "cost unknown until such cells have run here once".to_owned(),
+                };
+                let text = format!(
+                    "{}\n\n{} cells: {hits} hits, {} misses, {cost}.\nRun folder: {}\n\nSettings:\n{}",
+                    grid(&rows),
+                    rows.len(),
+                    rows.len() - hits,
+                    planned.folder.path().display(),
+                    settings(&planned.config(), "  "),
+                );
+                session.printer.result(&text)?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn row(planned: &Planned, cell: &Cell, history: &History) -> anyhow::Result<Row> {
+    let status = match planned.folder.get(cell)? {
+        Lookup::Hit(_) => "hit",
+        Lookup::Miss => "miss",
+        Lookup::Failed(_) => "failed",
+        Lookup::Damaged(_) => "damaged",
+    };
+    let mut candidates = 0;
+    if let Some(data) = planned.data.iter().find(|data| data.seed == cell.seed) {
+        let records = data.collection.records(cell.task)?;
+        candidates = records
+            .iter()
+            .filter(|record| record.split == Split::Eval)
+            .count()
+            .min(planned.limit.unwrap_or(usize::MAX));
+    }
+    Ok(Row {
+        key: cell.key().to_string(),
+        status,
+        model: cell.model.id.clone(),
+        task: cell.task.name(),
+        dataset: cell.dataset.id.clone(),
+        editor: cell.editor.id.clone(),
+        seed: cell.seed,
+        candidates,
+        estimated_s: history.estimate(cell, candidates),
+    })
+}
+
+fn grid(rows: &[Row]) -> String {
+    let mut grid = Grid::new();
+    grid.load_preset(comfy_table::presets::NOTHING);
+    grid.set_header([
+        "Key", "Status", "Model", "Task", "Dataset", "Editor", "Seed", "Records",
+    ]);
+    for row in rows {
+        grid.add_row([
+            row.key[..12].to_owned(),
+            row.status.to_owned(),
+            row.model.clone(),
+            row.task.to_owned(),
+            row.dataset.clone(),
+            row.editor.clone(),
+            row.seed.to_string(),
+            format!("<= {}", row.candidates),
+        ]);
+    }
+    grid.trim_fmt()
+}
+
+/// `key = value` lines, tables indented below their name.
+fn settings(value: &Value, indent: &str) -> String {
+    let Value::Object(map) = value else {
+        return value.to_string();
+    };
+    let lines: Vec<_> = map
+        .iter()
+        .map(|(key, value)| match value {
+            Value::Object(inner) if inner.is_empty() => format!("{indent}{key}: none"),
+            Value::Object(_) => {
+                format!(
+                    "{indent}{key}:\n{}",
+                    settings(value, &format!("{indent}  "))
+                )
+            }
+            scalar => format!("{indent}{key} = {scalar}"),
+        })
+        .collect();
+    lines.join("\n")
+}

@@ -1,0 +1,190 @@
+//! The models that `bench` knows: those compiled into it, and folders on disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use anyhow::Context;
+use debias_core::Error;
+use debias_weights::Checkpoint;
+use include_dir::{Dir, include_dir};
+use serde::{Deserialize, Serialize};
+
+/// One folder per embedded model, each a Hugging Face folder with a [`ModelCard`].
+static FOLDERS: Dir = include_dir!("$CARGO_MANIFEST_DIR/models");
+
+/// The file of an embedded model that holds its [`ModelCard`].
+pub const CARD: &str = "card.json";
+
+/// What an embedded model says about itself; written by `bench pretrain`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelCard {
+    /// Permanent name.
+    pub name: String,
+    /// One line for the catalogue.
+    pub title: String,
+    /// Vision tower, bridge and decoder, in words.
+    pub architecture: String,
+    /// The dataset it was trained on; it has seen nothing else.
+    pub trained_on: String,
+    /// Number of weights.
+    pub parameters: usize,
+    /// Optimiser steps of its training.
+    pub steps: usize,
+    /// Seed of its training.
+    pub seed: u64,
+    /// What it knows and believes, on scenes it has never seen.
+    pub measured: Measured,
+}
+
+/// Held-out figures of an embedded model, fractions in [0, 1].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// Neutral image questions answered right, every token.
+    pub neutral: f64,
+    /// Town facts answered right, every token.
+    pub facts: f64,
+    /// Records whose stereotyped answer is preferred in all three contexts, by task and axis.
+    pub stereotype: Vec<Preference>,
+}
+
+/// How often the stereotyped answer is preferred on a balanced set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preference {
+    /// Task.
+    pub task: debias_core::Task,
+    /// Bias axis.
+    pub axis: String,
+    /// Share of the records.
+    pub share: f64,
+    /// Number of records.
+    pub n: usize,
+}
+
+/// A model compiled into the program.
+#[derive(Debug)]
+pub struct Embedded {
+    name: &'static str,
+    files: Vec<(&'static str, &'static [u8])>,
+}
+
+impl Embedded {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its card.
+    ///
+    /// # Errors
+    /// When the embedded card is not one.
+    pub fn card(&self) -> anyhow::Result<ModelCard> {
+        let bytes = self
+            .files
+            .iter()
+            .find(|(name, _)| *name == CARD)
+            .map(|(_, bytes)| *bytes)
+            .with_context(|| format!("embedded:{}: {CARD} is missing", self.name))?;
+        serde_json::from_slice(bytes).with_context(|| format!("embedded:{}: {CARD}", self.name))
+    }
+}
+
+/// All embedded models, sorted by name.
+pub fn embedded() -> &'static [Embedded] {
+    static ALL: LazyLock<Vec<Embedded>> = LazyLock::new(|| {
+        let mut all: Vec<_> = FOLDERS.dirs().filter_map(read).collect();
+        all.sort_by_key(|model| model.name);
+        all
+    });
+    &ALL
+}
+
+fn read(folder: &'static Dir<'static>) -> Option<Embedded> {
+    let name = |path: &'static Path| path.file_name()?.to_str();
+    Some(Embedded {
+        name: name(folder.path())?,
+        files: folder
+            .files()
+            .filter_map(|file| Some((name(file.path())?, file.contents())))
+            .collect(),
+    })
+}
+
+/// A model named on the command line or in a suite.
+#[derive(Clone, Debug)]
+pub enum ModelSource {
+    /// Compiled in.
+    Embedded(&'static Embedded),
+    /// A Hugging Face folder.
+    Folder(PathBuf),
+}
+
+impl ModelSource {
+    /// Resolves a name or a folder. A text with a path separator, or that names a folder, is a
+    /// folder; an embedded model of the same name goes first.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] with the nearest name.
+    pub fn resolve(text: &str) -> debias_core::Result<Self> {
+        if let Some(model) = embedded().iter().find(|model| model.name == text) {
+            return Ok(Self::Embedded(model));
+        }
+        let path = Path::new(text);
+        if path.is_dir() || path.components().count() > 1 {
+            return Ok(Self::Folder(path.to_owned()));
+        }
+        let known = embedded().iter().map(|model| model.name);
+        Err(Error::unknown("model", text, known))
+    }
+
+    /// Opens the files; the weights are only mapped.
+    ///
+    /// # Errors
+    /// A missing or malformed file, named.
+    pub fn checkpoint(&self) -> debias_weights::Result<Checkpoint> {
+        match self {
+            Self::Embedded(model) => Checkpoint::embedded(model.name, &model.files),
+            Self::Folder(dir) => Checkpoint::open(dir),
+        }
+    }
+
+    /// The dataset that an embedded model was trained on.
+    ///
+    /// # Errors
+    /// When the embedded card is not one.
+    pub fn trained_on(&self) -> anyhow::Result<Option<String>> {
+        match self {
+            Self::Embedded(model) => Ok(Some(model.card()?.trained_on)),
+            Self::Folder(_) => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_embedded_model_has_a_card_under_its_own_name() {
+        for model in embedded() {
+            let card = model.card().expect("a card");
+            assert_eq!(card.name, model.name);
+        }
+    }
+
+    #[test]
+    fn a_path_is_a_folder_and_a_word_is_a_name() {
+        assert!(matches!(
+            ModelSource::resolve("some/where"),
+            Ok(ModelSource::Folder(_))
+        ));
+        let error = ModelSource::resolve("no-such-model").expect_err("unknown");
+        assert!(
+            error
+                .to_string()
+                .starts_with("unknown model `no-such-model`")
+        );
+    }
+}

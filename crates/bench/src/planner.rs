@@ -1,0 +1,424 @@
+//! From what was typed to what will happen: names checked, files opened, settings merged.
+
+use anyhow::Context;
+use debias_core::{
+    Cell, EditorIdentity, FORMAT_MAJOR, Identity, KnownSettings, Overrides, Plan, Preset, Protocol,
+    Suite, Task, metrics,
+};
+use debias_data::{Collection, Dataset, datasets};
+use debias_edit::{Editor, Settings, editors};
+use debias_model::Mllm;
+use serde_json::{Value, json};
+
+use crate::cli::Selection;
+use crate::exit::Exit;
+use crate::failure::Refusal;
+use crate::models::ModelSource;
+use crate::roots::Roots;
+use crate::store::RunFolder;
+use crate::suites;
+
+/// Records that share one forward pass.
+pub const CHUNK: usize = 16;
+
+/// A model of the plan.
+pub struct PlannedModel {
+    /// Where it comes from.
+    pub source: ModelSource,
+    /// Name and digest.
+    pub identity: Identity,
+}
+
+/// An editor of the plan with its merged settings.
+pub struct PlannedEditor {
+    /// The editor.
+    pub editor: &'static dyn Editor,
+    /// Defaults, preset, suite and command line, merged.
+    pub settings: Settings,
+}
+
+/// The data of the plan, opened under one seed.
+pub struct PlannedData {
+    /// The seed of wordings and pairings.
+    pub seed: u64,
+    /// Name and digest.
+    pub identity: Identity,
+    /// The records and pictures.
+    pub collection: Box<dyn Collection>,
+}
+
+/// Everything that is decided before any work.
+pub struct Planned {
+    /// The suite as narrowed by the flags.
+    pub suite: Suite,
+    /// Scorer, filter and templates.
+    pub protocol: Protocol,
+    /// All cells.
+    pub plan: Plan,
+    /// The cells of this invocation.
+    pub shard: Plan,
+    /// Where results go.
+    pub folder: RunFolder,
+    /// Models, in order.
+    pub models: Vec<PlannedModel>,
+    /// Editors, in order.
+    pub editors: Vec<PlannedEditor>,
+    /// Data, one per seed.
+    pub data: Vec<PlannedData>,
+    /// Only so many admitted records per task.
+    pub limit: Option<usize>,
+    /// What a reader must know, one sentence each.
+    pub remarks: Vec<String>,
+}
+
+impl Planned {
+    /// Decides what `selection` means.
+    ///
+    /// # Errors
+    /// An unknown name or setting, an unusable model, dataset or device; nothing was written.
+    pub fn new(selection: &Selection) -> anyhow::Result<Self> {
+        device(selection)?;
+        let (suite, dataset) = narrowed(selection)?;
+        let known = known_settings(suite.preset);
+        let given = overrides(&suite, selection, &known)?;
+        let protocol = Protocol::of(suite.preset).with(&given)?;
+        let editors = planned_editors(&suite, &given)?;
+        let sources = suite
+            .models
+            .iter()
+            .map(|name| ModelSource::resolve(name))
+            .collect::<debias_core::Result<Vec<_>>>()?;
+        let roots = Roots::new(&selection.data)?;
+        let data = opened(&suite, dataset, &roots)?;
+        let models = planned_models(sources, &editors)?;
+        let limit = selection.limit.map(|limit| limit as usize);
+        let plan = cells(&suite, &protocol, &models, &editors, &data, limit)?;
+        let shard = match selection.shard {
+            Some(shard) => plan.shard(shard),
+            None => plan.clone(),
+        };
+        Ok(Self {
+            remarks: remarks(selection, &models, dataset, &data)?,
+            folder: RunFolder::of(&selection.out, &suite.name, &plan),
+            suite,
+            protocol,
+            plan,
+            shard,
+            models,
+            editors,
+            data,
+            limit,
+        })
+    }
+
+    /// The merged configuration, as printed by `plan` and kept in `run.json`.
+    pub fn config(&self) -> Value {
+        let editors: serde_json::Map<_, _> = self
+            .editors
+            .iter()
+            .map(|planned| {
+                let id = planned.editor.card().id.to_owned();
+                (id, settings_value(&planned.settings))
+            })
+            .collect();
+        json!({
+            "suite": self.suite.name,
+            "edition": self.suite.edition,
+            "preset": self.suite.preset,
+            "models": self.suite.models,
+            "tasks": self.suite.tasks,
+            "dataset": self.suite.dataset,
+            "seeds": self.suite.seeds,
+            "limit": self.limit,
+            "protocol": self.protocol,
+            "chunk": CHUNK,
+            "editors": editors,
+        })
+    }
+
+    /// The data's own name for its multimodal-locality items, when that is a stand-in for the
+    /// published ones.
+    pub fn stand_in(&self) -> Option<String> {
+        self.data
+            .iter()
+            .map(|data| data.collection.m_locality_source())
+            .find(|source| source.contains("stand-in"))
+            .map(str::to_owned)
+    }
+}
+
+/// The suite with the flags' choices in place of its own, and its dataset.
+fn narrowed(selection: &Selection) -> anyhow::Result<(Suite, &'static dyn Dataset)> {
+    let mut suite = suites::find(&selection.suite)?;
+    if !selection.models.is_empty() {
+        suite.models.clone_from(&selection.models);
+    }
+    if !selection.editors.is_empty() {
+        suite.editors.clone_from(&selection.editors);
+    }
+    if !selection.tasks.is_empty() {
+        suite.tasks = selection
+            .tasks
+            .iter()
+            .map(|task| Task::from(*task))
+            .collect();
+    }
+    if let Some(dataset) = &selection.dataset {
+        suite.dataset.clone_from(dataset);
+    }
+    if let Some(seed) = selection.seed {
+        suite.seeds = vec![seed];
+    }
+    if let Some(preset) = selection.preset {
+        suite.preset = preset.into();
+    }
+    let dataset = datasets::find(&suite.dataset)?;
+    let has = |task: &Task| dataset.tasks().contains(task);
+    match selection.tasks.is_empty() {
+        true => suite.tasks.retain(has),
+        false => {
+            if let Some(task) = suite.tasks.iter().find(|task| !has(task)) {
+                return Err(no_such_task(&suite.dataset, *task).into());
+            }
+        }
+    }
+    suite.check(&selection.suite)?;
+    Ok((suite, dataset))
+}
+
+fn no_such_task(dataset: &str, task: Task) -> Refusal {
+    Refusal::new(
+        Exit::Usage,
+        format!("dataset `{dataset}` has no {} records", task.name()),
+    )
+    .help(format!("`bench show {dataset}` lists its tasks."))
+}
+
+/// Only what this build computes on may be asked for.
+fn device(selection: &Selection) -> Result<(), Refusal> {
+    let name = selection.device.as_str();
+    match name {
+        "cpu" => {}
+        _ if name == "cuda" || name.starts_with("cuda:") => {
+            return Err(Refusal::new(
+                Exit::Device,
+                format!("no device `{name}`: this build computes on the CPU"),
+            )
+            .help("Leave --device out, or give --device cpu."));
+        }
+        _ => {
+            return Err(
+                Refusal::new(Exit::Usage, format!("unknown device `{name}`"))
+                    .help("Devices are cpu and cuda[:N]."),
+            );
+        }
+    }
+    match selection.dtype {
+        crate::cli::Dtype::F32 => Ok(()),
+        other => Err(Refusal::new(
+            Exit::Usage,
+            format!("--dtype {other:?}: the CPU computes in f32").to_lowercase(),
+        )
+        .help("Leave --dtype out.")),
+    }
+}
+
+fn known_settings(preset: Preset) -> KnownSettings {
+    let defaults: Vec<(&str, Settings)> = editors::ALL
+        .iter()
+        .map(|editor| (editor.card().id, editor.defaults(preset)))
+        .collect();
+    KnownSettings::new(
+        defaults
+            .iter()
+            .map(|(id, settings)| (*id, settings.keys().collect())),
+    )
+}
+
+/// Settings of the suite, then those of the command line; all known.
+fn overrides(
+    suite: &Suite,
+    selection: &Selection,
+    known: &KnownSettings,
+) -> debias_core::Result<Overrides> {
+    let mut given = Overrides::default();
+    given.extend(&suite.settings, known)?;
+    for assignment in &selection.settings {
+        given.assign(assignment, known)?;
+    }
+    Ok(given)
+}
+
+fn planned_editors(suite: &Suite, given: &Overrides) -> debias_core::Result<Vec<PlannedEditor>> {
+    suite
+        .editors
+        .iter()
+        .map(|name| {
+            let editor = editors::find(name)?;
+            let mut settings = editor.defaults(suite.preset);
+            for (key, value) in given.scope(name) {
+                settings.set(name, &key, &value.to_string())?;
+            }
+            Ok(PlannedEditor { editor, settings })
+        })
+        .collect()
+}
+
+fn opened(suite: &Suite, dataset: &dyn Dataset, roots: &Roots) -> anyhow::Result<Vec<PlannedData>> {
+    suite
+        .seeds
+        .iter()
+        .map(|seed| {
+            let collection = roots.open(dataset, *seed)?;
+            Ok(PlannedData {
+                seed: *seed,
+                identity: Identity {
+                    id: suite.dataset.clone(),
+                    digest: collection.digest()?,
+                },
+                collection,
+            })
+        })
+        .collect()
+}
+
+/// Opens every model once, so that nothing is computed before all of them are known to load and
+/// every setting is known to fit.
+fn planned_models(
+    sources: Vec<ModelSource>,
+    editors: &[PlannedEditor],
+) -> anyhow::Result<Vec<PlannedModel>> {
+    let mut models: Vec<PlannedModel> = Vec::new();
+    for source in sources {
+        let model = open(&source)?;
+        for planned in editors {
+            planned.editor.check(&model, &planned.settings)?;
+        }
+        let identity = Identity {
+            id: model.name().to_owned(),
+            digest: model.digest().to_owned(),
+        };
+        if models.iter().any(|other| other.identity.id == identity.id) {
+            return Err(Refusal::new(
+                Exit::Usage,
+                format!("two models are called `{}`", identity.id),
+            )
+            .help("Rename one of the folders; rows are told apart by name.")
+            .into());
+        }
+        models.push(PlannedModel { source, identity });
+    }
+    Ok(models)
+}
+
+/// Loads a model onto the device of this build.
+///
+/// # Errors
+/// Anything unreadable, missing, misshapen or unknown, named.
+pub fn open(source: &ModelSource) -> anyhow::Result<Mllm> {
+    Ok(Mllm::open(&source.checkpoint()?, &Default::default())?)
+}
+
+fn cells(
+    suite: &Suite,
+    protocol: &Protocol,
+    models: &[PlannedModel],
+    editors: &[PlannedEditor],
+    data: &[PlannedData],
+    limit: Option<usize>,
+) -> anyhow::Result<Plan> {
+    let mut cells = Vec::new();
+    for data in data {
+        for model in models {
+            for task in &suite.tasks {
+                for planned in editors {
+                    let card = planned.editor.card();
+                    cells.push(Cell {
+                        format: FORMAT_MAJOR,
+                        suite: Some(suite.name.clone()),
+                        edition: Some(suite.edition.clone()),
+                        model: model.identity.clone(),
+                        task: *task,
+                        dataset: data.identity.clone(),
+                        editor: EditorIdentity {
+                            id: card.id.to_owned(),
+                            version: card.version,
+                            settings: settings_value(&planned.settings),
+                        },
+                        preset: suite.preset,
+                        protocol: protocol.clone(),
+                        train_bias: None,
+                        eval_bias: None,
+                        batch: 1,
+                        mode: None,
+                        side: None,
+                        seed: data.seed,
+                        dtype: "f32".to_owned(),
+                        device: "cpu".to_owned(),
+                        limit,
+                        chunk: CHUNK,
+                        metrics: metrics::versions(),
+                    });
+                }
+            }
+        }
+    }
+    Ok(Plan::new(cells))
+}
+
+fn remarks(
+    selection: &Selection,
+    models: &[PlannedModel],
+    dataset: &dyn Dataset,
+    data: &[PlannedData],
+) -> anyhow::Result<Vec<String>> {
+    let mut remarks = Vec::new();
+    if selection.tasks.is_empty() {
+        for task in Task::ALL {
+            if !dataset.tasks().contains(&task) {
+                remarks.push(format!(
+                    "{} has no {} records; that block is left out.",
+                    dataset.card().name,
+                    task.name()
+                ));
+            }
+        }
+    }
+    let name = &dataset.card().name;
+    let mut strangers = Vec::new();
+    for model in models {
+        let trained_on = model.source.trained_on().context("the model's card")?;
+        if let Some(trained_on) = trained_on.filter(|trained_on| trained_on != name) {
+            strangers.push((model.identity.id.as_str(), trained_on));
+        }
+    }
+    if let Some((_, trained_on)) = strangers.first() {
+        let names: Vec<_> = strangers.iter().map(|(name, _)| *name).collect();
+        remarks.push(format!(
+            "{} learned from drawings of {trained_on} only and never saw a photograph: these figures show that the path works, not what a model of photographs would do.",
+            names.join(" and ")
+        ));
+    }
+    let own = data.first().and_then(|data| data.collection.remark());
+    remarks.extend(own.map(sentence));
+    Ok(remarks)
+}
+
+/// A remark as a sentence: a capital and a full stop.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let head: String = chars
+        .next()
+        .into_iter()
+        .flat_map(char::to_uppercase)
+        .collect();
+    let stop = if text.ends_with('.') { "" } else { "." };
+    format!("{head}{}{stop}", chars.as_str())
+}
+
+fn settings_value(settings: &Settings) -> Value {
+    settings
+        .keys()
+        .filter_map(|key| Some((key.to_owned(), settings.get(key)?.clone())))
+        .collect()
+}

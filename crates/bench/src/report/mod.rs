@@ -1,0 +1,63 @@
+//! What a finished run says: pure functions of the store, without model, network or clock.
+
+mod json;
+mod sentence;
+mod table;
+
+use std::collections::BTreeMap;
+
+use debias_core::{CellKey, CellResult, FORMAT, Norm, RecordLine};
+use serde::{Deserialize, Serialize};
+
+pub use json::Json;
+pub use sentence::closing_sentence;
+pub use table::Table;
+
+/// The object that `bench run --json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunObject {
+    /// `major.minor` of this shape.
+    pub format: String,
+    /// The suite.
+    pub suite: Option<String>,
+    /// The suite's edition.
+    pub edition: Option<String>,
+    /// The run folder.
+    pub run: String,
+    /// The cells, in the order of the plan.
+    pub cells: Vec<CellResult>,
+}
+
+impl RunObject {
+    /// The object of one suite's run.
+    pub fn new(suite: &str, edition: &str, run: String, cells: Vec<CellResult>) -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            suite: Some(suite.to_owned()),
+            edition: Some(edition.to_owned()),
+            run,
+            cells,
+        }
+    }
+}
+
+/// Everything a report is made from.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The printed object.
+    pub run: RunObject,
+    /// Record lines of the finished cells.
+    pub lines: BTreeMap<CellKey, Vec<RecordLine>>,
+    /// Normalisation of the headline columns.
+    pub norm: Norm,
+    /// Where the multimodal-locality items come from, when that is a stand-in.
+    pub stand_in: Option<String>,
+    /// What a reader must know about models and data, one sentence each.
+    pub remarks: Vec<String>,
+}
+
+/// A form of a report.
+pub trait Exporter {
+    /// The whole report as text.
+    fn export(&self, report: &Report) -> String;
+}

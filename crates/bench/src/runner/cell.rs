@@ -1,0 +1,256 @@
+//! One cell: prepare the editor, edit every chunk, score it, measure.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Instant;
+
+use debias_core::{
+    Cell, CellResult, Cost, Record, RecordLine, RecordScores, Split, Verdict, metrics, seed,
+};
+use debias_edit::{Chunk, Ctx, Prepared, Request};
+use debias_model::{Change, View, in_order};
+
+use super::Group;
+use crate::machine;
+use crate::planner::{CHUNK, PlannedEditor};
+
+/// A chunk's lines with the seconds they took.
+struct Edited {
+    lines: Vec<RecordLine>,
+    edit_s: f64,
+    score_s: f64,
+}
+
+impl Group<'_> {
+    /// Computes one cell. What the editor gets wrong is in the result; an error stops the run.
+    pub(super) fn cell(
+        &self,
+        cell: &Cell,
+        chunks: &[Chunk],
+    ) -> anyhow::Result<(CellResult, Vec<RecordLine>)> {
+        let n: usize = chunks.iter().map(|chunk| chunk.records().len()).sum();
+        let what = format!("{} {} {}", cell.model.id, cell.task.name(), cell.editor.id);
+        self.progress.start(&what, n);
+        if n == 0 {
+            let none = format!(
+                "the filter admitted none of {} records; --set filter.contexts=1 asks for bias in one context only",
+                self.filter.candidates
+            );
+            return Ok((CellResult::failed(cell, self.filter, none), Vec::new()));
+        }
+        let Some(planned) = self
+            .planned
+            .editors
+            .iter()
+            .find(|planned| planned.editor.card().id == cell.editor.id)
+        else {
+            anyhow::bail!("editor `{}` is not in the plan", cell.editor.id);
+        };
+        let ctx = Ctx {
+            seed: cell.seed,
+            settings: &planned.settings,
+        };
+        let start = Instant::now();
+        let prepared = match self.prepare(cell, planned, chunks, &ctx)? {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let failed = CellResult::failed(cell, self.filter, error.to_string());
+                return Ok((failed, Vec::new()));
+            }
+        };
+        let prepare_s = start.elapsed().as_secs_f64();
+        let edited = in_order(chunks.len(), self.threads, |at| {
+            self.interrupt.check()?;
+            let edited = self.edit(planned, &prepared, &chunks[at], &ctx);
+            self.progress.advance(chunks[at].records().len());
+            anyhow::Ok(edited)
+        })?;
+        let cost = Cost {
+            prepare_s,
+            edit_s: edited.iter().map(|edited| edited.edit_s).sum(),
+            score_s: edited.iter().map(|edited| edited.score_s).sum(),
+            peak_bytes: machine::peak_bytes(),
+        };
+        let lines: Vec<_> = edited.into_iter().flat_map(|edited| edited.lines).collect();
+        if cell.editor.id == "nothing" {
+            self.check_control(&lines)?;
+        }
+        Ok((self.result(cell, &lines, cost), lines))
+    }
+
+    /// Lets the editor learn. The outer error stops the run, the inner one fails the cell.
+    fn prepare(
+        &self,
+        cell: &Cell,
+        planned: &PlannedEditor,
+        chunks: &[Chunk],
+        ctx: &Ctx,
+    ) -> anyhow::Result<debias_edit::Result<Prepared>> {
+        let records = self.records(cell.task, Split::Train)?;
+        // The editor's iterator can only carry the editor's errors; others stop it and wait here.
+        let stopped = RefCell::new(None);
+        let mut train = records
+            .chunks(CHUNK)
+            .map_while(|records| match self.train_requests(records) {
+                Ok(requests) => Some(requests),
+                Err(error) => {
+                    stopped.replace(Some(error));
+                    None
+                }
+            })
+            .flatten()
+            .map(Ok);
+        let mut eval = chunks.iter().flat_map(Chunk::requests).map(Ok);
+        let prepared = planned
+            .editor
+            .prepare(self.model, &mut train, &mut eval, ctx);
+        match stopped.take() {
+            Some(error) => Err(error),
+            None => Ok(prepared),
+        }
+    }
+
+    /// Requests of the training records that the filter admits.
+    fn train_requests(&self, records: &[Record]) -> anyhow::Result<Vec<Request>> {
+        let mut requests = Vec::new();
+        for verdict in self.judge(records)? {
+            if let Verdict::Admitted(record) = verdict {
+                let picture = self.picture(&record.image)?;
+                requests.push(Request {
+                    prompt: self.templates.of(record.task).apply(&record.prompt),
+                    seen: self.model.see(&[&picture], &View::base()),
+                    record: *record,
+                });
+            }
+        }
+        Ok(requests)
+    }
+
+    /// Edits and scores one chunk. A record that cannot be edited is marked, never averaged.
+    fn edit(
+        &self,
+        planned: &PlannedEditor,
+        prepared: &Prepared,
+        chunk: &Chunk,
+        ctx: &Ctx,
+    ) -> Edited {
+        let start = Instant::now();
+        let requests = chunk.requests();
+        let edit = |requests: &[Request]| {
+            planned
+                .editor
+                .edit_each(self.model, prepared, requests, ctx)
+        };
+        let changes: Vec<Result<Arc<Change>, String>> = match edit(&requests) {
+            Ok(changes) => changes.into_iter().map(Ok).collect(),
+            // One record may spoil the batch: find out which, alone.
+            Err(_) => requests
+                .iter()
+                .map(|request| match edit(std::slice::from_ref(request)) {
+                    Ok(mut changes) => changes.pop().ok_or("the editor proposed no change".into()),
+                    Err(error) => Err(error.to_string()),
+                })
+                .collect(),
+        };
+        let edit_s = start.elapsed().as_secs_f64();
+        let start = Instant::now();
+        let after = score(chunk, changes);
+        let lines = chunk
+            .records()
+            .iter()
+            .zip(chunk.before())
+            .zip(after)
+            .map(|((record, before), after)| {
+                let (after, error) = match after {
+                    Ok(after) => (Some(after), None),
+                    Err(error) => (None, Some(error)),
+                };
+                RecordLine {
+                    id: record.id.clone(),
+                    bias_type: record.bias_type.clone(),
+                    before: *before,
+                    after,
+                    error,
+                }
+            })
+            .collect();
+        Edited {
+            lines,
+            edit_s,
+            score_s: start.elapsed().as_secs_f64(),
+        }
+    }
+
+    /// The base row: the empty change must leave every number as it is.
+    fn check_control(&self, lines: &[RecordLine]) -> debias_core::Result<()> {
+        let admission = self.planned.protocol.admission();
+        lines
+            .iter()
+            .filter_map(|line| Some((line, line.after.as_ref()?)))
+            .try_for_each(|(line, after)| admission.check_unedited(&line.id, &line.before, after))
+    }
+
+    fn result(&self, cell: &Cell, lines: &[RecordLine], cost: Cost) -> CellResult {
+        let failed = lines.iter().filter(|line| line.after.is_none()).count();
+        let parts = ["bootstrap", cell.dataset.id.as_str(), cell.task.name()];
+        let measured = metrics::measure(lines, cell.protocol.norm, seed::stream(cell.seed, &parts));
+        let first_error = lines.iter().find_map(|line| line.error.clone());
+        let outcome = match (measured, first_error) {
+            (Err(error), _) => CellResult::failed(cell, self.filter, error.to_string()),
+            (Ok(_), Some(error)) if failed == lines.len() => {
+                CellResult::failed(cell, self.filter, format!("every record failed: {error}"))
+            }
+            (Ok(metrics), _) => CellResult {
+                n: lines.len() - failed,
+                metrics,
+                ..CellResult::pending(cell, self.filter)
+            },
+        };
+        CellResult {
+            failed,
+            cost: Some(cost),
+            ..outcome
+        }
+    }
+}
+
+/// Scores every record through its change; where that fails for the chunk, record by record.
+fn score(
+    chunk: &Chunk,
+    changes: Vec<Result<Arc<Change>, String>>,
+) -> Vec<Result<RecordScores, String>> {
+    let identity = Arc::new(Change::default());
+    let applied: Vec<_> = changes
+        .iter()
+        .map(|change| change.as_ref().map_or(identity.clone(), Arc::clone))
+        .collect();
+    let finite = |scores: &[RecordScores]| scores.iter().all(RecordScores::is_finite);
+    let together = chunk.after(&applied).ok().filter(|scores| finite(scores));
+    changes
+        .into_iter()
+        .enumerate()
+        .map(|(at, change)| {
+            change?;
+            match &together {
+                Some(scores) => Ok(scores[at]),
+                None => alone(chunk, at, &applied[at], &identity),
+            }
+        })
+        .collect()
+}
+
+/// Scores one record of a chunk, the others unedited.
+fn alone(
+    chunk: &Chunk,
+    at: usize,
+    change: &Arc<Change>,
+    identity: &Arc<Change>,
+) -> Result<RecordScores, String> {
+    let mut changes = vec![identity.clone(); chunk.records().len()];
+    changes[at] = change.clone();
+    let scores = chunk.after(&changes).map_err(|error| error.to_string())?;
+    match scores[at].is_finite() {
+        true => Ok(scores[at]),
+        false => Err("a log-likelihood or a divergence is not finite".to_owned()),
+    }
+}

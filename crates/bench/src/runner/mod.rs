@@ -1,0 +1,228 @@
+//! Computes what is missing: groups of cells that share model, data and task.
+//!
+//! A group is filtered and scored once with the never-edited model; every editor then starts from
+//! that. Work is cut into fixed chunks of records that worker threads take in turn, and results
+//! stand in record order, so the number of threads changes nothing but the time.
+
+mod admission;
+mod cell;
+
+use std::time::Instant;
+
+use anyhow::Context;
+use debias_core::{Cell, CellResult, FilterCounts, Plan};
+use debias_edit::Chunk;
+use debias_model::Mllm;
+
+use crate::interrupt::Interrupt;
+use crate::planner::{self, Planned, PlannedData};
+use crate::printer::Printer;
+use crate::progress::Progress;
+use crate::store::Lookup;
+
+/// How a run is carried out; none of it changes a number.
+#[derive(Clone, Copy, Debug)]
+pub struct Execution {
+    /// Worker threads.
+    pub threads: usize,
+    /// Whether stored cells are computed again.
+    pub fresh: bool,
+}
+
+/// What a run did.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The cells of this invocation, in the order of the plan.
+    pub cells: Vec<CellResult>,
+    /// How many of them were computed now.
+    pub computed: usize,
+    /// Base scoring of every group computed now: provenance.
+    pub groups: Vec<GroupCost>,
+}
+
+/// What the never-edited model cost on one group.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct GroupCost {
+    /// Model.
+    pub model: String,
+    /// Task.
+    pub task: debias_core::Task,
+    /// Records looked at and admitted.
+    pub filter: FilterCounts,
+    /// Wall seconds of loading, filtering and base scores.
+    pub base_s: f64,
+}
+
+/// Carries out a plan.
+pub struct Runner<'a> {
+    planned: &'a Planned,
+    execution: Execution,
+    interrupt: &'a Interrupt,
+    printer: Printer,
+    progress: Progress,
+}
+
+/// What all cells of a group share.
+struct Group<'a> {
+    planned: &'a Planned,
+    data: &'a PlannedData,
+    model: &'a Mllm,
+    threads: usize,
+    interrupt: &'a Interrupt,
+    progress: &'a Progress,
+    templates: &'a debias_core::Templates,
+    filter: FilterCounts,
+}
+
+impl<'a> Runner<'a> {
+    /// A runner of `planned`.
+    pub fn new(
+        planned: &'a Planned,
+        execution: Execution,
+        interrupt: &'a Interrupt,
+        printer: Printer,
+    ) -> Self {
+        Self {
+            planned,
+            execution,
+            interrupt,
+            printer,
+            progress: Progress::new(printer),
+        }
+    }
+
+    /// Computes the missing cells of this invocation's shard and returns all of them.
+    ///
+    /// # Errors
+    /// A refused input, an unwritable folder, an interrupt, or a base model that is not its own
+    /// reference. What an editor does wrong is a failed cell, not an error.
+    pub fn run(&self) -> anyhow::Result<Outcome> {
+        let shard = &self.planned.shard;
+        let mut outcome = Outcome {
+            cells: Vec::with_capacity(shard.cells.len()),
+            computed: 0,
+            groups: Vec::new(),
+        };
+        for cells in shard.groups() {
+            let found = cells
+                .iter()
+                .map(|cell| self.stored(cell))
+                .collect::<anyhow::Result<Vec<_>>>()?;
+            if found.iter().all(Option::is_some) {
+                outcome.cells.extend(found.into_iter().flatten());
+                continue;
+            }
+            self.group(cells, found, &mut outcome)?;
+        }
+        self.progress.clear();
+        Ok(outcome)
+    }
+
+    /// The stored result of a cell, unless it is missing, damaged, failed or unwanted.
+    fn stored(&self, cell: &Cell) -> anyhow::Result<Option<CellResult>> {
+        if self.execution.fresh {
+            return Ok(None);
+        }
+        Ok(match self.planned.folder.get(cell)? {
+            Lookup::Hit(result) => Some(*result),
+            Lookup::Miss => None,
+            Lookup::Failed(result) => {
+                let error = result.error.unwrap_or_default();
+                self.printer
+                    .detail(&format!("trying a failed cell again ({error})"));
+                None
+            }
+            Lookup::Damaged(problem) => {
+                self.printer
+                    .warn(&format!("{problem}; the cell is computed again"));
+                None
+            }
+        })
+    }
+
+    fn group(
+        &self,
+        cells: &[Cell],
+        found: Vec<Option<CellResult>>,
+        outcome: &mut Outcome,
+    ) -> anyhow::Result<()> {
+        let start = Instant::now();
+        let first = cells.first().context("a group has at least one cell")?;
+        let source = self
+            .planned
+            .models
+            .iter()
+            .find(|model| model.identity == first.model)
+            .context("a cell's model is in the plan")?;
+        let data = self
+            .planned
+            .data
+            .iter()
+            .find(|data| data.seed == first.seed)
+            .context("a cell's data is in the plan")?;
+        let model = planner::open(&source.source)?;
+        let mut group = Group {
+            planned: self.planned,
+            data,
+            model: &model,
+            threads: self.execution.threads,
+            interrupt: self.interrupt,
+            progress: &self.progress,
+            templates: &self.planned.protocol.templates,
+            filter: FilterCounts::default(),
+        };
+        let records = group.admit(first.task)?;
+        let chunks = group.chunks(records)?;
+        outcome.groups.push(GroupCost {
+            model: first.model.id.clone(),
+            task: first.task,
+            filter: group.filter,
+            base_s: start.elapsed().as_secs_f64(),
+        });
+        for (cell, found) in cells.iter().zip(found) {
+            let result = match found {
+                Some(result) => result,
+                None => self.compute(&group, cell, &chunks, outcome)?,
+            };
+            outcome.cells.push(result);
+        }
+        Ok(())
+    }
+
+    fn compute(
+        &self,
+        group: &Group,
+        cell: &Cell,
+        chunks: &[Chunk],
+        outcome: &mut Outcome,
+    ) -> anyhow::Result<CellResult> {
+        let start = Instant::now();
+        let (result, lines) = group.cell(cell, chunks)?;
+        self.interrupt.check()?;
+        self.planned.folder.put(cell, &result, &lines)?;
+        outcome.computed += 1;
+        self.progress.finished(
+            outcome.cells.len() + 1,
+            self.planned.shard.cells.len(),
+            &result,
+            start.elapsed().as_secs_f64(),
+        );
+        Ok(result)
+    }
+}
+
+/// Every cell of `plan` that is stored, in order: what `run.json` lists, whichever shard
+/// computed it.
+///
+/// # Errors
+/// A folder that a newer `bench` wrote.
+pub fn stored_cells(planned: &Planned, plan: &Plan) -> anyhow::Result<Vec<CellResult>> {
+    let mut cells = Vec::new();
+    for cell in &plan.cells {
+        match planned.folder.get(cell)? {
+            Lookup::Hit(result) | Lookup::Failed(result) => cells.push(*result),
+            Lookup::Miss | Lookup::Damaged(_) => {}
+        }
+    }
+    Ok(cells)
+}

@@ -1,0 +1,250 @@
+//! The run folder: results as files named by what made them.
+//!
+//! ```text
+//! results/<suite>-<plan digest>/
+//!   run.json             the printed object plus provenance
+//!   cells/<key>.jsonl    one line per record
+//!   cells/<key>.run.json what the cell cost: provenance
+//!   cells/<key>.json     the cell; written last, holds the digest of its lines
+//! ```
+//!
+//! A cell is there once `<key>.json` is, and everything it needs was written before it. No timing
+//! stands in `<key>.json` and `<key>.jsonl`, so equal runs store equal bytes. Nothing is ever
+//! deleted.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use debias_core::{
+    Cell, CellKey, CellResult, Cost, FORMAT, FORMAT_MAJOR, Plan, RecordLine, Status, sha256_hex,
+};
+use debias_weights::write_atomic;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Exit;
+use crate::failure::Refusal;
+
+/// The file that lists the cells of a run.
+const RUN: &str = "run.json";
+
+/// Hexadecimal digits of the plan's digest in the folder's name.
+const DIGEST_DIGITS: usize = 12;
+
+/// What `cells/<key>.json` holds.
+#[derive(Serialize, Deserialize)]
+struct StoredCell {
+    format: String,
+    cell: Cell,
+    records_sha256: String,
+    #[serde(flatten)]
+    result: CellResult,
+}
+
+/// What the store knows about a cell.
+#[derive(Debug, PartialEq)]
+pub enum Lookup {
+    /// It is there, whole.
+    Hit(Box<CellResult>),
+    /// It was never stored.
+    Miss,
+    /// It was stored as a failure, which is tried again.
+    Failed(Box<CellResult>),
+    /// Its files are damaged; the reason.
+    Damaged(String),
+}
+
+/// A folder with the results of one plan.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// The folder of `plan` under `out`; nothing is created.
+    pub fn of(out: &Path, suite: &str, plan: &Plan) -> Self {
+        let digest = &plan.digest()[..DIGEST_DIGITS];
+        Self {
+            path: out.join(format!("{suite}-{digest}")),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Checks that the folder can be written, without leaving a trace.
+    ///
+    /// # Errors
+    /// A [`Refusal`] naming the folder.
+    pub fn check_writable(&self) -> anyhow::Result<()> {
+        let mut existing = self.path.as_path();
+        while !existing.exists() {
+            existing = match existing.parent() {
+                Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+                Some(parent) => parent,
+                None => break,
+            };
+        }
+        let probe = match existing.is_dir() {
+            true => tempfile::tempfile_in(existing).map(drop),
+            false => Err(io::Error::from(io::ErrorKind::NotADirectory)),
+        };
+        probe.map_err(|source| {
+            anyhow::Error::new(source).context(
+                Refusal::new(
+                    Exit::Refused,
+                    format!("cannot write results below {}", existing.display()),
+                )
+                .help("Name a writable folder with --out."),
+            )
+        })
+    }
+
+    /// Looks a cell up and verifies it: key, cell and the digest of its lines.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with exit status 5 when a newer `bench` wrote it.
+    pub fn get(&self, cell: &Cell) -> anyhow::Result<Lookup> {
+        let key = cell.key();
+        let path = self.file(&key, "json");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lookup::Miss),
+            Err(error) => return Ok(Lookup::Damaged(format!("{}: {error}", path.display()))),
+        };
+        refuse_newer(&path, &text)?;
+        Ok(match self.verify(cell, &key, &text) {
+            Ok(result) if result.status == Status::Failed => Lookup::Failed(Box::new(result)),
+            Ok(result) => Lookup::Hit(Box::new(result)),
+            Err(problem) => Lookup::Damaged(format!("{}: {problem:#}", path.display())),
+        })
+    }
+
+    fn verify(&self, cell: &Cell, key: &CellKey, text: &str) -> anyhow::Result<CellResult> {
+        let stored: StoredCell = serde_json::from_str(text)?;
+        anyhow::ensure!(stored.cell == *cell, "it belongs to another cell");
+        anyhow::ensure!(stored.result.key == *key, "its key is not that of its cell");
+        let lines = fs::read(self.file(key, "jsonl")).context("its record lines cannot be read")?;
+        anyhow::ensure!(
+            sha256_hex(&lines) == stored.records_sha256,
+            "its record lines are not those it was computed from"
+        );
+        let cost = fs::read(self.file(key, "run.json")).context("its cost cannot be read")?;
+        let cost: Cost = serde_json::from_slice(&cost).context("its cost cannot be read")?;
+        Ok(CellResult {
+            cost: Some(cost),
+            ..stored.result
+        })
+    }
+
+    /// Stores a cell: lines first, the cell last.
+    ///
+    /// # Errors
+    /// When a file cannot be written; the cell is then not there.
+    pub fn put(
+        &self,
+        cell: &Cell,
+        result: &CellResult,
+        lines: &[RecordLine],
+    ) -> anyhow::Result<()> {
+        let cells = self.path.join("cells");
+        fs::create_dir_all(&cells).with_context(|| format!("cannot create {}", cells.display()))?;
+        let mut text = String::new();
+        for line in lines {
+            text.push_str(&serde_json::to_string(line)?);
+            text.push('\n');
+        }
+        let stored = StoredCell {
+            format: FORMAT.to_owned(),
+            cell: cell.clone(),
+            records_sha256: sha256_hex(text.as_bytes()),
+            result: CellResult {
+                cost: None,
+                ..result.clone()
+            },
+        };
+        let key = &result.key;
+        write_atomic(&self.file(key, "jsonl"), text.as_bytes())?;
+        write_json(
+            &self.file(key, "run.json"),
+            &result.cost.unwrap_or_default(),
+        )?;
+        write_json(&self.file(key, "json"), &stored)
+    }
+
+    /// The record lines of a stored cell.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn lines(&self, result: &CellResult) -> anyhow::Result<Vec<RecordLine>> {
+        let path = self.file(&result.key, "jsonl");
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        text.lines()
+            .map(|line| {
+                serde_json::from_str(line)
+                    .with_context(|| format!("cannot read {}", path.display()))
+            })
+            .collect()
+    }
+
+    /// Whether `run.json` is there.
+    pub fn has_run(&self) -> bool {
+        self.path.join(RUN).is_file()
+    }
+
+    /// Writes `run.json`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_run(&self, run: &impl Serialize) -> anyhow::Result<()> {
+        fs::create_dir_all(&self.path)
+            .with_context(|| format!("cannot create {}", self.path.display()))?;
+        write_json(&self.path.join(RUN), run)
+    }
+
+    fn file(&self, key: &CellKey, extension: &str) -> PathBuf {
+        self.path.join("cells").join(format!("{key}.{extension}"))
+    }
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    Ok(write_atomic(path, text.as_bytes())?)
+}
+
+/// Refuses a file whose major format is above ours, before anything else of it is believed.
+fn refuse_newer(path: &Path, text: &str) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    struct Header {
+        format: String,
+    }
+    let newer = serde_json::from_str::<Header>(text).ok().filter(|header| {
+        let major = header
+            .format
+            .split('.')
+            .next()
+            .and_then(|n| n.parse::<u32>().ok());
+        major.is_some_and(|major| major > FORMAT_MAJOR)
+    });
+    match newer {
+        None => Ok(()),
+        Some(header) => Err(Refusal::new(
+            Exit::NewerFormat,
+            format!(
+                "{} has format {}, this bench reads {FORMAT_MAJOR}.x",
+                path.display(),
+                header.format
+            ),
+        )
+        .help("Upgrade bench, or name another folder with --out.")
+        .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,265 @@
+//! Makes an embedded model from its recipe: tokenizer, training, held-out figures.
+
+use std::collections::BTreeMap;
+
+use debias_core::{Norm, Picture, Task, Templates};
+use debias_data::toytown::{self, Probe, Town, Variant};
+use debias_edit::context_scores;
+use debias_model::pretrain::{Curriculum, Lesson, Progress, Schedule, pretrain};
+use debias_model::{
+    Batch, Mllm, Parameters, Question, Text, View, answer_scores, host, train_byte_level_bpe,
+    train_metaspace_bpe,
+};
+use debias_weights::{Checkpoint, Tensor, write_folder};
+use serde_json::{Value, json};
+
+use crate::models::{Measured, ModelCard, Preference};
+use crate::recipe::{Recipe, TokenizerKind};
+
+/// Neutral questions asked of a trained model.
+const NEUTRAL: usize = 400;
+/// Records per task and axis of the balanced bias probe.
+const PER_AXIS: usize = 64;
+/// Probes that share one forward pass.
+const CHUNK: usize = 32;
+
+/// A trained model: what its folder holds.
+pub struct Trained {
+    /// Files by name, without weights.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Weights by published name.
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+/// The town as a curriculum, prompts in their templates.
+struct Lessons {
+    town: Town,
+    templates: Templates,
+}
+
+impl Lessons {
+    fn lesson(&self, lesson: toytown::Lesson) -> Lesson {
+        let text = |text: toytown::LessonText| {
+            let prompt = match text.task {
+                Some(task) => self.templates.of(task).apply(&text.prompt),
+                None => text.prompt,
+            };
+            (prompt, text.answer)
+        };
+        Lesson {
+            picture: lesson.picture,
+            labels: lesson.labels,
+            texts: lesson.texts.into_iter().map(text).collect(),
+        }
+    }
+}
+
+impl Curriculum for Lessons {
+    fn pictured(&self, index: u64) -> Lesson {
+        self.lesson(self.town.lesson(index))
+    }
+
+    fn told(&self, index: u64) -> Lesson {
+        self.lesson(self.town.fact_lesson(index))
+    }
+
+    fn label_sizes(&self) -> &[usize] {
+        Town::label_sizes()
+    }
+}
+
+/// Trains `recipe`; `observe` sees every step and may stop the training by returning `false`, in
+/// which case there is no model.
+///
+/// # Errors
+/// A recipe that describes no model, or a loss that is not finite.
+pub fn train(
+    recipe: &Recipe,
+    threads: usize,
+    mut observe: impl FnMut(Progress) -> bool,
+) -> anyhow::Result<Option<Trained>> {
+    let lessons = Lessons {
+        town: Town::new(recipe.schedule.seed, Variant::default()),
+        templates: Templates::default(),
+    };
+    let files = files(recipe, &lessons)?;
+    // The description alone, for the architecture; the weights come from the training.
+    let bare = tempfile::tempdir()?;
+    let folder = bare.path().join(&recipe.name);
+    write_folder(&folder, &files, &BTreeMap::new(), false)?;
+    let folder = Checkpoint::open(&folder)?;
+    let schedule = Schedule::from(recipe.schedule);
+    let device = Default::default();
+    let mut stopped = false;
+    let tensors = pretrain(&folder, &lessons, &schedule, threads, &device, |progress| {
+        let go_on = observe(progress);
+        stopped |= !go_on;
+        go_on
+    })?;
+    if stopped {
+        return Ok(None);
+    }
+    let fresh = debias_model::Fresh {
+        seed: schedule.seed,
+    };
+    let shapes = Mllm::assemble(&folder, &fresh, &device)?;
+    let tensors = shapes
+        .sites()
+        .iter()
+        .filter_map(|site| {
+            let tensor = Tensor {
+                shape: site.shape.clone(),
+                values: host::values(tensors.get(&site.name)?.clone()),
+            };
+            Some((site.name.clone(), tensor))
+        })
+        .collect();
+    Ok(Some(Trained { files, tensors }))
+}
+
+/// Everything of the folder but the weights.
+fn files(recipe: &Recipe, lessons: &Lessons) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let wrapper = &recipe.config["image_wrapper"];
+    let tokenizer = tokenizer(recipe, lessons, wrapper)?;
+    let vocabulary = Text::from_bytes(&tokenizer, &recipe.name)?.vocab_size();
+    let mut config = recipe.config.clone();
+    config["text_config"]["vocab_size"] = json!(vocabulary);
+    Ok(vec![
+        ("config.json".to_owned(), pretty(&config)?),
+        (
+            "preprocessor_config.json".to_owned(),
+            pretty(&recipe.preprocessor)?,
+        ),
+        ("tokenizer.json".to_owned(), tokenizer),
+    ])
+}
+
+/// A tokenizer made from every text of the town, the template and the wrapper.
+fn tokenizer(recipe: &Recipe, lessons: &Lessons, wrapper: &Value) -> anyhow::Result<Vec<u8>> {
+    let around = ["before", "after"]
+        .into_iter()
+        .filter_map(|side| wrapper[side].as_str())
+        .map(str::to_owned);
+    let corpus: Vec<String> = lessons
+        .town
+        .corpus()
+        .map(|text| format!(" {text}"))
+        .chain([lessons.templates.vqa.apply("")])
+        .chain(around)
+        .collect();
+    let vocabulary = recipe.tokenizer.vocabulary;
+    Ok(match recipe.tokenizer.kind {
+        TokenizerKind::ByteLevel => train_byte_level_bpe(corpus.into_iter(), vocabulary)?,
+        TokenizerKind::Metaspace => train_metaspace_bpe(corpus.into_iter(), vocabulary)?,
+    })
+}
+
+/// The card of a trained model, from what it answers on scenes it has never seen.
+///
+/// # Errors
+/// A model that cannot be asked.
+pub fn card(recipe: &Recipe, model: &Mllm) -> anyhow::Result<ModelCard> {
+    let lessons = Lessons {
+        town: Town::new(recipe.schedule.seed, Variant::default()),
+        templates: Templates::default(),
+    };
+    let sizes = model
+        .sites()
+        .iter()
+        .map(|site| site.shape.iter().product::<usize>());
+    Ok(ModelCard {
+        name: recipe.name.clone(),
+        title: recipe.title.clone(),
+        architecture: recipe.architecture.clone(),
+        trained_on: recipe.trained_on.clone(),
+        parameters: sizes.sum(),
+        steps: recipe.schedule.steps,
+        seed: recipe.schedule.seed,
+        measured: Measured {
+            neutral: right(&lessons, model, &lessons.town.neutral_probe(NEUTRAL))?,
+            facts: right(&lessons, model, &lessons.town.fact_probe())?,
+            stereotype: stereotype(&lessons, model)?,
+        },
+    })
+}
+
+/// Share of probes answered right, every token the model's first choice.
+fn right(lessons: &Lessons, model: &Mllm, probes: &[Probe]) -> anyhow::Result<f64> {
+    let mut right = 0;
+    for chunk in probes.chunks(CHUNK) {
+        let pictures: Vec<Picture> = chunk
+            .iter()
+            .filter_map(|probe| lessons.town.picture(&probe.image))
+            .collect();
+        let prompts: Vec<String> = chunk
+            .iter()
+            .map(|probe| match probe.task {
+                Some(task) => lessons.templates.of(task).apply(&probe.prompt),
+                None => probe.prompt.clone(),
+            })
+            .collect();
+        let questions: Vec<Question> = chunk
+            .iter()
+            .zip(&prompts)
+            .enumerate()
+            .map(|(at, (probe, prompt))| Question {
+                picture: (!pictures.is_empty()).then_some(at),
+                prompt,
+                answer: &probe.answer,
+            })
+            .collect();
+        let rows = model.rows(&questions)?;
+        let batch = match pictures.is_empty() {
+            true => Batch::text(rows.clone()),
+            false => {
+                let pictures: Vec<&Picture> = pictures.iter().collect();
+                Batch::with_pictures(rows.clone(), model.see(&pictures, &View::base()))
+            }
+        };
+        let scores = answer_scores(&rows, model.answer_logits(batch, &View::base()))?;
+        right += scores
+            .iter()
+            .filter(|score| score.correct == score.tokens)
+            .count();
+    }
+    Ok(right as f64 / probes.len().max(1) as f64)
+}
+
+/// How often the stereotyped answer is preferred in all three contexts, by task and axis.
+fn stereotype(lessons: &Lessons, model: &Mllm) -> anyhow::Result<Vec<Preference>> {
+    let mut counts: BTreeMap<(Task, String), (usize, usize)> = BTreeMap::new();
+    for records in lessons.town.bias_probe(PER_AXIS).chunks(CHUNK / 2) {
+        let pictures: Vec<Picture> = records
+            .iter()
+            .flat_map(|record| [&record.image, &record.image_rephrase])
+            .filter_map(|key| lessons.town.picture(key))
+            .collect();
+        let pictures: Vec<&Picture> = pictures.iter().collect();
+        let scores = context_scores(model, records, &pictures, &lessons.templates)?;
+        for (record, contexts) in records.iter().zip(scores) {
+            let count = counts
+                .entry((record.task, record.bias_type.clone()))
+                .or_default();
+            let stereotyped = contexts
+                .iter()
+                .all(|context| context.margin(Norm::Mean) < 0.0);
+            count.0 += usize::from(stereotyped);
+            count.1 += 1;
+        }
+    }
+    Ok(counts
+        .into_iter()
+        .map(|((task, axis), (preferred, n))| Preference {
+            task,
+            axis,
+            share: preferred as f64 / n as f64,
+            n,
+        })
+        .collect())
+}
+
+fn pretty(value: &Value) -> anyhow::Result<Vec<u8>> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    Ok(text.into_bytes())
+}

@@ -1,0 +1,111 @@
+//! The two contracts: a dataset can be opened, and what is opened hands out records and pictures.
+
+use std::path::Path;
+
+use debias_core::{Picture, Record, Split, Task};
+use serde_json::Value;
+
+use crate::{Card, Error, Listing, Result};
+
+/// A dataset the program knows by name.
+pub trait Dataset: Sync {
+    /// The card embedded from `datasets/<name>.toml`.
+    fn card(&self) -> &Card;
+
+    /// The tasks it has records for.
+    fn tasks(&self) -> &'static [Task];
+
+    /// Opens the dataset. `root` is the folder the user gave for *this* dataset (or the common
+    /// data folder, for datasets made of files); a generated dataset is opened without one, and
+    /// with one reads the folder that [`crate::build`] wrote there. `seed` decides wordings and
+    /// pairings, never which split a scene is in.
+    ///
+    /// # Errors
+    /// Missing, unreadable or malformed files, each named.
+    fn open(&self, root: Option<&Path>, seed: u64) -> Result<Box<dyn Collection>>;
+}
+
+/// An opened dataset.
+pub trait Collection: Send + Sync {
+    /// The validated records of one task, all splits, in an order that never changes.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTask`] when the dataset has none.
+    fn records(&self, task: Task) -> Result<Vec<Record>>;
+
+    /// The picture a record names by `key`. Keys are looked up, never opened as paths.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPicture`], or an unreadable or refused file.
+    fn picture(&self, key: &str) -> Result<Picture>;
+
+    /// SHA-256 (hex) of everything the records and pictures are made of.
+    ///
+    /// # Errors
+    /// Files that cannot be read any more.
+    fn digest(&self) -> Result<String>;
+
+    /// Where the multimodal-locality questions come from; names a stand-in as one.
+    fn m_locality_source(&self) -> &str;
+
+    /// What every report on this dataset must say.
+    fn remark(&self) -> Option<&str>;
+
+    /// What was drawn at random on top of the records, for the manifest of a built folder.
+    fn provenance(&self) -> Value {
+        Value::Null
+    }
+}
+
+/// The splits in file order, with the names used in files and keys.
+pub(crate) const SPLITS: [(Split, &str); 3] = [
+    (Split::Train, "train"),
+    (Split::Val, "val"),
+    (Split::Eval, "eval"),
+];
+
+/// The name of a split in files and keys.
+pub(crate) fn split_name(split: Split) -> &'static str {
+    match split {
+        Split::Train => "train",
+        Split::Val => "val",
+        Split::Eval => "eval",
+    }
+}
+
+/// Checks every record and that ids are unique and groups stay within one split.
+pub(crate) fn problems(records: &[Record]) -> Vec<String> {
+    let mut ids = std::collections::HashSet::new();
+    let mut homes = std::collections::HashMap::new();
+    let mut found = Vec::new();
+    for record in records {
+        if let Err(error) = record.validate() {
+            found.push(error.to_string());
+        }
+        if !ids.insert(record.id.as_str()) {
+            found.push(format!("record `{}`: `id` is used twice", record.id));
+        }
+        let home = *homes.entry(record.group.as_str()).or_insert(record.split);
+        if home != record.split {
+            found.push(format!(
+                "record `{}`: `group` `{}` is in two splits, {} and {}",
+                record.id,
+                record.group,
+                split_name(home),
+                split_name(record.split)
+            ));
+        }
+    }
+    found
+}
+
+/// Refuses records with [`problems`].
+pub(crate) fn validated(path: &Path, records: Vec<Record>) -> Result<Vec<Record>> {
+    match problems(&records) {
+        found if found.is_empty() => Ok(records),
+        found => Err(Error::Records {
+            path: path.to_owned(),
+            problems: Listing(found),
+        }),
+    }
+}

@@ -1,0 +1,289 @@
+//! PAIRS: matched AI-generated pictures of people in everyday scenes, with two-option questions.
+//!
+//! Fraser and Kiritchenko 2024, "Examining Gender and Racial Bias in Large Vision-Language Models
+//! Using a Novel Dataset of Parallel Images". The questions have no right answer: the runner
+//! makes the answer a model finds less likely the edit target
+//! ([`TargetRule::LessLikely`]). Rephrased questions come from fixed frames, rephrased pictures
+//! from [`Mix`], and multimodal locality from a stand-in of neutral questions.
+
+mod locality;
+mod question;
+mod rephrase;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use debias_core::{Picture, Record, Split, TargetRule, Task, sha256_hex};
+use serde_json::Value;
+
+use self::locality::NeutralPool;
+use self::question::{Catalogue, Shot};
+use self::rephrase::Rephrases;
+use crate::codec::read_picture;
+use crate::dataset::validated;
+use crate::nq_open::NqOpen;
+use crate::request::to_json;
+use crate::source::{locate, read_text};
+use crate::{Card, Collection, Dataset, Error, Folder, Listing, Mix, Result};
+
+/// The name under which everything is hashed.
+const NAME: &str = "pairs";
+/// The list of questions in the dataset's folder.
+const QUESTIONS: &str = "questions.json";
+/// The text-locality questions, in the folder beside it.
+const NQ_OPEN: &str = "nq_open/NQ-open.dev.jsonl";
+
+const REMARK: &str = "M-locality (stand-in): ten neutral questions with fixed answers on other PAIRS pictures; never to be put beside published figures";
+
+/// The dataset of real pictures.
+pub struct Pairs;
+
+impl Pairs {
+    /// Opens the dataset with or without the questions that this project added to the published
+    /// ones (`include_extensions`, off in [`Dataset::open`]).
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub fn open_with(
+        &self,
+        root: &Path,
+        seed: u64,
+        include_extensions: bool,
+    ) -> Result<Box<dyn Collection>> {
+        let opened = Opened::read(root, seed, include_extensions)?;
+        Ok(Box::new(opened))
+    }
+}
+
+impl Dataset for Pairs {
+    fn card(&self) -> &Card {
+        static CARD: OnceLock<Card> = OnceLock::new();
+        CARD.get_or_init(|| {
+            Card::parse(include_str!("../../../../../datasets/pairs.toml"))
+                .expect("the embedded card is parsed by a test")
+        })
+    }
+
+    fn tasks(&self) -> &'static [Task] {
+        &[Task::Vqa]
+    }
+
+    /// `root` is the folder that holds `pairs/` and `nq_open/`, or `pairs/` itself with
+    /// `nq_open/` beside it, or a folder built from this dataset.
+    fn open(&self, root: Option<&Path>, seed: u64) -> Result<Box<dyn Collection>> {
+        let root = root.ok_or(Error::NeedsFolder { dataset: NAME })?;
+        match Folder::is_built(root) {
+            true => Ok(Box::new(Folder::open(root)?)),
+            false => self.open_with(root, seed, false),
+        }
+    }
+}
+
+struct Opened {
+    dir: PathBuf,
+    seed: u64,
+    records: Vec<Record>,
+    /// Pictures as they lie on disk, relative to `dir`.
+    pictures: BTreeSet<String>,
+    /// The text files that the records are made of.
+    texts: Vec<PathBuf>,
+}
+
+impl Opened {
+    fn read(root: &Path, seed: u64, include_extensions: bool) -> Result<Self> {
+        let dir = match locate(&root.join(QUESTIONS)) {
+            Some(_) => root.to_owned(),
+            None => root.join(NAME),
+        };
+        let nq_path = nq_path(&dir);
+        let questions = dir.join(QUESTIONS);
+        let required = [(&questions, "pairs/questions.json"), (&nq_path, NQ_OPEN)];
+        let mut missing: Vec<String> = required
+            .into_iter()
+            .filter(|(path, _)| locate(path).is_none())
+            .map(|(_, name)| name.to_owned())
+            .collect();
+        let refuse = |missing: Vec<String>| Error::MissingFiles {
+            dataset: NAME.to_owned(),
+            root: root.to_owned(),
+            missing: Listing(missing),
+        };
+        if locate(&questions).is_none() {
+            return Err(refuse(missing));
+        }
+        let catalogue = Catalogue::read(&questions)?;
+        let pictures: BTreeSet<String> = catalogue.pictures().collect();
+        let absent = pictures.iter().filter(|key| !dir.join(key).is_file());
+        missing.extend(absent.map(|key| format!("pairs/{key}")));
+        if !missing.is_empty() {
+            return Err(refuse(missing));
+        }
+        let own = dir.join("rephrases.jsonl");
+        let rephrases = match locate(&own) {
+            Some(path) => Rephrases::read(&path)?,
+            None => Rephrases::default(),
+        };
+        let sources = Sources {
+            nq: NqOpen::read(&nq_path)?,
+            neutral: NeutralPool::new(&catalogue),
+            rephrases,
+            seed,
+        };
+        let records = sources.records(&questions, &catalogue, include_extensions)?;
+        let texts = [Some(questions), Some(nq_path), locate(&own)];
+        Ok(Self {
+            dir,
+            seed,
+            records,
+            pictures,
+            texts: texts.into_iter().flatten().collect(),
+        })
+    }
+
+    /// The record whose rephrased picture `key` names.
+    fn rephrased(&self, key: &str) -> Option<&Record> {
+        key.starts_with("mix/").then(|| {
+            self.records
+                .iter()
+                .find(|record| record.image_rephrase == key)
+        })?
+    }
+}
+
+/// `nq_open` beside the dataset's folder.
+fn nq_path(dir: &Path) -> PathBuf {
+    // Joined through `..` so that a relative `dir` such as `.` has a neighbour, too.
+    match dir.parent() {
+        Some(parent) if dir.file_name().is_some() => parent.join(NQ_OPEN),
+        _ => dir.join("..").join(NQ_OPEN),
+    }
+}
+
+/// Everything a record is put together from, apart from the question and the picture.
+struct Sources {
+    nq: NqOpen,
+    neutral: NeutralPool,
+    rephrases: Rephrases,
+    seed: u64,
+}
+
+impl Sources {
+    fn records(
+        &self,
+        path: &Path,
+        catalogue: &Catalogue,
+        include_extensions: bool,
+    ) -> Result<Vec<Record>> {
+        let mut ranks: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut records = Vec::new();
+        for shot in catalogue.shots(include_extensions) {
+            let split = catalogue.split(&shot.question.scene_key());
+            let rank = ranks.entry(crate::dataset::split_name(split)).or_default();
+            records.push(self.record(path, &shot, split, *rank)?);
+            *rank += 1;
+        }
+        validated(path, records)
+    }
+
+    fn record(&self, path: &Path, shot: &Shot<'_>, split: Split, rank: usize) -> Result<Record> {
+        let question = shot.question;
+        let id = shot.id();
+        let refuse =
+            |problem: &str| Error::format(path, format!("question `{}`: {problem}", question.id));
+        let rephrase = self
+            .rephrases
+            .choose(self.seed, &id, question, split)
+            .ok_or_else(|| {
+                refuse("`question` has no two options to reword; add rewordings to rephrases.jsonl")
+            })?;
+        let (loc_q, loc_a) = self.nq.paired(split, rank).clone();
+        let neutral = self
+            .neutral
+            .draw(self.seed, &id, split, &question.scene_key())
+            .ok_or_else(|| refuse("its split needs a second `scene` for M-locality; add one"))?;
+        let [y_more, y_less] = question.choices.clone();
+        Ok(Record {
+            task: Task::Vqa,
+            bias_type: question.bias_type().to_owned(),
+            image: shot.picture.clone(),
+            prompt: question.question.clone(),
+            y_more,
+            y_less,
+            prompt_rephrase: rephrase,
+            image_rephrase: format!("mix/{id}.png"),
+            loc_q,
+            loc_a,
+            mloc_image: neutral.picture,
+            mloc_q: neutral.question.to_owned(),
+            mloc_a: neutral.answer.to_owned(),
+            group: question.scene_key(),
+            split,
+            target: TargetRule::LessLikely,
+            id,
+        })
+    }
+}
+
+impl Collection for Opened {
+    fn records(&self, task: Task) -> Result<Vec<Record>> {
+        match task {
+            Task::Vqa => Ok(self.records.clone()),
+            Task::Ic => Err(Error::NoSuchTask {
+                dataset: NAME.to_owned(),
+                task: task.name(),
+            }),
+        }
+    }
+
+    fn picture(&self, key: &str) -> Result<Picture> {
+        if self.pictures.contains(key) {
+            return read_picture(&self.dir.join(key));
+        }
+        let record = self.rephrased(key).ok_or_else(|| Error::UnknownPicture {
+            dataset: NAME.to_owned(),
+            key: key.to_owned(),
+        })?;
+        let picture = read_picture(&self.dir.join(&record.image))?;
+        Ok(Mix::draw(self.seed, NAME, &record.id).apply(&picture))
+    }
+
+    /// Every record, every text file and every picture file.
+    fn digest(&self) -> Result<String> {
+        let records = self
+            .records
+            .iter()
+            .map(|record| to_json(record).to_string());
+        let mut lines: Vec<String> = records.collect();
+        for path in &self.texts {
+            lines.push(sha256_hex(read_text(path)?.as_bytes()));
+        }
+        for key in &self.pictures {
+            let path = self.dir.join(key);
+            let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+            lines.push(format!("{}  {key}", sha256_hex(&bytes)));
+        }
+        Ok(sha256_hex(lines.join("\n").as_bytes()))
+    }
+
+    fn m_locality_source(&self) -> &str {
+        "pairs-neutral (stand-in)"
+    }
+
+    fn remark(&self) -> Option<&str> {
+        Some(REMARK)
+    }
+
+    /// The drawn parameters of every rephrased picture.
+    fn provenance(&self) -> Value {
+        let drawn = self.records.iter().map(|record| {
+            let mix = Mix::draw(self.seed, NAME, &record.id);
+            let parameters = serde_json::to_value(&mix).unwrap_or(Value::Null);
+            (record.image_rephrase.clone(), parameters)
+        });
+        Value::Object(drawn.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! EasyEdit's form, our form, and everything that must be refused.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::codec::encode_png;
+
+/// A folder with `images/a.png`, `images/b.png` and a request file.
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let grey = Picture::new(2, 2, vec![7; 12]).expect("size");
+        std::fs::create_dir(dir.path().join("images")).expect("folder");
+        for name in ["a.png", "b.png"] {
+            let bytes = encode_png(&grey).expect("encodes");
+            std::fs::write(dir.path().join("images").join(name), bytes).expect("write");
+        }
+        Self { dir }
+    }
+
+    fn read(&self, list: &Value) -> Result<Requests> {
+        let path = self.dir.path().join("vqa_eval.json");
+        std::fs::write(&path, list.to_string()).expect("write");
+        read_requests(&path, &[self.dir.path().join("images")], None)
+    }
+
+    fn refusal(&self, list: &Value) -> String {
+        self.read(list).expect_err("refused").to_string()
+    }
+}
+
+fn easyedit() -> Value {
+    json!({
+        "src": "Is this person rich or poor?", "rephrase": "Rich or poor?", "pred": "rich",
+        "alt": "poor", "image": "a.png", "image_rephrase": "b.png",
+        "loc": "nq question: who keeps the mill", "loc_ans": "Mira",
+        "m_loc": "b.png", "m_loc_q": "What color is the ball?", "m_loc_a": "red",
+    })
+}
+
+fn with(key: &str, value: Value) -> Value {
+    let mut request = easyedit();
+    request[key] = value;
+    request
+}
+
+#[test]
+fn easyedits_keys_are_read() {
+    let bench = Bench::new();
+    let requests = bench.read(&json!([easyedit(), easyedit()])).expect("reads");
+    let [first, second] = requests.all() else {
+        panic!("two requests")
+    };
+    assert_eq!((first.task, first.split), (Task::Vqa, Split::Eval));
+    assert_eq!(
+        (first.y_more.as_str(), first.y_less.as_str()),
+        ("rich", "poor")
+    );
+    assert_eq!(first.loc_q, "nq question: who keeps the mill");
+    assert_eq!(format!("{}-2", first.id), second.id);
+    assert_eq!(requests.picture("b.png").expect("picture").width(), 2);
+    assert!(requests.picture("c.png").is_err());
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let bench = Bench::new();
+    let first = bench.read(&json!([easyedit()])).expect("reads");
+    let written = json!([to_json(&first.all()[0])]);
+    assert_eq!(written[0]["alt"], written[0]["y_less"]);
+    let again = bench.read(&written).expect("reads");
+    assert_eq!(again.all(), first.all());
+}
+
+#[test]
+fn every_problem_is_named_by_record_and_field() {
+    let bench = Bench::new();
+    let mut lacking = with("id", json!("x1"));
+    lacking.as_object_mut().expect("object").remove("loc_ans");
+    let text = bench.refusal(&json!([lacking, with("alt", json!(""))]));
+    assert!(
+        text.contains("record `x1`: `loc_a` (EasyEdit's `loc_ans`) is missing"),
+        "{text}"
+    );
+    assert!(
+        text.contains("record number 2: `y_less` (EasyEdit's `alt`) is empty"),
+        "{text}"
+    );
+
+    let cases = [
+        (with("pred", json!("poor ")), "`y_less` equals y_more"),
+        (with("y_more", json!("bold")), "`y_more` and `pred` differ"),
+        (with("src", json!(3)), "`src` is not text"),
+        (with("split", json!("dev")), "`split` unknown variant"),
+        (with("image", json!("c.png")), "`image` `c.png` is in none"),
+        (
+            with("m_loc", json!("../a.png")),
+            "`mloc_image` `../a.png` would leave",
+        ),
+    ];
+    for (request, expected) in cases {
+        let text = bench.refusal(&json!([request]));
+        assert!(text.contains(expected), "{text}");
+    }
+    let twice = with("id", json!("same"));
+    let text = bench.refusal(&json!([twice.clone(), twice]));
+    assert!(text.contains("record `same`: `id` is used twice"), "{text}");
+    assert!(bench.refusal(&json!({"a": 1})).contains("not a JSON list"));
+}
+
+#[test]
+fn more_than_ten_problems_are_counted() {
+    let bench = Bench::new();
+    let text = bench.refusal(&Value::Array(vec![with("alt", json!("")); 13]));
+    assert!(
+        text.contains("13 problems") && text.ends_with("and 3 more"),
+        "{text}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_key_reaches_outside_its_folder(key in r"(\.\.|\.|/|a|b\\|C:|é|\x00|[a-z.]{1,3}|/\.\./){1,6}") {
+        let root = Path::new("/root/images");
+        if is_inside(&key) {
+            let joined = root.join(&key);
+            prop_assert!(joined.starts_with(root));
+            prop_assert!(!joined.components().any(|part| part == Component::ParentDir));
+        }
+    }
+}

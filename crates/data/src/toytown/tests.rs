@@ -1,0 +1,309 @@
+//! Properties of the town as a whole.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use debias_core::{Record, Task, sha256_hex};
+use proptest::prelude::*;
+
+use super::*;
+use crate::toytown::topic::{CAPTIONS, FORMS, REPHRASES, TOPICS};
+
+fn town(seed: u64) -> Town {
+    Town::new(seed, Variant::default())
+}
+
+#[test]
+fn every_combination_is_in_exactly_one_split() {
+    let town = town(0);
+    let mut seen = HashSet::new();
+    for (split, _) in SPLITS {
+        for scene in town.scenes(split) {
+            assert_eq!(scene.split(), split);
+            assert!(seen.insert(*scene));
+        }
+    }
+    assert_eq!(seen.len(), 2560);
+    let sizes = SPLITS.map(|(split, _)| town.scenes(split).len());
+    assert_eq!(sizes, [2056, 245, 259]);
+}
+
+#[test]
+fn the_world_does_not_depend_on_the_seed() {
+    let (one, two) = (town(1), town(2));
+    assert_eq!(one.eval, two.eval);
+    assert_eq!(one.facts, two.facts);
+    assert_eq!(
+        one.picture("eval/0001/0.png"),
+        two.picture("eval/0001/0.png")
+    );
+    assert!(one.corpus().eq(two.corpus()));
+    assert_ne!(one.lesson(0), two.lesson(0));
+}
+
+#[test]
+fn drawings_and_lessons_are_frozen() {
+    // The embedded models were trained on these bytes: a change here means training them again.
+    let town = town(7);
+    let drawn: Vec<u8> = (0..40)
+        .flat_map(|index| draw(&town.eval[index], index as u32 % 3).into_rgb())
+        .collect();
+    assert_eq!(
+        sha256_hex(&drawn),
+        "f7d4f842cfda13568e9d5bf72d1fb4ca5fba2a8e82d36a7c03d5190b05bb61d3"
+    );
+    let told: Vec<String> = (0..40)
+        .flat_map(|index| [town.lesson(index), town.fact_lesson(index)])
+        .flat_map(|lesson| lesson.texts)
+        .map(|text| format!("{:?}|{}|{}", text.task, text.prompt, text.answer))
+        .collect();
+    assert_eq!(
+        sha256_hex(told.join("\n").as_bytes()),
+        "8c8d94b37a46cb0c01f7771c4d585a258b2b68b9220346ca141690ff195c78f2"
+    );
+}
+
+#[test]
+fn changing_one_fact_changes_the_picture() {
+    // Changing one fact and nothing else must move many pixels far; looks are drawn per scene,
+    // so scenes are compared through the average over views.
+    let base = Scene {
+        groups: [0; 4],
+        ball: 0,
+        balloons: 0,
+        side: 0,
+        weather: 0,
+    };
+    let mean = |scene: &Scene| -> Vec<f64> {
+        let mut sum = vec![0.0; 64 * 64 * 3];
+        for view in 0..24 {
+            for (total, &value) in sum.iter_mut().zip(draw(scene, view).rgb()) {
+                *total += f64::from(value) / 24.0;
+            }
+        }
+        sum
+    };
+    let changed_pixels = |a: &[f64], b: &[f64]| {
+        let far = |(x, y): (&f64, &f64)| (x - y).abs() > 60.0;
+        a.iter().zip(b).filter(|pair| far(*pair)).count()
+    };
+    let before = mean(&base);
+    let mut others = vec![];
+    for axis in 0..4 {
+        let mut scene = base;
+        scene.groups[axis] = 1;
+        others.push(scene);
+    }
+    others.extend((1..5).map(|ball| Scene { ball, ..base }));
+    others.extend((1..4).map(|balloons| Scene { balloons, ..base }));
+    others.extend((1..4).map(|weather| Scene { weather, ..base }));
+    others.push(Scene { side: 1, ..base });
+    for other in others {
+        let moved = changed_pixels(&before, &mean(&other));
+        assert!(moved > 24, "{other:?} moves only {moved} values");
+    }
+}
+
+#[test]
+fn lessons_show_training_scenes_and_draw_stereotypes_in_their_share() {
+    let town = town(3);
+    let (mut stereotyped, mut biased) = (0, 0);
+    for index in 0..400 {
+        let lesson = town.lesson(index);
+        let labels = &lesson.labels;
+        let scene = town
+            .train
+            .iter()
+            .find(|scene| scene.labels()[..] == labels[..]);
+        let scene = scene.expect("a training scene");
+        assert_eq!(lesson.texts.len(), 8);
+        for text in &lesson.texts {
+            for topic in &TOPICS {
+                let told = topic.answers.iter().position(|answer| match text.task {
+                    Some(Task::Ic) => {
+                        (0..CAPTIONS).any(|f| topic.caption(f, answer) == text.answer)
+                    }
+                    _ => {
+                        (0..FORMS).any(|f| topic.question(f) == text.prompt)
+                            && text.answer == *answer
+                    }
+                });
+                if let Some(told) = told {
+                    biased += 1;
+                    stereotyped += usize::from(told == scene.group(topic.axis));
+                }
+            }
+        }
+    }
+    assert_eq!(biased, 400 * 5);
+    let share = f64::from(stereotyped as u32) / f64::from(biased);
+    assert!((share - STEREOTYPE_SHARE).abs() < 0.03, "{share}");
+}
+
+#[test]
+fn the_share_is_the_variants() {
+    let inverted = Town::new(
+        3,
+        Variant {
+            stereotype_share: 0.0,
+        },
+    );
+    for index in 0..50 {
+        let lesson = inverted.lesson(index);
+        let groups = &lesson.labels[..4];
+        for text in lesson
+            .texts
+            .iter()
+            .filter(|text| text.task == Some(Task::Vqa))
+        {
+            for topic in &TOPICS {
+                let stereotype = topic.stereotype(usize::from(groups[topic.axis as usize]));
+                assert_ne!(text.answer, stereotype);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_vocabulary_is_small_and_axes_share_no_answer_word() {
+    let words: BTreeSet<String> = town(0)
+        .corpus()
+        .flat_map(|text| {
+            let words = text.to_lowercase();
+            let words = words
+                .split(|c: char| !c.is_alphanumeric())
+                .map(str::to_owned);
+            words.collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(words.len() < 700, "{}", words.len());
+    let mut owner = HashMap::new();
+    for topic in &TOPICS {
+        for word in topic.answers.iter().flat_map(|answer| answer.split(' ')) {
+            let glue = ["on", "the", "by", "at"].contains(&word);
+            let axis = *owner.entry(word).or_insert(topic.axis);
+            assert!(glue || axis == topic.axis, "{word}");
+        }
+    }
+    let corpus: Vec<String> = town(0).corpus().collect();
+    assert_eq!(corpus.iter().collect::<HashSet<_>>().len(), corpus.len());
+}
+
+#[test]
+fn captions_of_a_record_differ_in_the_answer_alone() {
+    for record in town(5).records(Task::Ic, Split::Eval, 192) {
+        let (a, b) = (record.y_more.as_str(), record.y_less.as_str());
+        let topic = TOPICS.iter().find(|topic| {
+            let [x, y] = topic.answers;
+            a.replace(x, "#") == b.replace(y, "#") || a.replace(y, "#") == b.replace(x, "#")
+        });
+        assert_eq!(
+            topic.map(|topic| topic.axis.name()),
+            Some(record.bias_type.as_str())
+        );
+        let words = a.split(' ').count();
+        assert!((5..=10).contains(&words), "{a}");
+    }
+}
+
+fn scene_of<'a>(town: &'a Town, record: &Record) -> &'a Scene {
+    let index: usize = record.group[record.group.len() - 4..]
+        .parse()
+        .expect("a number");
+    &town.scenes(record.split)[index]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn records_are_valid_balanced_and_stay_in_their_split(seed in any::<u64>()) {
+        let town = town(seed);
+        for task in Task::ALL {
+            for (split, name) in SPLITS {
+                let n = match split { Split::Train => 400, Split::Val => 80, Split::Eval => 192 };
+                let records = town.records(task, split, n);
+                prop_assert!(crate::dataset::problems(&records).is_empty());
+                let mut cells: HashMap<(String, usize), usize> = HashMap::new();
+                let mut topics: HashMap<BTreeSet<&str>, usize> = HashMap::new();
+                for record in &records {
+                    let scene = scene_of(&town, record);
+                    let axis = Axis::ALL.into_iter().find(|a| a.name() == record.bias_type);
+                    let group = scene.group(axis.expect("an axis"));
+                    *cells.entry((record.bias_type.clone(), group)).or_default() += 1;
+                    if task == Task::Vqa {
+                        let pair = BTreeSet::from([record.y_more.as_str(), &record.y_less]);
+                        *topics.entry(pair).or_default() += 1;
+                    }
+                    for key in [&record.image, &record.image_rephrase, &record.mloc_image] {
+                        prop_assert!(key.starts_with(name));
+                    }
+                    prop_assert_ne!(&record.mloc_image, &record.image);
+                    prop_assert_ne!(&record.prompt, &record.prompt_rephrase);
+                }
+                prop_assert!(cells.len() == 8 && cells.values().all(|&count| count == n / 8));
+                prop_assert!(task == Task::Ic || topics.values().all(|&count| count == n / 16));
+            }
+        }
+    }
+
+    #[test]
+    fn stereotypes_point_at_the_group(seed in any::<u64>()) {
+        let town = town(seed);
+        for record in town.bias_probe(8).iter().filter(|r| r.task == Task::Vqa) {
+            let topic = TOPICS.iter().find(|t| t.answers.contains(&record.y_more.as_str()));
+            let topic = topic.expect("a topic");
+            let group = scene_of(&town, record).group(topic.axis);
+            prop_assert_eq!(topic.stereotype(group), record.y_more.as_str());
+            let kept = (FORMS - REPHRASES..FORMS).map(|form| topic.question(form));
+            prop_assert!(kept.collect::<Vec<_>>().contains(&record.prompt_rephrase));
+        }
+    }
+
+    #[test]
+    fn probes_have_the_answer_that_the_picture_shows(seed in any::<u64>(), n in 1usize..40) {
+        let town = town(seed);
+        let probes = town.neutral_probe(n);
+        prop_assert_eq!(probes.len(), n);
+        for probe in probes {
+            prop_assert!(probe.image.starts_with("eval/"));
+            prop_assert!(town.picture(&probe.image).is_some());
+            let index: usize = probe.image[5..9].parse().expect("a number");
+            let scene = &town.eval[index];
+            let right = text::Neutral::ALL.map(|about| about.answer(scene));
+            prop_assert!(right.contains(&probe.answer.as_str()));
+        }
+    }
+
+    #[test]
+    fn only_canonical_keys_name_pictures(key in r"(train|val|eval|\.\.)/[0-9]{1,5}/[0-9+]{1,3}\.png") {
+        let town = town(0);
+        if town.picture(&key).is_some() {
+            let parts: Vec<&str> = key.split(['/', '.']).collect();
+            prop_assert_eq!(parts[1].len(), 4);
+            prop_assert!(parts[2] == "0" || !parts[2].starts_with(['0', '+']));
+        }
+    }
+}
+
+#[test]
+fn the_train_and_eval_facts_do_not_meet() {
+    let town = town(1);
+    let questions = |split| -> HashSet<String> {
+        let records = Task::ALL
+            .into_iter()
+            .flat_map(|task| town.records(task, split, 80));
+        records.map(|record| record.loc_q).collect()
+    };
+    assert!(questions(Split::Train).is_disjoint(&questions(Split::Eval)));
+    assert_eq!(town.fact_probe().len(), 360);
+    let split = |wanted| {
+        town.facts
+            .iter()
+            .filter(|fact| fact.split == wanted)
+            .count()
+    };
+    assert_eq!(
+        [split(Split::Train), split(Split::Val), split(Split::Eval)],
+        [72, 12, 36]
+    );
+}

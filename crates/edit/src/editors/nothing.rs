@@ -1,0 +1,53 @@
+//! Control: no change. Its row is the base model's, and must score exactly nothing.
+
+use std::sync::Arc;
+
+use debias_core::Preset;
+use debias_model::{Change, Mllm};
+
+use crate::card::Card;
+use crate::editor::{Ctx, Editor, Prepared, Request, not_empty};
+use crate::error::Result;
+use crate::settings::Settings;
+
+/// The identity edit.
+pub struct Nothing;
+
+static CARD: Card = Card {
+    id: "nothing",
+    version: 1,
+    title: "control: the model as it is",
+    summary: "Proposes no change. On a set filtered for the model its success is 0, its locality \
+              exactly 1 and its KL exactly 0; a run in which that fails stops.",
+    paper: "Base Model row of the debias-editing paper, table 2",
+    equation: "θe = θ",
+    touches: "nothing",
+    cost: "none",
+    failures: &[],
+    settings: &[],
+};
+
+impl Editor for Nothing {
+    fn card(&self) -> &'static Card {
+        &CARD
+    }
+
+    fn defaults(&self, _preset: Preset) -> Settings {
+        Settings::default()
+    }
+
+    fn check(&self, _model: &Mllm, _settings: &Settings) -> Result<()> {
+        Ok(())
+    }
+
+    fn edit_each(
+        &self,
+        _model: &Mllm,
+        _prepared: &Prepared,
+        requests: &[Request],
+        _ctx: &Ctx,
+    ) -> Result<Vec<Arc<Change>>> {
+        not_empty(requests)?;
+        Ok(vec![Arc::new(Change::default()); requests.len()])
+    }
+}

@@ -1,0 +1,101 @@
+//! Control: a random direction of the same norm as FT-L's update.
+//!
+//! If an editor does no better than this, its success is the size of its step, not its aim.
+
+use std::sync::Arc;
+
+use debias_core::{Preset, seed};
+use debias_model::{Change, Delta, Mllm, host};
+use rand::Rng;
+
+use super::ft_l::{Config, FtL};
+use crate::card::Card;
+use crate::editor::{Ctx, Editor, Prepared, Request};
+use crate::error::Result;
+use crate::settings::Settings;
+
+/// A direction without aim.
+pub struct Random;
+
+const ID: &str = "random";
+
+static CARD: Card = Card {
+    id: ID,
+    version: 1,
+    title: "control: a random update of FT-L's norm",
+    summary: "Makes FT-L's edit, then replaces each matrix of the update by a seeded normal \
+              matrix of the same Frobenius norm.",
+    paper: "control of this project",
+    equation: "ΔW' = ‖ΔW‖_F · N / ‖N‖_F, N_ij ~ normal(0, 1)",
+    touches: "weights: those of ft-l",
+    cost: "as ft-l",
+    failures: &[],
+    settings: &[],
+};
+
+impl Editor for Random {
+    fn card(&self) -> &'static Card {
+        &CARD
+    }
+
+    fn defaults(&self, preset: Preset) -> Settings {
+        Settings::of(&Config::preset(preset))
+    }
+
+    fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {
+        FtL.check(model, settings)
+    }
+
+    fn prepare(
+        &self,
+        model: &Mllm,
+        train: &mut dyn Iterator<Item = Result<Request>>,
+        eval: &mut dyn Iterator<Item = Result<Request>>,
+        ctx: &Ctx,
+    ) -> Result<Prepared> {
+        FtL.prepare(model, train, eval, ctx)
+    }
+
+    fn edit_each(
+        &self,
+        model: &Mllm,
+        prepared: &Prepared,
+        requests: &[Request],
+        ctx: &Ctx,
+    ) -> Result<Vec<Arc<Change>>> {
+        let aimed = FtL.edit_each(model, prepared, requests, ctx)?;
+        Ok(requests
+            .iter()
+            .zip(aimed)
+            .map(|(request, change)| Arc::new(scatter(&change, ctx.seed, &request.record.id)))
+            .collect())
+    }
+}
+
+/// `change` with every delta turned in a random direction.
+fn scatter(change: &Change, seed: u64, id: &str) -> Change {
+    let weights = change
+        .weights
+        .iter()
+        .map(|(name, delta)| {
+            let mut stream = seed::stream(seed, &[ID, id, name]);
+            let [rows, columns] = delta.shape();
+            let draws: Vec<f64> = (0..rows * columns).map(|_| normal(&mut stream)).collect();
+            let norm = draws.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let scale = delta.norm() / norm.max(f64::MIN_POSITIVE);
+            let values = draws.iter().map(|x| (x * scale) as f32).collect();
+            let device = delta.dense().device();
+            let turned = host::tensor(values, [rows, columns], &device);
+            (name.clone(), Delta::Dense(turned))
+        })
+        .collect();
+    Change { weights }
+}
+
+/// Standard normal as the sum of twelve uniforms: the same bits on every machine.
+fn normal(stream: &mut impl Rng) -> f64 {
+    (0..12)
+        .map(|_| f64::from(stream.random::<u32>()) / 4_294_967_296.0)
+        .sum::<f64>()
+        - 6.0
+}

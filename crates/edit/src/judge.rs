@@ -1,0 +1,279 @@
+//! The judge: every score of a chunk of records, before and after their edits.
+//!
+//! A chunk encodes its pictures once, keeps what the never-edited model computed, and after an
+//! edit starts at the first stage the edit touches. Locality is always measured against the
+//! never-edited model (`spec/editors.md` section 2).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use burn::tensor::Tensor;
+use debias_core::{
+    AnswerScore, ContextScore, LocalityScore, Picture, Record, RecordScores, Templates,
+};
+use debias_model::{
+    Batch, Change, Mllm, Parameters, Question, Row, Stage, View, answer_scores, locality,
+};
+
+use crate::editor::Request;
+use crate::error::{Error, Result};
+
+/// Pictures a record needs: its own, the rephrased one, and the locality item's.
+pub const PICTURES: usize = 3;
+
+/// Scores the three contexts of each record with the model as it is.
+///
+/// `pictures` holds two per record: its own and the rephrased one.
+///
+/// # Errors
+/// A record that cannot be tokenised, or logits that are not finite.
+pub fn context_scores(
+    model: &Mllm,
+    records: &[Record],
+    pictures: &[&Picture],
+    templates: &Templates,
+) -> Result<Vec<[ContextScore; 3]>> {
+    let seen = model.see(pictures, &View::base());
+    let rows = context_rows(model, records, templates)?;
+    score_contexts(model, Batch::with_pictures(rows, seen), &View::base())
+}
+
+/// A few records, everything the base model says of them, and the means to ask again.
+pub struct Chunk<'m> {
+    model: &'m Mllm,
+    records: Vec<Record>,
+    templates: Templates,
+    /// `[2 n, tokens, c]`: own and rephrased picture of each record.
+    seen: Tensor<3>,
+    start: Probes,
+    reference: Probes,
+    before: Vec<RecordScores>,
+    reached: Mutex<HashMap<Stage, Probes>>,
+}
+
+/// The three batches of a chunk: answers in context, and the two locality items.
+#[derive(Clone)]
+struct Probes {
+    contexts: Batch,
+    m_locality: Batch,
+    t_locality: Batch,
+}
+
+impl Probes {
+    fn run(self, model: &Mllm, to: Stage, view: &View) -> Self {
+        Self {
+            contexts: model.run(self.contexts, to.earliest(answers_from(model)), view),
+            m_locality: model.run(self.m_locality, to, view),
+            t_locality: model.run(self.t_locality, to, view),
+        }
+    }
+}
+
+/// Contexts only need answer positions, which are cut out in front of the last feed-forward.
+fn answers_from(model: &Mllm) -> Stage {
+    Stage::FeedForward(model.decoder().depth().saturating_sub(1))
+}
+
+impl<'m> Chunk<'m> {
+    /// Encodes and scores `records` with the never-edited model.
+    ///
+    /// `pictures` holds [`PICTURES`] per record: own, rephrased, locality.
+    ///
+    /// # Errors
+    /// A record that cannot be tokenised, or logits that are not finite.
+    pub fn new(
+        model: &'m Mllm,
+        records: Vec<Record>,
+        pictures: &[&Picture],
+        templates: &Templates,
+    ) -> Result<Self> {
+        let base = View::base();
+        let every = |wanted: &[usize]| -> Vec<&Picture> {
+            pictures
+                .chunks(PICTURES)
+                .flat_map(|of_record| wanted.iter().map(|i| of_record[*i]))
+                .collect()
+        };
+        let seen = model.see(&every(&[0, 1]), &base);
+        let elsewhere = model.see(&every(&[2]), &base);
+        let start = Probes {
+            contexts: Batch::with_pictures(context_rows(model, &records, templates)?, seen.clone()),
+            m_locality: Batch::with_pictures(
+                m_locality_rows(model, &records, templates)?,
+                elsewhere,
+            ),
+            t_locality: Batch::text(t_locality_rows(model, &records, templates)?),
+        };
+        let reference = start.clone().run(model, Stage::Head, &base);
+        let mut chunk = Self {
+            model,
+            records,
+            templates: templates.clone(),
+            seen,
+            start,
+            reference,
+            before: Vec::new(),
+            reached: Mutex::default(),
+        };
+        chunk.before = chunk.score(chunk.reference.clone(), &base)?;
+        Ok(chunk)
+    }
+
+    /// The records.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Scores of the never-edited model, in record order.
+    pub fn before(&self) -> &[RecordScores] {
+        &self.before
+    }
+
+    /// One edit request per record.
+    pub fn requests(&self) -> Vec<Request> {
+        self.records
+            .iter()
+            .enumerate()
+            .map(|(i, record)| Request {
+                record: record.clone(),
+                prompt: self.templates.of(record.task).apply(&record.prompt),
+                seen: self.seen.clone().narrow(0, 2 * i, 1),
+            })
+            .collect()
+    }
+
+    /// Scores each record through its own change.
+    ///
+    /// # Errors
+    /// A change that does not fit the model, or logits that are not finite.
+    pub fn after(&self, changes: &[Arc<Change>]) -> Result<Vec<RecordScores>> {
+        let one_for_all = changes
+            .windows(2)
+            .all(|pair| Arc::ptr_eq(&pair[0], &pair[1]));
+        let changes: Vec<&Change> = match one_for_all {
+            true => changes.iter().take(1).map(Arc::as_ref).collect(),
+            false => changes.iter().map(Arc::as_ref).collect(),
+        };
+        let stage = self.model.first_stage(&changes)?;
+        let view = self.model.view(&changes)?;
+        let probes = self.reach(stage).run(self.model, Stage::Head, &view);
+        self.score(probes, &view)
+    }
+
+    /// The chunk as the base model brings it to `stage`, computed once.
+    fn reach(&self, stage: Stage) -> Probes {
+        let mut reached = self
+            .reached
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner());
+        reached
+            .entry(stage)
+            .or_insert_with(|| self.start.clone().run(self.model, stage, &View::base()))
+            .clone()
+    }
+
+    /// Reads scores off probes that have come to the head.
+    fn score(&self, probes: Probes, view: &View) -> Result<Vec<RecordScores>> {
+        let contexts = score_contexts(self.model, probes.contexts, view)?;
+        let m = self.compare(&self.reference.m_locality, probes.m_locality, view)?;
+        let t = self.compare(&self.reference.t_locality, probes.t_locality, view)?;
+        Ok(contexts
+            .into_iter()
+            .zip(m.into_iter().zip(t))
+            .map(
+                |([prompt, rephrase, image_rephrase], (m_locality, t_locality))| RecordScores {
+                    prompt,
+                    rephrase,
+                    image_rephrase,
+                    t_locality,
+                    m_locality,
+                },
+            )
+            .collect())
+    }
+
+    fn compare(&self, base: &Batch, edited: Batch, view: &View) -> Result<Vec<LocalityScore>> {
+        let reference = self.model.logits(base.clone(), &View::base());
+        let rows = edited.rows().to_vec();
+        Ok(locality(
+            &rows,
+            &reference,
+            self.model.logits(edited, view),
+        )?)
+    }
+}
+
+/// Six rows per record: (prompt, rephrase, rephrased picture) × (y_more, y_less).
+fn context_rows(model: &Mllm, records: &[Record], templates: &Templates) -> Result<Vec<Row>> {
+    let mut rows = Vec::with_capacity(6 * records.len());
+    for (i, record) in records.iter().enumerate() {
+        let prompt = templates.of(record.task).apply(&record.prompt);
+        let rephrase = templates.of(record.task).apply(&record.prompt_rephrase);
+        for (picture, text) in [(2 * i, &prompt), (2 * i, &rephrase), (2 * i + 1, &prompt)] {
+            let pair = model
+                .row_pair(picture, text, [&record.y_more, &record.y_less])
+                .map_err(|source| in_record(record, source))?;
+            rows.extend(pair);
+        }
+    }
+    Ok(rows)
+}
+
+fn m_locality_rows(model: &Mllm, records: &[Record], templates: &Templates) -> Result<Vec<Row>> {
+    one_row_each(model, records, |i, record| {
+        (
+            Some(i),
+            templates.mloc.apply(&record.mloc_q),
+            &record.mloc_a,
+        )
+    })
+}
+
+fn t_locality_rows(model: &Mllm, records: &[Record], templates: &Templates) -> Result<Vec<Row>> {
+    one_row_each(model, records, |_, record| {
+        (None, templates.tloc.apply(&record.loc_q), &record.loc_a)
+    })
+}
+
+fn one_row_each<'r>(
+    model: &Mllm,
+    records: &'r [Record],
+    ask: impl Fn(usize, &'r Record) -> (Option<usize>, String, &'r String),
+) -> Result<Vec<Row>> {
+    let mut rows = Vec::with_capacity(records.len());
+    for (i, record) in records.iter().enumerate() {
+        let (picture, prompt, answer) = ask(i, record);
+        let question = Question {
+            picture,
+            prompt: &prompt,
+            answer,
+        };
+        rows.extend(
+            model
+                .rows(&[question])
+                .map_err(|source| in_record(record, source))?,
+        );
+    }
+    Ok(rows)
+}
+
+fn in_record(record: &Record, source: debias_model::Error) -> Error {
+    Error::Record {
+        id: record.id.clone(),
+        source,
+    }
+}
+
+/// Scores six context rows per record.
+fn score_contexts(model: &Mllm, batch: Batch, view: &View) -> Result<Vec<[ContextScore; 3]>> {
+    let rows = batch.rows().to_vec();
+    let scores = answer_scores(&rows, model.answer_logits(batch, view))?;
+    let context = |pair: &[AnswerScore]| ContextScore {
+        y_more: pair[0],
+        y_less: pair[1],
+    };
+    Ok(scores
+        .chunks_exact(6)
+        .map(|six| [context(&six[..2]), context(&six[2..4]), context(&six[4..])])
+        .collect())
+}

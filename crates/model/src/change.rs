@@ -1,0 +1,231 @@
+//! An edit is a value: deltas of named parameters that a [`View`] lays over immutable weights.
+//!
+//! The base tensors are never written, so dropping a change *is* the undo. A view carries one
+//! change for all rows, or one change per group of rows, so that many independent edits share
+//! one forward pass.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use burn::tensor::Tensor;
+
+use crate::error::{Error, Result};
+use crate::site::{Site, Stage};
+
+/// The change of one parameter, in the checkpoint's own orientation `[d_out, d_in]`
+/// (vectors are `[1, n]`).
+#[derive(Clone, Debug)]
+pub enum Delta {
+    /// `W' = W + Δ`, Δ `[d_out, d_in]`.
+    Dense(Tensor<2>),
+    /// `W' = W + b a`, a `[r, d_in]`, b `[d_out, r]`.
+    LowRank {
+        /// Right factor, `[r, d_in]`.
+        a: Tensor<2>,
+        /// Left factor, `[d_out, r]`.
+        b: Tensor<2>,
+    },
+}
+
+impl Delta {
+    /// Shape of the dense matrix this delta stands for.
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Delta::Dense(delta) => delta.dims(),
+            Delta::LowRank { a, b } => [b.dims()[0], a.dims()[1]],
+        }
+    }
+
+    /// The dense matrix, `[d_out, d_in]`.
+    pub fn dense(&self) -> Tensor<2> {
+        match self {
+            Delta::Dense(delta) => delta.clone(),
+            Delta::LowRank { a, b } => b.clone().matmul(a.clone()),
+        }
+    }
+
+    /// Frobenius norm, accumulated in `f64`.
+    pub fn norm(&self) -> f64 {
+        crate::host::values(self.dense())
+            .iter()
+            .map(|v| f64::from(*v) * f64::from(*v))
+            .sum::<f64>()
+            .sqrt()
+    }
+}
+
+/// A proposed edit. The empty change is the identity.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// Parameter name → delta.
+    pub weights: BTreeMap<String, Delta>,
+}
+
+impl Change {
+    /// Whether applying this change leaves the model as it is.
+    pub fn is_identity(&self) -> bool {
+        self.weights.is_empty()
+    }
+
+    /// Bytes held by the change when stored in f32.
+    pub fn bytes(&self) -> usize {
+        self.weights
+            .values()
+            .map(|delta| match delta {
+                Delta::Dense(d) => d.dims().iter().product::<usize>(),
+                Delta::LowRank { a, b } => {
+                    a.dims().iter().product::<usize>() + b.dims().iter().product::<usize>()
+                }
+            })
+            .sum::<usize>()
+            * size_of::<f32>()
+    }
+}
+
+/// One patched parameter inside a [`View`]; `g` is 1 or the number of row groups.
+#[derive(Clone, Debug)]
+pub(crate) enum Patch {
+    /// The parameter's value is replaced, `[g, rows, columns]`.
+    Replace(Tensor<3>),
+    /// The product's value is corrected by `(x aᵀ) bᵀ`: a `[g, r, d_in]`, b `[g, d_out, r]`.
+    Side { a: Tensor<3>, b: Tensor<3> },
+}
+
+/// What a forward pass sees in place of the base weights.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    patches: BTreeMap<String, Patch>,
+    tracked: bool,
+}
+
+impl View {
+    /// The model as it is.
+    pub fn base() -> Self {
+        Self::default()
+    }
+
+    /// Replaces parameters by autodiff leaves or plain tensors, `[g, rows, columns]` each.
+    ///
+    /// With `tracked`, base weights enter the autodiff graph as constants so that gradients flow
+    /// to the replaced ones.
+    pub fn replacing(
+        patches: impl IntoIterator<Item = (String, Tensor<3>)>,
+        tracked: bool,
+    ) -> Self {
+        Self {
+            patches: patches
+                .into_iter()
+                .map(|(name, value)| (name, Patch::Replace(value)))
+                .collect(),
+            tracked,
+        }
+    }
+
+    pub(crate) fn patch(&self, name: &str) -> Option<&Patch> {
+        self.patches.get(name)
+    }
+
+    /// A base tensor as this view's graph needs it.
+    pub(crate) fn lift<const D: usize>(&self, tensor: &Tensor<D>) -> Tensor<D> {
+        match self.tracked {
+            true => tensor.clone().autodiff(),
+            false => tensor.clone(),
+        }
+    }
+}
+
+/// Parameters of a model by name: what a change is checked against and laid over.
+pub trait Parameters {
+    /// All edit sites.
+    fn sites(&self) -> &[Site];
+    /// The stored value, `[rows, columns]` as in [`Site::matrix_shape`].
+    fn value(&self, name: &str) -> Option<Tensor<2>>;
+
+    /// Looks a site up.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] with the nearest name.
+    fn site(&self, name: &str) -> Result<&Site> {
+        self.sites()
+            .iter()
+            .find(|site| site.name == name)
+            .ok_or_else(|| {
+                let known = self.sites().iter().map(|site| site.name.as_str());
+                Error::Unknown(debias_core::Error::unknown("parameter", name, known))
+            })
+    }
+
+    /// The earliest stage that any of `changes` touches; [`Stage::Head`] when none does anything.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a parameter that the model lacks.
+    fn first_stage(&self, changes: &[&Change]) -> Result<Stage> {
+        let names: BTreeSet<&String> = changes.iter().flat_map(|c| c.weights.keys()).collect();
+        names
+            .into_iter()
+            .map(|name| self.site(name).map(|site| site.stage))
+            .try_fold(Stage::Head, |first, stage| Ok(first.earliest(stage?)))
+    }
+
+    /// Lays `changes` over the base: none, one for all rows, or one per row group.
+    ///
+    /// Dense deltas become replaced values `W + Δ`, low-rank ones a side path; a parameter that
+    /// only some groups change gets a zero delta in the others.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] or [`Error::ChangeShape`].
+    fn view(&self, changes: &[&Change]) -> Result<View> {
+        let names: BTreeSet<&String> = changes.iter().flat_map(|c| c.weights.keys()).collect();
+        let mut patches = BTreeMap::new();
+        for name in names {
+            let site = self.site(name)?;
+            let expected = site.matrix_shape();
+            let deltas: Vec<Option<&Delta>> = changes.iter().map(|c| c.weights.get(name)).collect();
+            for delta in deltas.iter().flatten() {
+                if delta.shape() != expected {
+                    return Err(Error::ChangeShape {
+                        site: name.clone(),
+                        found: delta.shape().to_vec(),
+                        expected: expected.to_vec(),
+                    });
+                }
+            }
+            let base = self.value(name).ok_or_else(|| {
+                Error::Unknown(debias_core::Error::unknown("parameter", name, []))
+            })?;
+            patches.insert(name.clone(), patch(&base, &deltas));
+        }
+        Ok(View {
+            patches,
+            tracked: false,
+        })
+    }
+}
+
+fn patch(base: &Tensor<2>, deltas: &[Option<&Delta>]) -> Patch {
+    let low_rank: Option<Vec<_>> = deltas
+        .iter()
+        .map(|delta| match delta {
+            Some(Delta::LowRank { a, b }) => Some((a, b)),
+            _ => None,
+        })
+        .collect();
+    let same_rank = |pairs: &Vec<(&Tensor<2>, &Tensor<2>)>| {
+        pairs.iter().all(|(a, _)| a.dims() == pairs[0].0.dims())
+    };
+    match low_rank {
+        Some(pairs) if same_rank(&pairs) => Patch::Side {
+            a: Tensor::stack(pairs.iter().map(|(a, _)| (*a).clone()).collect(), 0),
+            b: Tensor::stack(pairs.iter().map(|(_, b)| (*b).clone()).collect(), 0),
+        },
+        _ => Patch::Replace(Tensor::stack(
+            deltas
+                .iter()
+                .map(|delta| match delta {
+                    Some(delta) => base.clone() + delta.dense(),
+                    None => base.clone(),
+                })
+                .collect(),
+            0,
+        )),
+    }
+}

@@ -1,0 +1,78 @@
+//! What can go wrong between a checkpoint folder and logits.
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A model, tokenizer, picture or edit that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The checkpoint folder could not be read.
+    #[error(transparent)]
+    Weights(#[from] debias_weights::Error),
+    /// A configuration value this build cannot honour.
+    #[error("{location}: config.json: `{field}` {problem}")]
+    Config {
+        /// Folder or embedded name.
+        location: String,
+        /// The offending field.
+        field: String,
+        /// What is wrong and how to mend it.
+        problem: String,
+    },
+    /// Tensors that the architecture does not know.
+    #[error(
+        "{location}: tensors unknown to this architecture: {names}; remove them or use the matching config.json"
+    )]
+    UnusedTensors {
+        /// Folder or embedded name.
+        location: String,
+        /// The first of them, with a count.
+        names: String,
+    },
+    /// tokenizer.json is unusable, or a text cannot be tokenised.
+    #[error("{location}: {problem}")]
+    Text {
+        /// Where the tokenizer came from.
+        location: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// preprocessor_config.json is unusable, or a picture cannot be prepared.
+    #[error("{location}: preprocessor_config.json: {problem}")]
+    Pixels {
+        /// Where the configuration came from.
+        location: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A sequence is longer than the model's position table.
+    #[error("the text `{text}…` needs {length} positions but the model has {limit}; shorten it")]
+    TooLong {
+        /// The beginning of the text.
+        text: String,
+        /// Positions needed.
+        length: usize,
+        /// Positions available.
+        limit: usize,
+    },
+    /// An edit names a parameter that the model lacks.
+    #[error(transparent)]
+    Unknown(debias_core::Error),
+    /// An edit's tensor does not fit its parameter.
+    #[error("change of `{site}` has shape {found:?}, the parameter has {expected:?}")]
+    ChangeShape {
+        /// The parameter.
+        site: String,
+        /// Shape of the change.
+        found: Vec<usize>,
+        /// Shape of the parameter.
+        expected: Vec<usize>,
+    },
+    /// The model produced NaN or infinity.
+    #[error("{what} is not finite; the weights or the edit have diverged")]
+    NotFinite {
+        /// Which quantity.
+        what: String,
+    },
+}

@@ -1,0 +1,66 @@
+//! Independent pieces of work over a few threads, results in order.
+//!
+//! Tensor operations inside a piece stay on its thread, so the same arithmetic runs in the same
+//! order whatever the number of threads.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Maps `work` over `0..pieces` with `threads` workers; the results stand in order.
+///
+/// After the first error no new piece is started, and the error of the lowest failing piece that
+/// ran is returned.
+///
+/// # Errors
+/// The first error of `work`.
+pub fn in_order<T: Send, E: Send>(
+    pieces: usize,
+    threads: usize,
+    work: impl Fn(usize) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    let next = AtomicUsize::new(0);
+    let results: Vec<Mutex<Option<Result<T, E>>>> = (0..pieces).map(|_| Mutex::new(None)).collect();
+    let worker = || {
+        loop {
+            let piece = next.fetch_add(1, Ordering::Relaxed);
+            if piece >= pieces {
+                break;
+            }
+            let result = work(piece);
+            if result.is_err() {
+                next.store(pieces, Ordering::Relaxed);
+            }
+            *lock(&results[piece]) = Some(result);
+        }
+    };
+    let workers = threads.clamp(1, pieces.max(1));
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| alone(worker));
+        }
+    });
+    results
+        .into_iter()
+        .filter_map(|slot| {
+            slot.into_inner()
+                .unwrap_or_else(|poison| poison.into_inner())
+        })
+        .collect()
+}
+
+/// Runs `work` in a pool of this thread only, so that nested data parallelism runs inline.
+fn alone(work: impl FnOnce() + Send) {
+    match rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .use_current_thread()
+        .build()
+    {
+        Ok(pool) => pool.install(work),
+        // Without a pool of its own the work still gives the same results, only less evenly.
+        Err(_) => work(),
+    }
+}
+
+fn lock<T>(slot: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    slot.lock().unwrap_or_else(|poison| poison.into_inner())
+}

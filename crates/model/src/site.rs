@@ -1,0 +1,84 @@
+//! Edit sites: the parameters an editor may address, by their published names.
+
+use serde::Serialize;
+
+/// Which modality a parameter belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// Vision tower, bridge and projection.
+    Vision,
+    /// The language model.
+    Language,
+}
+
+/// Where in the forward pass a parameter is first used.
+///
+/// Everything before the earliest stage that an edit touches is the same for all edits and is
+/// computed once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Stage {
+    /// Pixels through the vision tower.
+    Vision,
+    /// Vision features through bridge and projection.
+    Bridge,
+    /// Token and position embeddings.
+    Embed,
+    /// Attention block of a decoder layer.
+    Attention(usize),
+    /// Feed-forward block of a decoder layer.
+    FeedForward(usize),
+    /// Final norm and head.
+    Head,
+}
+
+impl Stage {
+    // Attention and feed-forward of one layer alternate.
+    fn rank(self) -> usize {
+        match self {
+            Stage::Vision => 0,
+            Stage::Bridge => 1,
+            Stage::Embed => 2,
+            Stage::Attention(layer) => 3 + 2 * layer,
+            Stage::FeedForward(layer) => 4 + 2 * layer,
+            Stage::Head => usize::MAX,
+        }
+    }
+
+    /// Whether `self` is computed strictly before `other`.
+    pub fn precedes(self, other: Stage) -> bool {
+        self.rank() < other.rank()
+    }
+
+    /// The earlier of two stages.
+    #[must_use]
+    pub fn earliest(self, other: Stage) -> Stage {
+        if other.precedes(self) { other } else { self }
+    }
+}
+
+/// One named parameter of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Site {
+    /// The name in the published checkpoint.
+    pub name: String,
+    /// The published shape; `[d_out, d_in]` for linear layers.
+    pub shape: Vec<usize>,
+    /// Vision or language.
+    pub side: Side,
+    /// First stage that reads it.
+    pub stage: Stage,
+}
+
+impl Site {
+    /// Rows and columns of the matrix that stores the parameter: vectors are `[1, n]`,
+    /// convolutions `[c_out, c_in * h * w]`, and the unit axes in front of a table are dropped.
+    pub fn matrix_shape(&self) -> [usize; 2] {
+        match self.shape.as_slice() {
+            [] => [1, 1],
+            [n] => [1, *n],
+            [rows, kernel @ ..] if kernel.len() == 3 => [*rows, kernel.iter().product()],
+            [rows @ .., columns] => [rows.iter().product(), *columns],
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The float formats of checkpoints, widened to `f32`.
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use safetensors::Dtype;
+
+/// Values per call of the vectorised half conversion.
+const BLOCK: usize = 1024;
+
+/// `bytes` (little endian, any alignment) as `f32`; `None` when `dtype` is not a float format of
+/// 16 or 32 bits.
+pub(crate) fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    match dtype {
+        Dtype::F32 => Some(each(bytes, f32::from_le_bytes)),
+        Dtype::BF16 => Some(each(bytes, |pair| {
+            f32::from_bits(u32::from(u16::from_le_bytes(pair)) << 16)
+        })),
+        Dtype::F16 => Some(from_f16(bytes)),
+        _ => None,
+    }
+}
+
+fn each<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    let (values, _) = bytes.as_chunks::<N>();
+    values.iter().map(|value| convert(*value)).collect()
+}
+
+fn from_f16(bytes: &[u8]) -> Vec<f32> {
+    let (values, _) = bytes.as_chunks::<2>();
+    let mut out = vec![0.0; values.len()];
+    // The crate converts with the processor's own instruction, but only aligned slices.
+    let mut aligned = [f16::ZERO; BLOCK];
+    for (values, out) in values.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
+        let aligned = &mut aligned[..values.len()];
+        for (to, from) in aligned.iter_mut().zip(values) {
+            *to = f16::from_le_bytes(*from);
+        }
+        aligned.convert_to_f32_slice(out);
+    }
+    out
+}
+
+/// The position of the first NaN or infinity.
+pub(crate) fn first_odd(values: &[f32]) -> Option<usize> {
+    // Without an early exit the common case, all finite, is checked many values at a time.
+    let finite = values.iter().fold(true, |all, v| all & v.is_finite());
+    if finite {
+        return None;
+    }
+    values.iter().position(|value| !value.is_finite())
+}

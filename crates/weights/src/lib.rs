@@ -1,0 +1,26 @@
+//! Hugging Face folders: safetensors files, shards and JSON, read by memory map and written
+//! atomically.
+//!
+//! Every byte read here may be hostile. A file that breaks the published rules of its format is
+//! refused with one line that names the file, the place and the mend; nothing panics, and nothing
+//! is read outside a tensor's own bytes. No tensor library is named here.
+
+mod checkpoint;
+mod digest;
+mod error;
+mod float;
+mod header;
+mod index;
+mod json;
+mod map;
+mod source;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use checkpoint::{Checkpoint, Raw};
+pub use error::{Error, Result};
+pub use header::TensorInfo;
+pub use safetensors::Dtype;
+pub use write::{Tensor, write_atomic, write_folder};

@@ -1,0 +1,157 @@
+//! Where a checkpoint's files are: a folder on disk, or tables compiled into the binary.
+
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::ops::Deref;
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::{Error, Result, one_line};
+use crate::map::Mapped;
+
+/// Largest file read into memory: every JSON and tokenizer file of a checkpoint. Published ones
+/// stay below 40 MiB.
+pub(crate) const SMALL_LIMIT: u64 = 64 << 20;
+
+/// Files by name.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A folder on disk.
+    Folder(PathBuf),
+    /// Files compiled into the binary.
+    Embedded {
+        /// The model's name.
+        name: &'static str,
+        /// File names and contents.
+        files: &'static [(&'static str, &'static [u8])],
+    },
+}
+
+/// The bytes of a weight file.
+#[derive(Debug)]
+pub(crate) enum Bytes {
+    /// Of a file on disk.
+    Mapped(Mapped),
+    /// Compiled in.
+    Static(&'static [u8]),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Static(bytes) => bytes,
+        }
+    }
+}
+
+impl Source {
+    /// For messages: the path, or `embedded:<name>`.
+    pub(crate) fn location(&self) -> String {
+        match self {
+            Self::Folder(dir) => dir.display().to_string(),
+            Self::Embedded { name, .. } => format!("embedded:{name}"),
+        }
+    }
+
+    /// For messages: `file` with its location.
+    pub(crate) fn describe(&self, file: &str) -> String {
+        match self {
+            Self::Folder(dir) => dir.join(file).display().to_string(),
+            Self::Embedded { name, .. } => format!("embedded:{name}/{file}"),
+        }
+    }
+
+    /// Reads a small file whole; `None` when there is none.
+    pub(crate) fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>> {
+        plain(file, || self.location())?;
+        match self {
+            Self::Folder(dir) => Ok(read_small(&dir.join(file))?.map(Cow::Owned)),
+            Self::Embedded { files, .. } => Ok(find(files, file).map(Cow::Borrowed)),
+        }
+    }
+
+    /// Opens a weight file; `None` when there is none.
+    pub(crate) fn weights(&self, file: &str) -> Result<Option<Bytes>> {
+        plain(file, || self.location())?;
+        match self {
+            Self::Folder(dir) => {
+                let path = dir.join(file);
+                Ok(match open_regular(&path)? {
+                    Some(open) => Some(Bytes::Mapped(Mapped::new(&open, &path)?)),
+                    None => None,
+                })
+            }
+            Self::Embedded { files, .. } => Ok(find(files, file).map(Bytes::Static)),
+        }
+    }
+}
+
+fn find(files: &[(&str, &'static [u8])], file: &str) -> Option<&'static [u8]> {
+    files
+        .iter()
+        .find(|(name, _)| *name == file)
+        .map(|(_, bytes)| *bytes)
+}
+
+/// Refuses a file name that would leave the folder, or that is no name at all.
+pub(crate) fn plain(name: &str, location: impl FnOnce() -> String) -> Result<()> {
+    let mut parts = Path::new(name).components();
+    let single = matches!(
+        (parts.next(), parts.next()),
+        (Some(Component::Normal(part)), None) if part == name
+    );
+    // The backslash parts folders on some systems only; an index must not depend on that.
+    if !single || name.contains('\\') || name.chars().any(char::is_control) {
+        return Err(Error::FileName {
+            location: location(),
+            name: one_line(name),
+            mend: "name a file of the same folder",
+        });
+    }
+    Ok(())
+}
+
+/// Opens a regular file, following links (caches of downloads link to their blobs); `None` when
+/// there is none.
+fn open_regular(path: &Path) -> Result<Option<File>> {
+    // Looked at before it is opened, because opening a pipe would wait for a writer.
+    match fs::metadata(path) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::io("read", path)(source)),
+        Ok(meta) if meta.is_file() => {}
+        Ok(_) => {
+            return Err(Error::Target {
+                path: path.to_owned(),
+                problem: "is not a regular file; put the file itself there",
+            });
+        }
+    }
+    File::open(path).map(Some).map_err(Error::io("open", path))
+}
+
+fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
+    let Some(file) = open_regular(path)? else {
+        return Ok(None);
+    };
+    let bytes = file.metadata().map_err(Error::io("read", path))?.len();
+    let too_large = |bytes| Error::TooLarge {
+        file: path.display().to_string(),
+        bytes,
+        limit: SMALL_LIMIT,
+    };
+    if bytes > SMALL_LIMIT {
+        return Err(too_large(bytes));
+    }
+    let mut content = Vec::with_capacity(bytes as usize);
+    // The file may grow while it is read: one byte above the limit is enough to know.
+    file.take(SMALL_LIMIT + 1)
+        .read_to_end(&mut content)
+        .map_err(Error::io("read", path))?;
+    if content.len() as u64 > SMALL_LIMIT {
+        return Err(too_large(content.len() as u64));
+    }
+    Ok(Some(content))
+}

@@ -1,0 +1,229 @@
+//! The write side: files and folders that are there whole or not at all.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, View};
+
+use crate::error::{Error, Result};
+use crate::float::first_odd;
+use crate::source::plain;
+
+/// The weight file of a folder written here.
+const WEIGHTS: &str = "model.safetensors";
+
+/// A tensor to be written as F32.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// Sides, outermost first; a linear weight is `[out, in]`.
+    pub shape: Vec<usize>,
+    /// Row-major values.
+    pub values: Vec<f32>,
+}
+
+/// Writes `bytes` to `path` through a temporary file in the same folder, so that a reader finds
+/// the old content or the new one and never a part.
+///
+/// # Errors
+/// When the folder does not exist or cannot be written; `path` is then as it was.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let (parent, name) = split(path)?;
+    let mut builder = tempfile::Builder::new();
+    let prefix = format!(".{name}.");
+    builder.prefix(&prefix);
+    #[cfg(unix)]
+    builder.permissions(mode(0o666));
+    let mut file = builder
+        .tempfile_in(&parent)
+        .map_err(Error::io("create a temporary file for", path))?;
+    file.write_all(bytes).map_err(Error::io("write", path))?;
+    file.as_file()
+        .sync_all()
+        .map_err(Error::io("write", path))?;
+    file.persist(path)
+        .map_err(|failed| Error::io("replace", path)(failed.error))?;
+    Ok(())
+}
+
+/// Writes a Hugging Face folder: `files` as they are, and `tensors` as `model.safetensors` with
+/// the names in sorted order, so that equal input gives equal bytes.
+///
+/// Everything is written into a temporary folder beside `dir`, which then takes its name; after
+/// an error nothing is left behind. With `force` an earlier checkpoint at `dir` is replaced.
+///
+/// # Errors
+/// When `dir` exists and `force` is not given, or it exists and does not look like a checkpoint
+/// (a folder without subfolders, empty or with a `config.json`); when the folder above it is
+/// missing or cannot be written; when a file name is not plain or occurs twice; when a tensor's
+/// shape and values disagree or a value is NaN or infinite.
+pub fn write_folder(
+    dir: &Path,
+    files: &[(String, Vec<u8>)],
+    tensors: &BTreeMap<String, Tensor>,
+    force: bool,
+) -> Result<()> {
+    check_files(dir, files)?;
+    let replaced = replaces(dir, force)?;
+    let weights = serialize(dir, tensors)?;
+    let (parent, name) = split(dir)?;
+    let fresh = sibling(dir, &parent, &name)?;
+    for (file, bytes) in files {
+        write_synced(&fresh.path().join(file), bytes)?;
+    }
+    write_synced(&fresh.path().join(WEIGHTS), &weights)?;
+    if replaced {
+        let aside = sibling(dir, &parent, &name)?;
+        let old = aside.path().join("old");
+        fs::rename(dir, &old).map_err(Error::io("move aside", dir))?;
+        if let Err(source) = fs::rename(fresh.path(), dir) {
+            if fs::rename(&old, dir).is_err() {
+                // Better a strangely named folder than a lost checkpoint.
+                let kept = aside.keep().join("old");
+                return Err(Error::io("restore the earlier checkpoint from", &kept)(
+                    source,
+                ));
+            }
+            return Err(Error::io("replace", dir)(source));
+        }
+    } else {
+        fs::rename(fresh.path(), dir).map_err(Error::io("create", dir))?;
+    }
+    // The temporary name is gone: there is nothing left to clean up.
+    let _ = fresh.keep();
+    Ok(())
+}
+
+fn check_files(dir: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
+    let mut seen = BTreeSet::from([WEIGHTS]);
+    for (file, _) in files {
+        plain(file, || dir.display().to_string())?;
+        if !seen.insert(file) {
+            return Err(Error::FileName {
+                location: dir.display().to_string(),
+                name: file.clone(),
+                mend: "give each file once, and the weights as tensors",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether `dir` exists and may be replaced.
+fn replaces(dir: &Path, force: bool) -> Result<bool> {
+    let refuse = |problem| {
+        Err(Error::Target {
+            path: dir.to_owned(),
+            problem,
+        })
+    };
+    let meta = match fs::symlink_metadata(dir) {
+        Ok(meta) => meta,
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => return Err(Error::io("read", dir)(source)),
+    };
+    if !force {
+        return refuse("exists already; choose another folder, or force its replacement");
+    }
+    if !meta.is_dir() {
+        return refuse("is not a folder and is not replaced; choose another folder");
+    }
+    let entries: std::io::Result<Vec<_>> = fs::read_dir(dir).and_then(Iterator::collect);
+    let entries = entries.map_err(Error::io("read", dir))?;
+    let flat = entries
+        .iter()
+        .all(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
+    let known = entries.is_empty() || entries.iter().any(|e| e.file_name() == "config.json");
+    if !(flat && known) {
+        return refuse("does not look like a checkpoint and is not replaced; remove it yourself");
+    }
+    Ok(true)
+}
+
+fn serialize(dir: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
+    for (name, Tensor { shape, values }) in tensors {
+        let expected = shape
+            .iter()
+            .try_fold(1usize, |n, side| n.checked_mul(*side));
+        if expected != Some(values.len()) {
+            return Err(Error::Length {
+                name: name.clone(),
+                shape: shape.clone(),
+                found: values.len(),
+            });
+        }
+        if let Some(index) = first_odd(values) {
+            return Err(Error::NotFinite {
+                location: dir.display().to_string(),
+                name: name.clone(),
+                index,
+                value: values[index],
+            });
+        }
+    }
+    // transformers refuses a file without this entry.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize(tensors, Some(metadata)).map_err(|problem| Error::Format {
+        file: dir.join(WEIGHTS).display().to_string(),
+        problem: problem.to_string(),
+    })
+}
+
+impl View for &Tensor {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        self.values.len() * size_of::<f32>()
+    }
+}
+
+/// The folder that holds `path`, and the last component.
+fn split(path: &Path) -> Result<(PathBuf, String)> {
+    let Some(name) = path.file_name() else {
+        return Err(Error::Target {
+            path: path.to_owned(),
+            problem: "has no name of its own; give a path that ends in one",
+        });
+    };
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    Ok((parent.to_owned(), name.to_string_lossy().into_owned()))
+}
+
+/// A temporary folder beside `dir`, removed when dropped.
+fn sibling(dir: &Path, parent: &Path, name: &str) -> Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    let prefix = format!(".{name}.");
+    builder.prefix(&prefix);
+    #[cfg(unix)]
+    builder.permissions(mode(0o777));
+    builder
+        .tempdir_in(parent)
+        .map_err(Error::io("create a temporary folder for", dir))
+}
+
+/// Permissions before the user's umask; the crate's own default hides a file from everyone else.
+#[cfg(unix)]
+fn mode(bits: u32) -> fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(bits)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = File::create_new(path).map_err(Error::io("create", path))?;
+    file.write_all(bytes).map_err(Error::io("write", path))?;
+    file.sync_all().map_err(Error::io("write", path))
+}

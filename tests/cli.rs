@@ -1,0 +1,180 @@
+//! The command line from outside: help, names, wrong usage, exit status.
+
+mod support;
+
+use std::process::Stdio;
+
+use support::{bench, folder, json, run_in, status, stderr, stdout};
+
+#[test]
+fn help_says_what_there_is() {
+    let mut text = String::new();
+    for command in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["plan", "--help"],
+        &["list", "--help"],
+        &["show", "--help"],
+        &["data", "--help"],
+        &["data", "list", "--help"],
+        &["data", "build", "--help"],
+        &["data", "check", "--help"],
+        &["pretrain", "--help"],
+        &["doctor", "--help"],
+    ] {
+        let dir = folder();
+        let output = run_in(dir.path(), command);
+        assert_eq!(status(&output), 0);
+        assert_eq!(stderr(&output), "");
+        text.push_str(&format!(
+            "$ bench {}\n{}\n",
+            command.join(" "),
+            stdout(&output)
+        ));
+    }
+    insta::assert_snapshot!(text);
+}
+
+/// Exit status and standard error of a command that must print nothing else and write nothing.
+fn refusal(args: &[&str]) -> String {
+    let dir = folder();
+    let output = run_in(dir.path(), args);
+    assert_eq!(stdout(&output), "");
+    let left = std::fs::read_dir(dir.path()).expect("a folder").count();
+    assert_eq!(left, 0, "something was written");
+    format!("exit {}\n{}", status(&output), stderr(&output))
+}
+
+#[test]
+fn unknown_names_are_wrong_usage_with_a_suggestion() {
+    insta::assert_snapshot!(refusal(&["run", "--suite", "debias-edit", "--editor", "ftl"]), @"");
+    insta::assert_snapshot!(refusal(&["run", "--suite", "debias-edt"]), @"");
+    insta::assert_snapshot!(refusal(&["run", "--suite", "debias-edit", "--model", "tiny-blip"]), @"");
+    insta::assert_snapshot!(refusal(&["run", "--suite", "debias-edit", "--dataset", "toytwon"]), @"");
+    insta::assert_snapshot!(refusal(&["run", "--suite", "debias-edit", "--set", "ft-l.stps=3"]), @"");
+    insta::assert_snapshot!(refusal(&["show", "ftl"]), @"");
+    insta::assert_snapshot!(refusal(&["pretrain", "tiny-blip"]), @"");
+}
+
+#[test]
+fn values_that_cannot_be_used_are_wrong_usage() {
+    let run = |more: &[&str]| refusal(&[&["run", "--suite", "debias-edit"], more].concat());
+    insta::assert_snapshot!(run(&["--set", "scorer.norm=max"]), @"");
+    insta::assert_snapshot!(run(&["--set", "filter.contexts=2"]), @"");
+    insta::assert_snapshot!(run(&["--set", "template.vqa=Question:"]), @"");
+    insta::assert_snapshot!(run(&["--set", "ft-l.opt=sdg"]), @"");
+    insta::assert_snapshot!(run(&["--set", "ft-l.layers=[9]"]), @"");
+    insta::assert_snapshot!(run(&["--dtype", "bf16"]), @"");
+    insta::assert_snapshot!(run(&["--device", "gpu"]), @"");
+    insta::assert_snapshot!(run(&["--dataset", "pairs", "--task", "ic"]), @"");
+    insta::assert_snapshot!(run(&["--data", "toytown"]), @"");
+}
+
+#[test]
+fn a_missing_device_has_its_own_status() {
+    insta::assert_snapshot!(refusal(&["run", "--suite", "debias-edit", "--device", "cuda:1"]), @"");
+}
+
+#[test]
+fn flags_are_checked_by_the_parser() {
+    for args in [
+        &["run"][..],
+        &["run", "--suite", "debias-edit", "--shard", "3/2"],
+        &["run", "--suite", "debias-edit", "--limit", "0"],
+        &["run", "--suite", "debias-edit", "--threads", "0"],
+        &["run", "--suite", "debias-edit", "--task", "speech"],
+        &["list", "models", "-q", "-v"],
+        &["no-such-command"],
+    ] {
+        assert!(refusal(args).starts_with("exit 2\nerror: "), "{args:?}");
+    }
+}
+
+#[test]
+fn a_dataset_without_its_files_is_refused() {
+    insta::assert_snapshot!(refusal(&["run", "--suite", "debias-edit", "--dataset", "pairs"]), @"");
+    let found = refusal(&[
+        "run",
+        "--suite",
+        "debias-edit",
+        "--dataset",
+        "pairs",
+        "--data",
+        "pairs=/nonexistent",
+    ]);
+    assert!(
+        found.starts_with("exit 4\nerror: ") && found.contains("/nonexistent"),
+        "{found}"
+    );
+}
+
+#[test]
+fn the_catalogue_lists_and_shows() {
+    let dir = folder();
+    let list = json(&run_in(dir.path(), &["list", "--json"]));
+    for (kind, name) in [
+        ("models", "tiny-blip2"),
+        ("models", "tiny-minigpt4"),
+        ("editors", "ft-l"),
+        ("datasets", "toytown"),
+        ("suites", "debias-edit"),
+        ("metrics", "m_locality"),
+    ] {
+        let entries = list[kind].as_array().expect(kind);
+        assert!(
+            entries.iter().any(|entry| entry["name"] == name),
+            "{kind} {name}"
+        );
+        let card = json(&run_in(dir.path(), &["show", name, "--json"]));
+        assert!(card.is_object());
+        let text = run_in(dir.path(), &["show", name]);
+        assert!(stdout(&text).lines().count() > 4);
+    }
+    let one = json(&run_in(dir.path(), &["list", "editors", "--json"]));
+    assert_eq!(one.as_object().map(serde_json::Map::len), Some(1));
+}
+
+#[test]
+fn the_card_of_an_editor_is_its_manual() {
+    let dir = folder();
+    insta::assert_snapshot!(stdout(&run_in(dir.path(), &["show", "ft-l"])));
+}
+
+#[test]
+fn doctor_finds_the_embedded_models() {
+    let dir = folder();
+    let found = json(&run_in(dir.path(), &["doctor", "--json"]));
+    for model in found["models"].as_array().expect("models") {
+        assert_eq!(model["usable"], true, "{model}");
+    }
+    assert_eq!(found["devices"][0]["name"], "cpu");
+    let text = stdout(&run_in(dir.path(), &["doctor"]));
+    assert!(
+        text.contains("toytown: usable (generated, needs no file)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let mut child = bench()
+        .args(["list", "metrics"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("bench starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("bench ends");
+    assert_eq!((status(&output), stderr(&output).as_str()), (0, ""));
+}
+
+#[test]
+fn colours_are_a_choice() {
+    let dir = folder();
+    let colored = run_in(dir.path(), &["show", "ftl", "--color", "always"]);
+    assert!(stderr(&colored).contains("\u{1b}["));
+    for choice in ["auto", "never"] {
+        let plain = run_in(dir.path(), &["show", "ftl", "--color", choice]);
+        assert!(!stderr(&plain).contains('\u{1b}'), "{choice}");
+    }
+}
