@@ -32,7 +32,7 @@ fn help_says_what_there_is() {
             stdout(&output)
         ));
     }
-    insta::assert_snapshot!(text);
+    snapbox::assert_data_eq!(text, snapbox::file!["snapshots/help.txt"]);
 }
 
 /// Exit status and standard error of a command that must print nothing else and write nothing.
@@ -47,32 +47,163 @@ fn refusal(args: &[&str]) -> String {
 
 #[test]
 fn unknown_names_are_wrong_usage_with_a_suggestion() {
-    insta::assert_snapshot!(refusal(&["run", "--suite", "debias-edit", "--editor", "ftl"]), @"");
-    insta::assert_snapshot!(refusal(&["run", "--suite", "debias-edt"]), @"");
-    insta::assert_snapshot!(refusal(&["run", "--suite", "debias-edit", "--model", "tiny-blip"]), @"");
-    insta::assert_snapshot!(refusal(&["run", "--suite", "debias-edit", "--dataset", "toytwon"]), @"");
-    insta::assert_snapshot!(refusal(&["run", "--suite", "debias-edit", "--set", "ft-l.stps=3"]), @"");
-    insta::assert_snapshot!(refusal(&["show", "ftl"]), @"");
-    insta::assert_snapshot!(refusal(&["pretrain", "tiny-blip"]), @"");
+    snapbox::assert_data_eq!(
+        refusal(&["run", "--suite", "debias-edit", "--editor", "ftl"]),
+        snapbox::str![[r#"
+exit 2
+error: unknown editor `ftl` — did you mean `ft-l`?
+help: `bench list editors` shows what there is.
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        refusal(&["run", "--suite", "debias-edt"]),
+        snapbox::str![[r#"
+exit 2
+error: unknown suite `debias-edt` — did you mean `debias-edit`?
+help: `bench list suites` shows what there is.
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        refusal(&["run", "--suite", "debias-edit", "--model", "tiny-blip"]),
+        snapbox::str![[r#"
+exit 2
+error: unknown model `tiny-blip` — did you mean `tiny-blip2`?
+help: `bench list models` shows what there is.
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        refusal(&["run", "--suite", "debias-edit", "--dataset", "toytwon"]),
+        snapbox::str![[r#"
+exit 2
+error: unknown dataset `toytwon` — did you mean `toytown`?
+help: `bench list datasets` shows what there is.
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        refusal(&["run", "--suite", "debias-edit", "--set", "ft-l.stps=3"]),
+        snapbox::str![[r#"
+exit 2
+error: unknown setting `ft-l.stps` — did you mean `ft-l.steps`?
+help: `bench show EDITOR` lists an editor's settings.
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        refusal(&["show", "ftl"]),
+        snapbox::str![[r#"
+exit 2
+error: unknown name `ftl` — did you mean `ft-l`?
+help: `bench list` shows what there is.
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        refusal(&["pretrain", "tiny-blip"]),
+        snapbox::str![[r#"
+exit 2
+error: unknown model `tiny-blip` — did you mean `tiny-blip2`?
+help: `bench list models` shows what there is.
+
+"#]]
+    );
 }
 
 #[test]
 fn values_that_cannot_be_used_are_wrong_usage() {
     let run = |more: &[&str]| refusal(&[&["run", "--suite", "debias-edit"], more].concat());
-    insta::assert_snapshot!(run(&["--set", "scorer.norm=max"]), @"");
-    insta::assert_snapshot!(run(&["--set", "filter.contexts=2"]), @"");
-    insta::assert_snapshot!(run(&["--set", "template.vqa=Question:"]), @"");
-    insta::assert_snapshot!(run(&["--set", "ft-l.opt=sdg"]), @"");
-    insta::assert_snapshot!(run(&["--set", "ft-l.layers=[9]"]), @"");
-    insta::assert_snapshot!(run(&["--dtype", "bf16"]), @"");
-    insta::assert_snapshot!(run(&["--device", "gpu"]), @"");
-    insta::assert_snapshot!(run(&["--dataset", "pairs", "--task", "ic"]), @"");
-    insta::assert_snapshot!(run(&["--data", "toytown"]), @"");
+    snapbox::assert_data_eq!(
+        run(&["--set", "scorer.norm=max"]),
+        snapbox::str![[r#"
+exit 2
+error: setting `scorer.norm`: "max" is not one of mean, sum
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        run(&["--set", "filter.contexts=2"]),
+        snapbox::str![[r#"
+exit 2
+error: setting `filter.contexts`: 2 is not one of 0, 1, 3
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        run(&["--set", "template.vqa=Question:"]),
+        snapbox::str![[r#"
+exit 2
+error: setting `template.vqa`: `Question:` must hold {} exactly once, in the place of the text
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        run(&["--set", "ft-l.opt=sdg"]),
+        snapbox::str![[r#"
+exit 2
+error: setting `ft-l.opt`: must be adamw, adam, rmsprop or sgd
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        run(&["--set", "ft-l.layers=[9]"]),
+        snapbox::str![[r#"
+exit 2
+error: ft-l.layers: layer 9 does not exist; the language model has 4
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        run(&["--dtype", "bf16"]),
+        snapbox::str![[r#"
+exit 2
+error: --dtype bf16: the cpu computes in f32
+help: Leave --dtype out.
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        run(&["--device", "gpu"]),
+        snapbox::str![[r#"
+exit 2
+error: unknown device `gpu`
+help: Devices are cpu and cuda[:N].
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        run(&["--dataset", "pairs", "--task", "ic"]),
+        snapbox::str![[r#"
+exit 2
+error: dataset `pairs` has no ic records
+help: `bench show pairs` lists its tasks.
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        run(&["--data", "toytown"]),
+        snapbox::str![[r#"
+exit 2
+error: --data toytown: expected NAME=DIR
+help: For example --data pairs=/data/pairs.
+
+"#]]
+    );
 }
 
 #[test]
 fn a_missing_device_has_its_own_status() {
-    insta::assert_snapshot!(refusal(&["run", "--suite", "debias-edit", "--device", "cuda:1"]), @"");
+    snapbox::assert_data_eq!(
+        refusal(&["run", "--suite", "debias-edit", "--device", "cuda:1"]),
+        snapbox::str![[r#"
+exit 6
+error: no device `cuda:1`: this build computes on the CPU
+help: Leave --device out, or give --device cpu.
+
+"#]]
+    );
 }
 
 #[test]
@@ -92,7 +223,14 @@ fn flags_are_checked_by_the_parser() {
 
 #[test]
 fn a_dataset_without_its_files_is_refused() {
-    insta::assert_snapshot!(refusal(&["run", "--suite", "debias-edit", "--dataset", "pairs"]), @"");
+    snapbox::assert_data_eq!(
+        refusal(&["run", "--suite", "debias-edit", "--dataset", "pairs"]),
+        snapbox::str![[r#"
+exit 4
+error: dataset `pairs` needs its files; give their folder with --data pairs=DIR or set DEBIAS_BENCH_DATA
+
+"#]]
+    );
     let found = refusal(&[
         "run",
         "--suite",
@@ -137,7 +275,8 @@ fn the_catalogue_lists_and_shows() {
 #[test]
 fn the_card_of_an_editor_is_its_manual() {
     let dir = folder();
-    insta::assert_snapshot!(stdout(&run_in(dir.path(), &["show", "ft-l"])));
+    let text = stdout(&run_in(dir.path(), &["show", "ft-l"]));
+    snapbox::assert_data_eq!(text, snapbox::file!["snapshots/ft-l.txt"]);
 }
 
 #[test]

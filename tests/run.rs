@@ -297,6 +297,54 @@ fn settings_change_the_numbers_they_name() {
 }
 
 #[test]
+fn a_suite_of_ones_own_is_a_file() {
+    let dir = folder();
+    let suite = "name = 'mine'\nedition = '1'\ntitle = 'Mine.'\nmodels = ['tiny-minigpt4']\n\
+                 tasks = ['ic']\neditors = ['nothing', 'ft-l']\ndataset = 'toytown'\n\
+                 seeds = [1, 2]\n[settings.ft-l]\nsteps = 2\n[settings.scorer]\nnorm = 'sum'\n";
+    fs::write(dir.path().join("mine.toml"), suite).expect("writable");
+    let args = ["--suite", "mine.toml", "--limit", "4", "--json"];
+    let object = json(&run_in(dir.path(), &[&["run"], &args[..]].concat()));
+    let seeds: Vec<_> = object["cells"]
+        .as_array()
+        .expect("cells")
+        .iter()
+        .map(|cell| (cell["seed"].clone(), cell["n"].clone()))
+        .collect();
+    let four = |seed: u64| (Value::from(seed), Value::from(4));
+    assert_eq!(seeds, [four(1), four(1), four(2), four(2)]);
+    let plan = [&["plan"], &args[..], &["--set", "ft-l.steps=3"]].concat();
+    let config = json(&run_in(dir.path(), &plan))["config"].take();
+    assert_eq!(
+        config["editors"]["ft-l"]["steps"], 3,
+        "the command line goes last"
+    );
+    assert_eq!(config["protocol"]["norm"], "sum");
+}
+
+#[test]
+fn the_papers_protocol_learns_from_the_training_split() {
+    let dir = folder();
+    let object = small(dir.path(), &["--preset", "paper", "--editor", "ft-l"]);
+    let cell = &object["cells"][0];
+    assert_eq!(cell["status"], "done", "{}", cell["error"]);
+    assert!(cell["cost"]["prepare_s"].as_f64().expect("seconds") > 0.0);
+    assert!(
+        cell["metrics"]["m_locality"]["value"]
+            .as_f64()
+            .expect("a number")
+            < 1.0
+    );
+}
+
+#[test]
+fn a_shard_without_cells_is_no_failure() {
+    let dir = folder();
+    let object = small(dir.path(), &["--editor", "nothing", "--shard", "1/9"]);
+    assert_eq!(object["cells"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
 fn an_editor_that_diverges_fails_its_cell_and_nothing_else() {
     let dir = folder();
     let args = [

@@ -86,6 +86,7 @@ fn of_core(error: &debias_core::Error) -> (Exit, Option<String>) {
             let help = match *kind {
                 "setting" => "`bench show EDITOR` lists an editor's settings.".to_owned(),
                 "parameter" => return (Exit::Refused, None),
+                "name" => "`bench list` shows what there is.".to_owned(),
                 kind => format!("`bench list {kind}s` shows what there is."),
             };
             (Exit::Usage, Some(help))

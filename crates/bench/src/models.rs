@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use anyhow::Context;
-use debias_core::Error;
+use debias_core::{Error, Overrides};
 use debias_weights::Checkpoint;
 use include_dir::{Dir, include_dir};
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,9 @@ pub struct ModelCard {
     pub seed: u64,
     /// What it knows and believes, on scenes it has never seen.
     pub measured: Measured,
+    /// Editors' settings that fit its size, under the preset `project`.
+    #[serde(default)]
+    pub settings: Overrides,
 }
 
 /// Held-out figures of an embedded model, fractions in [0, 1].
@@ -147,6 +150,17 @@ impl ModelSource {
         match self {
             Self::Embedded(model) => Checkpoint::embedded(model.name, &model.files),
             Self::Folder(dir) => Checkpoint::open(dir),
+        }
+    }
+
+    /// Editors' settings that fit the model, by editor; none for a folder.
+    ///
+    /// # Errors
+    /// When the embedded card is not one.
+    pub fn settings(&self) -> anyhow::Result<Overrides> {
+        match self {
+            Self::Embedded(model) => Ok(model.card()?.settings),
+            Self::Folder(_) => Ok(Overrides::default()),
         }
     }
 

@@ -27,13 +27,15 @@ pub struct PlannedModel {
     pub source: ModelSource,
     /// Name and digest.
     pub identity: Identity,
+    /// Editors in the order of the suite, with the settings they have on this model.
+    pub editors: Vec<PlannedEditor>,
 }
 
 /// An editor of the plan with its merged settings.
 pub struct PlannedEditor {
     /// The editor.
     pub editor: &'static dyn Editor,
-    /// Defaults, preset, suite and command line, merged.
+    /// Preset, model card, suite and command line, merged in this order.
     pub settings: Settings,
 }
 
@@ -61,8 +63,6 @@ pub struct Planned {
     pub folder: RunFolder,
     /// Models, in order.
     pub models: Vec<PlannedModel>,
-    /// Editors, in order.
-    pub editors: Vec<PlannedEditor>,
     /// Data, one per seed.
     pub data: Vec<PlannedData>,
     /// Only so many admitted records per task.
@@ -82,7 +82,6 @@ impl Planned {
         let known = known_settings(suite.preset);
         let given = overrides(&suite, selection, &known)?;
         let protocol = Protocol::of(suite.preset).with(&given)?;
-        let editors = planned_editors(&suite, &given)?;
         let sources = suite
             .models
             .iter()
@@ -90,9 +89,9 @@ impl Planned {
             .collect::<debias_core::Result<Vec<_>>>()?;
         let roots = Roots::new(&selection.data)?;
         let data = opened(&suite, dataset, &roots)?;
-        let models = planned_models(sources, &editors)?;
+        let models = planned_models(sources, &suite, &given)?;
         let limit = selection.limit.map(|limit| limit as usize);
-        let plan = cells(&suite, &protocol, &models, &editors, &data, limit)?;
+        let plan = cells(&suite, &protocol, &models, &data, limit)?;
         let shard = match selection.shard {
             Some(shard) => plan.shard(shard),
             None => plan.clone(),
@@ -105,7 +104,6 @@ impl Planned {
             plan,
             shard,
             models,
-            editors,
             data,
             limit,
         })
@@ -114,11 +112,15 @@ impl Planned {
     /// The merged configuration, as printed by `plan` and kept in `run.json`.
     pub fn config(&self) -> Value {
         let editors: serde_json::Map<_, _> = self
-            .editors
+            .models
             .iter()
-            .map(|planned| {
-                let id = planned.editor.card().id.to_owned();
-                (id, settings_value(&planned.settings))
+            .map(|model| {
+                let settings = |planned: &PlannedEditor| {
+                    let id = planned.editor.card().id.to_owned();
+                    (id, settings_value(&planned.settings))
+                };
+                let editors = model.editors.iter().map(settings).collect();
+                (model.identity.id.clone(), Value::Object(editors))
             })
             .collect();
         json!({
@@ -226,7 +228,7 @@ fn device(selection: &Selection) -> Result<(), Refusal> {
 fn known_settings(preset: Preset) -> KnownSettings {
     let defaults: Vec<(&str, Settings)> = editors::ALL
         .iter()
-        .map(|editor| (editor.card().id, editor.defaults(preset)))
+        .map(|editor| (editor.scope(), editor.defaults(preset)))
         .collect();
     KnownSettings::new(
         defaults
@@ -249,19 +251,27 @@ fn overrides(
     Ok(given)
 }
 
-fn planned_editors(suite: &Suite, given: &Overrides) -> debias_core::Result<Vec<PlannedEditor>> {
-    suite
-        .editors
-        .iter()
-        .map(|name| {
-            let editor = editors::find(name)?;
-            let mut settings = editor.defaults(suite.preset);
-            for (key, value) in given.scope(name) {
-                settings.set(name, &key, &value.to_string())?;
-            }
-            Ok(PlannedEditor { editor, settings })
-        })
-        .collect()
+/// The suite's editors on one model. What fits a model is part of this project's preset; the
+/// published presets keep the published numbers.
+fn planned_editors(
+    suite: &Suite,
+    source: &ModelSource,
+    given: &Overrides,
+) -> anyhow::Result<Vec<PlannedEditor>> {
+    let fitting = match suite.preset {
+        Preset::Project => source.settings()?,
+        Preset::Paper | Preset::RefEasyedit => Overrides::default(),
+    };
+    let planned = |name: &String| {
+        let editor = editors::find(name)?;
+        let scope = editor.scope();
+        let mut settings = editor.defaults(suite.preset);
+        for (key, value) in fitting.scope(scope).into_iter().chain(given.scope(scope)) {
+            settings.set(scope, &key, &value.to_string())?;
+        }
+        Ok(PlannedEditor { editor, settings })
+    };
+    suite.editors.iter().map(planned).collect()
 }
 
 fn opened(suite: &Suite, dataset: &dyn Dataset, roots: &Roots) -> anyhow::Result<Vec<PlannedData>> {
@@ -286,12 +296,14 @@ fn opened(suite: &Suite, dataset: &dyn Dataset, roots: &Roots) -> anyhow::Result
 /// every setting is known to fit.
 fn planned_models(
     sources: Vec<ModelSource>,
-    editors: &[PlannedEditor],
+    suite: &Suite,
+    given: &Overrides,
 ) -> anyhow::Result<Vec<PlannedModel>> {
     let mut models: Vec<PlannedModel> = Vec::new();
     for source in sources {
+        let editors = planned_editors(suite, &source, given)?;
         let model = open(&source)?;
-        for planned in editors {
+        for planned in &editors {
             planned.editor.check(&model, &planned.settings)?;
         }
         let identity = Identity {
@@ -306,7 +318,11 @@ fn planned_models(
             .help("Rename one of the folders; rows are told apart by name.")
             .into());
         }
-        models.push(PlannedModel { source, identity });
+        models.push(PlannedModel {
+            source,
+            identity,
+            editors,
+        });
     }
     Ok(models)
 }
@@ -323,7 +339,6 @@ fn cells(
     suite: &Suite,
     protocol: &Protocol,
     models: &[PlannedModel],
-    editors: &[PlannedEditor],
     data: &[PlannedData],
     limit: Option<usize>,
 ) -> anyhow::Result<Plan> {
@@ -331,7 +346,7 @@ fn cells(
     for data in data {
         for model in models {
             for task in &suite.tasks {
-                for planned in editors {
+                for planned in &model.editors {
                     let card = planned.editor.card();
                     cells.push(Cell {
                         format: FORMAT_MAJOR,

@@ -127,3 +127,24 @@ impl Printer {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 }
+
+/// Columns of running text, for people.
+pub const TEXT_WIDTH: usize = 96;
+
+/// `text` in lines of at most [`TEXT_WIDTH`] columns, each behind `indent`.
+pub fn wrapped(text: &str, indent: &str) -> String {
+    let mut lines = vec![indent.to_owned()];
+    for word in text.split_whitespace() {
+        let line = lines.last().map_or(0, |line| line.chars().count());
+        if line > indent.len() && line + 1 + word.chars().count() > TEXT_WIDTH {
+            lines.push(indent.to_owned());
+        }
+        if let Some(line) = lines.last_mut() {
+            if line.len() > indent.len() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines.join("\n")
+}

@@ -1,6 +1,6 @@
 //! How the embedded models are made: `configs/models/<name>.toml`.
 
-use debias_core::Error;
+use debias_core::{Error, Overrides};
 use debias_model::pretrain::Schedule;
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
@@ -24,7 +24,10 @@ pub struct Recipe {
     pub tokenizer: Tokenizer,
     /// How long and how fast.
     pub schedule: Pace,
-    /// `config.json`, but for the size of the vocabulary.
+    /// Editors' settings that fit its size, for its card.
+    #[serde(default)]
+    pub settings: Overrides,
+    /// `config.json`, but for what the tokenizer decides.
     pub config: Value,
     /// `preprocessor_config.json`.
     pub preprocessor: Value,

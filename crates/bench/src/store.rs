@@ -28,6 +28,7 @@ use crate::failure::Refusal;
 
 /// The file that lists the cells of a run.
 const RUN: &str = "run.json";
+const CHART: &str = "chart.svg";
 
 /// Hexadecimal digits of the plan's digest in the folder's name.
 const DIGEST_DIGITS: usize = 12;
@@ -194,6 +195,16 @@ impl RunFolder {
     /// Whether `run.json` is there.
     pub fn has_run(&self) -> bool {
         self.path.join(RUN).is_file()
+    }
+
+    /// Writes `chart.svg`.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn write_chart(&self, svg: &str) -> anyhow::Result<()> {
+        fs::create_dir_all(&self.path)
+            .with_context(|| format!("cannot create {}", self.path.display()))?;
+        Ok(write_atomic(&self.path.join(CHART), svg.as_bytes())?)
     }
 
     /// Writes `run.json`.

@@ -7,8 +7,8 @@ use debias_data::toytown::{self, Probe, Town, Variant};
 use debias_edit::context_scores;
 use debias_model::pretrain::{Curriculum, Lesson, Progress, Schedule, pretrain};
 use debias_model::{
-    Batch, Mllm, Parameters, Question, Text, View, answer_scores, host, train_byte_level_bpe,
-    train_metaspace_bpe,
+    Batch, IMAGE_TOKEN, Mllm, Parameters, Question, Text, View, answer_scores, host,
+    train_byte_level_bpe, train_metaspace_bpe,
 };
 use debias_weights::{Checkpoint, Tensor, write_folder};
 use serde_json::{Value, json};
@@ -121,9 +121,10 @@ pub fn train(
 fn files(recipe: &Recipe, lessons: &Lessons) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let wrapper = &recipe.config["image_wrapper"];
     let tokenizer = tokenizer(recipe, lessons, wrapper)?;
-    let vocabulary = Text::from_bytes(&tokenizer, &recipe.name)?.vocab_size();
+    let text = Text::from_bytes(&tokenizer, &recipe.name)?;
     let mut config = recipe.config.clone();
-    config["text_config"]["vocab_size"] = json!(vocabulary);
+    config["text_config"]["vocab_size"] = json!(text.vocab_size());
+    config["image_token_index"] = json!(text.token_id(IMAGE_TOKEN));
     Ok(vec![
         ("config.json".to_owned(), pretty(&config)?),
         (
@@ -175,6 +176,7 @@ pub fn card(recipe: &Recipe, model: &Mllm) -> anyhow::Result<ModelCard> {
         parameters: sizes.sum(),
         steps: recipe.schedule.steps,
         seed: recipe.schedule.seed,
+        settings: recipe.settings.clone(),
         measured: Measured {
             neutral: right(&lessons, model, &lessons.town.neutral_probe(NEUTRAL))?,
             facts: right(&lessons, model, &lessons.town.fact_probe())?,

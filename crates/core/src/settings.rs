@@ -321,7 +321,7 @@ mod tests {
             "setting `scorer.norm`: \"max\" is not one of mean, sum"
         );
         assert!(refusal("filter.contexts=2").ends_with("2 is not one of 0, 1, 3"));
-        assert!(refusal("template.vqa=Question:").contains("marks the text's place once"));
+        assert!(refusal("template.vqa=Question:").contains("must hold {} exactly once"));
     }
 
     #[test]

@@ -30,11 +30,9 @@ impl Template {
     pub fn parse(key: &str, text: &str) -> Result<Self> {
         match text.matches("{}").count() {
             1 => Ok(Self(text.to_owned())),
-            found => Err(Error::Setting {
+            _ => Err(Error::Setting {
                 key: key.to_owned(),
-                problem: format!(
-                    "`{text}` holds {{}} {found} times; it marks the text's place once"
-                ),
+                problem: format!("`{text}` must hold {{}} exactly once, in the place of the text"),
             }),
         }
     }

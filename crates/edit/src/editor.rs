@@ -42,6 +42,11 @@ pub trait Editor: Sync {
     /// Name, paper, equation, cost, failures.
     fn card(&self) -> &'static Card;
 
+    /// The scope of settings it reads: its own name, unless it must follow another editor's.
+    fn scope(&self) -> &'static str {
+        self.card().id
+    }
+
     /// Settings under `preset`, before `--set`.
     fn defaults(&self, preset: Preset) -> Settings;
 

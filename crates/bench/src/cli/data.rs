@@ -1,9 +1,9 @@
 //! `bench data`: the datasets themselves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use debias_data::{check, datasets};
+use debias_data::{Manifest, check, datasets};
 use serde_json::{Value, json};
 
 use super::Session;
@@ -64,20 +64,7 @@ impl Args {
                 data,
                 force,
             } => {
-                let roots = Roots::new(&data)?;
-                let dataset = datasets::find(&name)?;
-                let root = roots.root_of(dataset, seed);
-                let progress = Progress::new(session.printer);
-                progress.start(&format!("building {name}"), 0);
-                let manifest = debias_data::build(
-                    dataset,
-                    root.as_deref(),
-                    seed,
-                    &out,
-                    force,
-                    &mut |done, of| progress.reach(done, of),
-                )?;
-                progress.clear();
+                let manifest = build(session, &name, &out, seed, &Roots::new(&data)?, force)?;
                 match session.json {
                     true => session.print_json(&manifest)?,
                     false => session.printer.result(&format!(
@@ -89,37 +76,65 @@ impl Args {
                 }
                 Ok(Exit::Done)
             }
-            Action::Check { dir } => {
-                let checked = check(&dir)?;
-                let good = checked.problems.is_empty();
-                match session.json {
-                    true => session.print_json(&json!({
-                        "dataset": checked.dataset,
-                        "records": checked.records,
-                        "pictures": checked.pictures,
-                        "problems": checked.problems,
-                        "ok": good,
-                    }))?,
-                    false => {
-                        let mut lines = checked.problems;
-                        lines.push(format!(
-                            "{}: {} records, {} pictures, {}",
-                            dir.display(),
-                            checked.records,
-                            checked.pictures,
-                            match lines.len() {
-                                0 => "no problem".to_owned(),
-                                1 => "1 problem".to_owned(),
-                                n => format!("{n} problems"),
-                            }
-                        ));
-                        session.printer.result(&lines.join("\n"))?;
-                    }
-                }
-                Ok(if good { Exit::Done } else { Exit::Refused })
-            }
+            Action::Check { dir } => checked(session, &dir),
         }
     }
+}
+
+fn build(
+    session: Session,
+    name: &str,
+    out: &Path,
+    seed: u64,
+    roots: &Roots,
+    force: bool,
+) -> anyhow::Result<Manifest> {
+    let dataset = datasets::find(name)?;
+    let root = roots.root_of(dataset, seed);
+    let progress = Progress::new(session.printer);
+    progress.start(&format!("building {name}"), 0);
+    let built = debias_data::build(
+        dataset,
+        root.as_deref(),
+        seed,
+        out,
+        force,
+        &mut |done, of| {
+            progress.reach(done, of);
+        },
+    );
+    progress.clear();
+    Ok(built?)
+}
+
+fn checked(session: Session, dir: &Path) -> anyhow::Result<Exit> {
+    let checked = check(dir)?;
+    let good = checked.problems.is_empty();
+    match session.json {
+        true => session.print_json(&json!({
+            "dataset": checked.dataset,
+            "records": checked.records,
+            "pictures": checked.pictures,
+            "problems": checked.problems,
+            "ok": good,
+        }))?,
+        false => {
+            let mut lines = checked.problems;
+            let problems = match lines.len() {
+                0 => "no problem".to_owned(),
+                1 => "1 problem".to_owned(),
+                n => format!("{n} problems"),
+            };
+            lines.push(format!(
+                "{}: {} records, {} pictures, {problems}",
+                dir.display(),
+                checked.records,
+                checked.pictures,
+            ));
+            session.printer.result(&lines.join("\n"))?;
+        }
+    }
+    Ok(if good { Exit::Done } else { Exit::Refused })
 }
 
 fn list(session: Session, roots: &Roots) -> anyhow::Result<Exit> {

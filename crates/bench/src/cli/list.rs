@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::Session;
 use crate::catalogue::{Kind, entries};
 use crate::exit::Exit;
+use crate::printer::wrapped;
 
 /// List models, editors, datasets, suites and metrics
 #[derive(Debug, clap::Args)]
@@ -35,7 +36,10 @@ impl Args {
                 .unwrap_or(0);
             let lines: Vec<_> = entries
                 .iter()
-                .map(|entry| format!("  {:width$}  {}", entry.name, entry.title))
+                .map(|entry| {
+                    let title = wrapped(&entry.title, &" ".repeat(width + 4));
+                    format!("  {:width$}  {}", entry.name, title.trim_start())
+                })
                 .collect();
             blocks.push(format!("{}\n{}", kind.name(), lines.join("\n")));
             let items: Vec<Value> = entries

@@ -39,6 +39,7 @@ pub struct Args {
 
 /// How to print; the same for every command.
 #[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Output")]
 struct OutputArgs {
     /// Print one JSON object on stdout and nothing else
     #[arg(long, global = true)]
@@ -49,8 +50,15 @@ struct OutputArgs {
     /// Say more on stderr
     #[arg(short, long, global = true)]
     verbose: bool,
-    /// When to use colours; `auto` honours NO_COLOR
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    /// When to use colours: auto (honours NO_COLOR), always or never
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        hide_possible_values = true
+    )]
     color: ColorChoice,
 }
 

@@ -108,7 +108,10 @@ fn refuse_occupied(out: &std::path::Path, force: bool) -> anyhow::Result<()> {
 }
 
 fn embedded_digest(name: &str) -> Option<String> {
-    let source = models::ModelSource::resolve(name).ok()?;
+    let model = models::embedded()
+        .iter()
+        .find(|model| model.name() == name)?;
+    let source = models::ModelSource::Embedded(model);
     source.checkpoint().ok()?.digest().ok()
 }
 

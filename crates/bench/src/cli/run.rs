@@ -11,7 +11,7 @@ use crate::interrupt::Interrupt;
 use crate::machine;
 use crate::planner::Planned;
 use crate::provenance::{Provenance, RunFile};
-use crate::report::{Exporter, Json, Report, RunObject, Table};
+use crate::report::{Exporter, Json, Report, RunObject, Table, chart};
 use crate::runner::{Execution, Runner, stored_cells};
 
 /// Run a suite: compute what is missing, print the table
@@ -49,6 +49,10 @@ impl Args {
         let outcome = Runner::new(&planned, execution, &interrupt, session.printer).run()?;
         let object = |cells| object(&planned, cells);
         if outcome.computed > 0 || !planned.folder.has_run() {
+            let stored = object(stored_cells(&planned, &planned.plan)?);
+            planned
+                .folder
+                .write_chart(&chart::draw(&report(&planned, stored)?)?)?;
             planned.folder.write_run(&RunFile {
                 object: object(stored_cells(&planned, &planned.plan)?),
                 provenance: provenance.finish(outcome.groups),

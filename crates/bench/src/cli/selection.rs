@@ -26,7 +26,7 @@ pub struct Selection {
     /// Where a dataset is; else DEBIAS_BENCH_DATA, else the cache folder (repeatable)
     #[arg(long, value_name = "NAME=DIR")]
     pub data: Vec<String>,
-    /// Where to compute: cpu, or cuda[:N] in builds with CUDA
+    /// Where to compute: cpu, or cuda:N in builds with CUDA
     #[arg(long, default_value = "cpu")]
     pub device: String,
     /// Number format of the weights in memory

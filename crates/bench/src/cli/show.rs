@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::Session;
 use crate::catalogue::find;
 use crate::exit::Exit;
+use crate::printer::{TEXT_WIDTH, wrapped};
 
 /// Show the card of a model, editor, dataset, suite or metric
 #[derive(Debug, clap::Args)]
@@ -28,9 +29,6 @@ impl Args {
     }
 }
 
-/// Width of a card's text, for people.
-const WIDTH: usize = 96;
-
 /// A card as indented text: `label: value`, long texts wrapped below their label.
 fn render(value: &Value, depth: usize) -> String {
     let indent = "  ".repeat(depth);
@@ -38,7 +36,7 @@ fn render(value: &Value, depth: usize) -> String {
         Value::Object(map) => map
             .iter()
             .map(|(key, value)| {
-                let label = format!("{indent}{}:", key.replace('_', " "));
+                let label = format!("{indent}{key}:");
                 match value {
                     Value::Object(map) if map.is_empty() => format!("{label} none"),
                     Value::Array(items) if items.is_empty() => format!("{label} none"),
@@ -89,14 +87,14 @@ fn scalar(value: &Value) -> String {
 fn inline(map: &serde_json::Map<String, Value>) -> String {
     let parts: Vec<_> = map
         .iter()
-        .map(|(key, value)| format!("{} {}", key.replace('_', " "), scalar(value)))
+        .map(|(key, value)| format!("{key} {}", scalar(value)))
         .collect();
     parts.join(", ")
 }
 
 /// Text behind its label, or wrapped below it when the line would be too long.
 fn labelled(label: &str, text: &str, indent: &str) -> String {
-    match label.len() + 1 + text.chars().count() <= WIDTH {
+    match label.len() + 1 + text.chars().count() <= TEXT_WIDTH {
         true => format!("{label} {text}"),
         false => format!("{label}\n{}", wrapped(text, &format!("{indent}  "))),
     }
@@ -106,23 +104,6 @@ fn bullet(text: &str, indent: &str) -> String {
     let hang = format!("{indent}    ");
     let text = wrapped(text, &hang);
     format!("{indent}  - {}", text.trim_start())
-}
-
-fn wrapped(text: &str, indent: &str) -> String {
-    let mut lines = vec![indent.to_owned()];
-    for word in text.split_whitespace() {
-        let line = lines.last().map_or(0, |line| line.chars().count());
-        if line > indent.len() && line + 1 + word.chars().count() > WIDTH {
-            lines.push(indent.to_owned());
-        }
-        if let Some(line) = lines.last_mut() {
-            if line.len() > indent.len() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -141,6 +122,22 @@ mod tests {
             "settings": {"lr": {"meaning": "how fast it goes down the hill of the loss", "default": {"project": 0.1, "paper": null}}},
             "measured": {"share": 0.5, "n": 8},
         });
-        snapbox::assert_data_eq!(render(&card, 0), snapbox::str![[""]]);
+        snapbox::assert_data_eq!(
+            render(&card, 0),
+            snapbox::str![[r#"
+id: ft-x
+version: 2
+failures: none
+tasks: ic, vqa
+summary:
+  word word word word word word word word word word word word word word word word word word word
+  word word word word word word word word word word word
+settings:
+  lr:
+    meaning: how fast it goes down the hill of the loss
+    default: project 0.1, paper null
+measured: share 0.5, n 8
+"#]]
+        );
     }
 }

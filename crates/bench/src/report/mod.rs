@@ -1,5 +1,6 @@
 //! What a finished run says: pure functions of the store, without model, network or clock.
 
+pub mod chart;
 mod json;
 mod sentence;
 mod table;

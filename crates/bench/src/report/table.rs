@@ -5,9 +5,6 @@ use debias_core::{CellResult, Estimate, Status, Task, metrics::HEADLINE};
 
 use super::{Exporter, Report, closing_sentence};
 
-/// Columns of a terminal that hold both blocks side by side.
-const SIDE_BY_SIDE: usize = 140;
-
 /// The table for people.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
@@ -21,19 +18,18 @@ impl Exporter for Table {
             .into_iter()
             .filter(|task| report.run.cells.iter().any(|cell| cell.task == *task))
             .collect();
-        let wide = self.width.is_none_or(|width| width >= SIDE_BY_SIDE);
-        let mut parts: Vec<String> = match wide {
-            true => vec![grid(report, &tasks)],
-            false => tasks.iter().map(|task| grid(report, &[*task])).collect(),
+        let side_by_side = grid(report, &tasks);
+        let columns = side_by_side.lines().map(|line| line.chars().count()).max();
+        let mut parts: Vec<String> = match self.width < columns && self.width.is_some() {
+            true => tasks.iter().map(|task| grid(report, &[*task])).collect(),
+            false => vec![side_by_side],
         };
         parts.push(
             "Percent with 95% intervals (paired bootstrap over records). bench list metrics explains the columns; --json has them all."
                 .to_owned(),
         );
         if let Some(stand_in) = &report.stand_in {
-            parts.push(format!(
-                "M-Loc. is a stand-in ({stand_in}); do not put it beside published numbers."
-            ));
+            parts.push(format!("* measured on {stand_in}"));
         }
         parts.extend(report.remarks.iter().cloned());
         parts.extend(failures(report));

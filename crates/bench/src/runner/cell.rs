@@ -39,7 +39,6 @@ impl Group<'_> {
             return Ok((CellResult::failed(cell, self.filter, none), Vec::new()));
         }
         let Some(planned) = self
-            .planned
             .editors
             .iter()
             .find(|planned| planned.editor.card().id == cell.editor.id)

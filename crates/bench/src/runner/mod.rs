@@ -15,7 +15,7 @@ use debias_edit::Chunk;
 use debias_model::Mllm;
 
 use crate::interrupt::Interrupt;
-use crate::planner::{self, Planned, PlannedData};
+use crate::planner::{self, Planned, PlannedData, PlannedEditor};
 use crate::printer::Printer;
 use crate::progress::Progress;
 use crate::store::Lookup;
@@ -67,6 +67,7 @@ struct Group<'a> {
     planned: &'a Planned,
     data: &'a PlannedData,
     model: &'a Mllm,
+    editors: &'a [PlannedEditor],
     threads: usize,
     interrupt: &'a Interrupt,
     progress: &'a Progress,
@@ -165,6 +166,7 @@ impl<'a> Runner<'a> {
             planned: self.planned,
             data,
             model: &model,
+            editors: &source.editors,
             threads: self.execution.threads,
             interrupt: self.interrupt,
             progress: &self.progress,

@@ -58,7 +58,7 @@ static CARD: Card = Card {
 
 /// Settings of FT-L.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Config {
+struct Config {
     scope: Scope,
     layers: Vec<i64>,
     #[serde(flatten)]
@@ -73,7 +73,7 @@ enum Scope {
 }
 
 impl Config {
-    pub(super) fn preset(preset: Preset) -> Self {
+    fn preset(preset: Preset) -> Self {
         Self {
             scope: match preset {
                 Preset::Paper => Scope::Layer,
@@ -119,22 +119,6 @@ impl Config {
         Ok(sites)
     }
 
-    /// The per-request changes, for FT-L itself and for the control of the same norm.
-    pub(super) fn edit_each(
-        &self,
-        model: &Mllm,
-        prepared: &Prepared,
-        requests: &[Request],
-    ) -> Result<Vec<Arc<Change>>> {
-        fine_tune::edit_each(
-            ID,
-            model,
-            prepared,
-            requests,
-            &self.sites(model)?,
-            &self.descent,
-        )
-    }
 }
 
 impl Editor for FtL {
@@ -176,6 +160,7 @@ impl Editor for FtL {
         ctx: &Ctx,
     ) -> Result<Vec<Arc<Change>>> {
         let config: Config = ctx.settings.config(ID)?;
-        config.edit_each(model, prepared, requests)
+        let sites = config.sites(model)?;
+        fine_tune::edit_each(ID, model, prepared, requests, &sites, &config.descent)
     }
 }

@@ -8,7 +8,7 @@ use debias_core::{Preset, seed};
 use debias_model::{Change, Delta, Mllm, host};
 use rand::Rng;
 
-use super::ft_l::{Config, FtL};
+use super::ft_l::FtL;
 use crate::card::Card;
 use crate::editor::{Ctx, Editor, Prepared, Request};
 use crate::error::Result;
@@ -23,14 +23,14 @@ static CARD: Card = Card {
     id: ID,
     version: 1,
     title: "control: a random update of FT-L's norm",
-    summary: "Makes FT-L's edit, then replaces each matrix of the update by a seeded normal \
+    summary: "Makes FT-L's edit, then replaces each matrix of the update by a seeded random \
               matrix of the same Frobenius norm.",
     paper: "control of this project",
-    equation: "ΔW' = ‖ΔW‖_F · N / ‖N‖_F, N_ij ~ normal(0, 1)",
+    equation: "ΔW' = ‖ΔW‖_F · N / ‖N‖_F, N_ij ~ uniform(-1, 1)",
     touches: "weights: those of ft-l",
     cost: "as ft-l",
     failures: &[],
-    settings: &[],
+    settings: &[("ft-l.*", "this control follows the settings of ft-l")],
 };
 
 impl Editor for Random {
@@ -38,8 +38,13 @@ impl Editor for Random {
         &CARD
     }
 
+    /// The norm is that of FT-L's update, so the settings are FT-L's.
+    fn scope(&self) -> &'static str {
+        FtL.scope()
+    }
+
     fn defaults(&self, preset: Preset) -> Settings {
-        Settings::of(&Config::preset(preset))
+        FtL.defaults(preset)
     }
 
     fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {
@@ -80,7 +85,9 @@ fn scatter(change: &Change, seed: u64, id: &str) -> Change {
         .map(|(name, delta)| {
             let mut stream = seed::stream(seed, &[ID, id, name]);
             let [rows, columns] = delta.shape();
-            let draws: Vec<f64> = (0..rows * columns).map(|_| normal(&mut stream)).collect();
+            let draws: Vec<f64> = (0..rows * columns)
+                .map(|_| f64::from(stream.random_range(-1.0f32..1.0)))
+                .collect();
             let norm = draws.iter().map(|x| x * x).sum::<f64>().sqrt();
             let scale = delta.norm() / norm.max(f64::MIN_POSITIVE);
             let values = draws.iter().map(|x| (x * scale) as f32).collect();
@@ -90,12 +97,4 @@ fn scatter(change: &Change, seed: u64, id: &str) -> Change {
         })
         .collect();
     Change { weights }
-}
-
-/// Standard normal as the sum of twelve uniforms: the same bits on every machine.
-fn normal(stream: &mut impl Rng) -> f64 {
-    (0..12)
-        .map(|_| f64::from(stream.random::<u32>()) / 4_294_967_296.0)
-        .sum::<f64>()
-        - 6.0
 }

@@ -52,7 +52,7 @@ fn report() -> Report {
 fn a_wide_terminal_shows_both_blocks_side_by_side() {
     snapbox::assert_data_eq!(
         Table { width: None }.export(&report()),
-        snapbox::file!["table.txt"]
+        snapbox::file!["snapshots/table.txt"]
     );
 }
 
@@ -71,11 +71,13 @@ fn a_narrow_terminal_shows_one_block_below_the_other() {
 #[test]
 fn stand_in_locality_is_marked() {
     let report = Report {
-        stand_in: Some("pairs-neutral".to_owned()),
+        stand_in: Some("pairs-neutral (stand-in)".to_owned()),
         ..report()
     };
     let text = Table { width: None }.export(&report);
-    assert!(text.contains("M-Loc.*") && text.contains("M-Loc. is a stand-in (pairs-neutral)"));
+    assert!(
+        text.contains("M-Loc.*") && text.contains("\n* measured on pairs-neutral (stand-in)\n")
+    );
 }
 
 #[test]
