@@ -79,6 +79,11 @@ impl Embedded {
         self.name
     }
 
+    /// Size of all its files.
+    pub fn bytes(&self) -> usize {
+        self.files.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
     /// Its card.
     ///
     /// # Errors

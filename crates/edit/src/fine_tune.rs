@@ -15,7 +15,7 @@ use debias_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::editor::{Prepared, Request, not_empty};
+use crate::editor::{Prepared, Request, for_all, not_empty};
 use crate::error::{Error, Result};
 
 /// Values held at once for independent edits, all optimiser copies apart: 256 MiB of f32.
@@ -146,7 +146,7 @@ pub(crate) fn edit_each(
             .iter()
             .map(|(name, delta)| (name.clone(), Delta::Dense(delta.clone())))
             .collect();
-        return Ok(vec![Arc::new(Change { weights }); requests.len()]);
+        return Ok(for_all(Change { weights }, requests));
     }
     let size: usize = sites
         .iter()

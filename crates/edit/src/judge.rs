@@ -104,7 +104,9 @@ impl<'m> Chunk<'m> {
             ),
             t_locality: Batch::text(t_locality_rows(model, &records, templates)?),
         };
-        let reference = start.clone().run(model, Stage::Head, &base);
+        // Edits of the last layer start from here.
+        let last = start.clone().run(model, answers_from(model), &base);
+        let reference = last.clone().run(model, Stage::Head, &base);
         let mut chunk = Self {
             model,
             records,
@@ -113,7 +115,7 @@ impl<'m> Chunk<'m> {
             start,
             reference,
             before: Vec::new(),
-            reached: Mutex::default(),
+            reached: Mutex::new(HashMap::from([(answers_from(model), last)])),
         };
         chunk.before = chunk.score(chunk.reference.clone(), &base)?;
         Ok(chunk)

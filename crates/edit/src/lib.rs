@@ -14,5 +14,5 @@ mod settings;
 pub use card::Card;
 pub use editor::{Ctx, Editor, Prepared, Request};
 pub use error::{Error, Result};
-pub use judge::{Chunk, context_scores};
+pub use judge::{Chunk, PICTURES, context_scores};
 pub use settings::Settings;

@@ -137,6 +137,10 @@ fn edit(
         .expect("edits")
 }
 
+fn unedited(n: usize) -> Vec<Arc<Change>> {
+    (0..n).map(|_| Arc::default()).collect()
+}
+
 fn named(name: &str) -> &'static dyn Editor {
     editors::find(name).expect("a built-in editor")
 }
@@ -176,7 +180,7 @@ fn base_weights_and_logits_survive_every_edit_bit_for_bit() {
             chunk.after(&changes).expect("scores");
             assert_eq!(values(), weights, "{}", editor.card().id);
             assert_eq!(bits(&model), logits);
-            let unedited = vec![Arc::new(Change::default()); 3];
+            let unedited = unedited(3);
             assert_eq!(chunk.after(&unedited).expect("scores"), before);
         }
     }
@@ -300,7 +304,7 @@ fn one_edit_alone_equals_the_same_edit_among_many() {
                 let alone = editor
                     .edit_each(&model, &Prepared::default(), request, &ctx)
                     .expect("edits");
-                let mut only = vec![Arc::new(Change::default()); 5];
+                let mut only = unedited(5);
                 only[index] = alone[0].clone();
                 let rescored = many.after(&only).expect("scores");
                 assert_near(&scored[index], &rescored[index], editor.card().id);

@@ -220,7 +220,7 @@ proptest! {
         let town = town(seed);
         for task in Task::ALL {
             for (split, name) in SPLITS {
-                let n = match split { Split::Train => 400, Split::Val => 80, Split::Eval => 192 };
+                let n = match split { Split::Train => 400, Split::Val => 80, Split::Eval => 160 };
                 let records = town.records(task, split, n);
                 prop_assert!(crate::dataset::problems(&records).is_empty());
                 let mut cells: HashMap<(String, usize), usize> = HashMap::new();

@@ -118,7 +118,6 @@ impl Config {
         }
         Ok(sites)
     }
-
 }
 
 impl Editor for FtL {

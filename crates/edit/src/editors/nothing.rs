@@ -6,7 +6,7 @@ use debias_core::Preset;
 use debias_model::{Change, Mllm};
 
 use crate::card::Card;
-use crate::editor::{Ctx, Editor, Prepared, Request, not_empty};
+use crate::editor::{Ctx, Editor, Prepared, Request, for_all, not_empty};
 use crate::error::Result;
 use crate::settings::Settings;
 
@@ -48,6 +48,6 @@ impl Editor for Nothing {
         _ctx: &Ctx,
     ) -> Result<Vec<Arc<Change>>> {
         not_empty(requests)?;
-        Ok(vec![Arc::new(Change::default()); requests.len()])
+        Ok(for_all(Change::default(), requests))
     }
 }

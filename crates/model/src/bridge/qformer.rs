@@ -99,7 +99,11 @@ impl QFormer {
                 format!("is `{}`; known: relu, gelu, silu", config.hidden_act),
             )
         })?;
-        if config.num_attention_heads == 0 || config.hidden_size % config.num_attention_heads != 0 {
+        if config.num_attention_heads == 0
+            || !config
+                .hidden_size
+                .is_multiple_of(config.num_attention_heads)
+        {
             return Err(refuse(
                 "num_attention_heads",
                 "must divide hidden_size".into(),

@@ -123,13 +123,17 @@ impl Llama {
                 "is set; only unscaled rotary positions are supported".into(),
             ));
         }
-        if config.key_heads() == 0 || config.num_attention_heads % config.key_heads() != 0 {
+        if config.key_heads() == 0
+            || !config
+                .num_attention_heads
+                .is_multiple_of(config.key_heads())
+        {
             return Err(refuse(
                 "num_key_value_heads",
                 "must divide num_attention_heads".into(),
             ));
         }
-        if config.head_dim() == 0 || config.head_dim() % 2 != 0 {
+        if config.head_dim() == 0 || !config.head_dim().is_multiple_of(2) {
             return Err(refuse("head_dim", "must be even and positive".into()));
         }
         let activation = Activation::named(&config.hidden_act).ok_or_else(|| {

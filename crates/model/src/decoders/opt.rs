@@ -110,7 +110,11 @@ impl Opt {
                 "differs from hidden_size, which is not supported".into(),
             ));
         }
-        if config.num_attention_heads == 0 || config.hidden_size % config.num_attention_heads != 0 {
+        if config.num_attention_heads == 0
+            || !config
+                .hidden_size
+                .is_multiple_of(config.num_attention_heads)
+        {
             return Err(refuse(
                 "num_attention_heads",
                 "must divide hidden_size".into(),

@@ -94,10 +94,14 @@ impl Blip2Vision {
                 format!("is `{}`; known: relu, gelu, silu", config.hidden_act),
             )
         })?;
-        if config.patch_size == 0 || config.image_size % config.patch_size != 0 {
+        if config.patch_size == 0 || !config.image_size.is_multiple_of(config.patch_size) {
             return Err(refuse("patch_size", "must divide image_size".into()));
         }
-        if config.num_attention_heads == 0 || config.hidden_size % config.num_attention_heads != 0 {
+        if config.num_attention_heads == 0
+            || !config
+                .hidden_size
+                .is_multiple_of(config.num_attention_heads)
+        {
             return Err(refuse(
                 "num_attention_heads",
                 "must divide hidden_size".into(),
