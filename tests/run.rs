@@ -179,7 +179,10 @@ fn run_json_is_the_object_with_its_provenance() {
     ] {
         assert!(!provenance[field].is_null(), "{field}");
     }
-    assert_eq!(provenance["config"]["editors"]["ft-l"]["steps"], 15);
+    assert_eq!(
+        provenance["config"]["editors"]["tiny-blip2"]["ft-l"]["steps"],
+        15
+    );
 }
 
 #[test]
@@ -316,7 +319,7 @@ fn a_suite_of_ones_own_is_a_file() {
     let plan = [&["plan"], &args[..], &["--set", "ft-l.steps=3"]].concat();
     let config = json(&run_in(dir.path(), &plan))["config"].take();
     assert_eq!(
-        config["editors"]["ft-l"]["steps"], 3,
+        config["editors"]["tiny-minigpt4"]["ft-l"]["steps"], 3,
         "the command line goes last"
     );
     assert_eq!(config["protocol"]["norm"], "sum");
