@@ -110,7 +110,11 @@ pub fn real_data() -> Option<PathBuf> {
                 std::env::var("CI").as_deref() != Ok("true"),
                 "DEBIAS_BENCH_DATA must name a folder with `pairs` on CI"
             );
-            eprintln!("SKIPPED: DEBIAS_BENCH_DATA names no folder with `pairs`");
+            // Not eprintln!: the test harness swallows it, and a skipped case must be seen.
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                b"SKIPPED 1 case: DEBIAS_BENCH_DATA names no folder with `pairs`\n",
+            );
             None
         }
     }

@@ -28,7 +28,11 @@ fn case(name: &str) -> Option<Case> {
             std::env::var_os("CI").is_none(),
             "DEBIAS_BENCH_FIXTURES must be set under CI"
         );
-        eprintln!("SKIPPED: golden {name}: DEBIAS_BENCH_FIXTURES is not set");
+        // Not eprintln!: the test harness swallows it, and a skipped case must be seen.
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr(),
+            format!("SKIPPED 1 case: golden {name}: DEBIAS_BENCH_FIXTURES is not set\n").as_bytes(),
+        );
         return None;
     };
     let dir = PathBuf::from(root).join("models").join(name);

@@ -14,7 +14,11 @@ fn data() -> Option<PathBuf> {
     if found.is_none() {
         let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
         assert!(!in_ci, "DEBIAS_BENCH_DATA must name the data folder in CI");
-        eprintln!("SKIPPED: DEBIAS_BENCH_DATA names no folder with pairs/questions.json");
+        // Not eprintln!: the test harness swallows it, and a skipped case must be seen.
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr(),
+            b"SKIPPED 1 case: DEBIAS_BENCH_DATA names no folder with pairs/questions.json\n",
+        );
     }
     found
 }
