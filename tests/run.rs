@@ -173,6 +173,10 @@ fn run_json_is_the_object_with_its_provenance() {
     let provenance = stored["provenance"].take();
     stored.as_object_mut().map(|map| map.remove("provenance"));
     assert_eq!(stored, object);
+    let chart = fs::read_to_string(folder.join("chart.svg")).expect("chart.svg");
+    for shown in ["<svg", "tiny-blip2, VQA (8 records)", "ft-l", "m-locality"] {
+        assert!(chart.contains(shown), "{shown}");
+    }
     for field in [
         "bench", "device", "threads", "host", "config", "models", "data", "seeds", "started",
         "finished",
