@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{folder, model_copy, run_in, status, stderr, stdout};
+use support::{edit_json, folder, model_copy, run_in, status, stderr, stdout};
 
 /// What a run on a damaged model says; it must write nothing.
 fn refused_model(damage: impl Fn(&Path)) -> String {
@@ -32,13 +32,6 @@ fn refused(dir: &Path, more: &[&str]) -> String {
         .collect();
     assert_eq!(errors.len(), 1, "{text}");
     text
-}
-
-fn edit_json(path: &Path, edit: impl Fn(&mut Value)) {
-    let text = fs::read_to_string(path).expect("readable");
-    let mut value = serde_json::from_str(&text).expect("JSON");
-    edit(&mut value);
-    fs::write(path, value.to_string()).expect("writable");
 }
 
 #[test]

@@ -37,13 +37,13 @@ fn logits_agree_with_transformers() {
             .map(open)
             .expect("embedded");
         let base = View::base();
-        let seen = model.see(&[&formula()], &base);
+        let seen = model.see(&[&formula()], &base).expect("it has sight");
         for case in golden["cases"].as_array().expect("cases") {
-            let question = Question {
-                picture: (case["pictured"] == true).then_some(0),
-                prompt: case["prompt"].as_str().expect("a prompt"),
-                answer: case["answer"].as_str().expect("an answer"),
-            };
+            let question = Question::new(
+                (case["pictured"] == true).then(|| seen.sighting(0)),
+                case["prompt"].as_str().expect("a prompt"),
+                case["answer"].as_str().expect("an answer"),
+            );
             let rows = model.rows(&[question]).expect("rows");
             let batch = match case["pictured"] == true {
                 true => Batch::with_pictures(rows, seen.clone()),

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -27,6 +28,23 @@ pub fn run_in(dir: &Path, args: &[&str]) -> Output {
         .current_dir(dir)
         .output()
         .expect("bench starts")
+}
+
+/// Runs `bench` with `args` in `dir` and `content` on its standard input.
+pub fn feed(dir: &Path, args: &[&str], content: &[u8]) -> Output {
+    let mut child = bench()
+        .args(args)
+        .current_dir(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("bench starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    // A command that refuses its model reads nothing.
+    let _ = stdin.write_all(content);
+    drop(stdin);
+    child.wait_with_output().expect("bench ends")
 }
 
 /// Standard output as text.
@@ -64,14 +82,28 @@ pub fn model_files(name: &str) -> PathBuf {
 
 /// A copy of an embedded model's folder that may be damaged.
 pub fn model_copy(name: &str, to: &Path) -> PathBuf {
-    let copy = to.join("model");
-    fs::create_dir(&copy).expect("a new folder");
-    for entry in fs::read_dir(model_files(name)).expect("embedded models are committed") {
+    folder_copy(&model_files(name), &to.join("model"))
+}
+
+/// A copy of the files of `from` that may be changed, whatever may be done to `from`.
+pub fn folder_copy(from: &Path, to: &Path) -> PathBuf {
+    fs::create_dir(to).expect("a new folder");
+    for entry in fs::read_dir(from).expect("the folder is there") {
         let path = entry.expect("readable").path();
-        let file = path.file_name().expect("a file");
-        fs::copy(&path, copy.join(file)).expect("copied");
+        if path.is_file() {
+            let file = path.file_name().expect("a file");
+            fs::write(to.join(file), fs::read(&path).expect("readable")).expect("copied");
+        }
     }
-    copy
+    to.to_owned()
+}
+
+/// Changes a JSON file.
+pub fn edit_json(path: &Path, edit: impl Fn(&mut Value)) {
+    let text = fs::read_to_string(path).expect("readable");
+    let mut value = serde_json::from_str(&text).expect("JSON");
+    edit(&mut value);
+    fs::write(path, value.to_string()).expect("writable");
 }
 
 /// The only run folder below `results`.
@@ -102,20 +134,123 @@ pub fn cells(run: &Path) -> Cells {
 
 /// The folder with real data, or `None` after saying so; missing data fails on CI.
 pub fn real_data() -> Option<PathBuf> {
-    let dir = std::env::var_os("DEBIAS_BENCH_DATA").map(PathBuf::from);
-    match dir.filter(|dir| dir.join("pairs").is_dir()) {
-        Some(dir) => Some(dir),
-        None => {
-            assert!(
-                std::env::var("CI").as_deref() != Ok("true"),
-                "DEBIAS_BENCH_DATA must name a folder with `pairs` on CI"
-            );
-            // Not eprintln!: the test harness swallows it, and a skipped case must be seen.
-            let _ = std::io::Write::write_all(
-                &mut std::io::stderr(),
-                b"SKIPPED 1 case: DEBIAS_BENCH_DATA names no folder with `pairs`\n",
-            );
-            None
+    given("DEBIAS_BENCH_DATA", "pairs")
+}
+
+/// The folder of fixture models, or `None` after saying so; missing fixtures fail on CI.
+pub fn fixtures() -> Option<PathBuf> {
+    Some(given("DEBIAS_BENCH_FIXTURES", "models")?.join("models"))
+}
+
+/// The folder that `variable` names, which must hold the folder `part`.
+fn given(variable: &str, part: &str) -> Option<PathBuf> {
+    let dir = std::env::var_os(variable).map(PathBuf::from);
+    let found = dir.filter(|dir| dir.join(part).is_dir());
+    if found.is_none() {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "{variable} must name a folder with `{part}` on CI"
+        );
+        let line = format!("SKIPPED 1 case: {variable} names no folder with `{part}`\n");
+        // Not eprintln!: the test harness swallows it, and a skipped case must be seen.
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+    found
+}
+
+/// A safetensors file taken apart.
+#[derive(Default)]
+pub struct Tensors {
+    /// Name → dtype, shape and place of each tensor.
+    pub header: serde_json::Map<String, Value>,
+    data: Vec<u8>,
+}
+
+impl Tensors {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Self {
+        let bytes = fs::read(path).expect("readable");
+        let (length, rest) = bytes.split_first_chunk::<8>().expect("a length");
+        let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+        Self {
+            header: serde_json::from_slice(header).expect("a header"),
+            data: data.to_vec(),
         }
+    }
+
+    /// Writes it.
+    pub fn write(&self, path: &Path) {
+        let mut header = serde_json::to_vec(&self.header).expect("JSON");
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let length = (header.len() as u64).to_le_bytes();
+        let bytes = [&length[..], &header, &self.data].concat();
+        fs::write(path, bytes).expect("writable");
+    }
+
+    /// Names of the tensors.
+    pub fn names(&self) -> Vec<String> {
+        let names = self.header.keys().filter(|name| *name != "__metadata__");
+        names.cloned().collect()
+    }
+
+    /// Bytes of tensor `name`.
+    pub fn bytes(&mut self, name: &str) -> &mut [u8] {
+        let place = &self.header[name]["data_offsets"];
+        let at = |i: usize| place[i].as_u64().expect("an offset") as usize;
+        let (from, to) = (at(0), at(1));
+        &mut self.data[from..to]
+    }
+
+    /// Values of the f32 tensor `name`.
+    pub fn floats(&mut self, name: &str) -> Vec<f32> {
+        assert_eq!(self.header[name]["dtype"], "F32");
+        let bytes = self.bytes(name).as_chunks::<4>().0.iter();
+        bytes.map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    }
+
+    /// Values of the i64 tensor `name`.
+    pub fn ints(&mut self, name: &str) -> Vec<i64> {
+        assert_eq!(self.header[name]["dtype"], "I64");
+        let bytes = self.bytes(name).as_chunks::<8>().0.iter();
+        bytes.map(|bytes| i64::from_le_bytes(*bytes)).collect()
+    }
+
+    /// Rows of the matrix `name`, as long as its second axis.
+    pub fn rows<T: Clone>(&self, name: &str, values: &[T]) -> Vec<Vec<T>> {
+        let width = self.header[name]["shape"][1].as_u64().expect("a matrix");
+        values.chunks(width as usize).map(<[T]>::to_vec).collect()
+    }
+
+    /// Adds an f32 vector.
+    pub fn add(&mut self, name: &str, values: &[f32]) {
+        let entry = serde_json::json!({"dtype": "F32", "shape": [values.len()]});
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.put(name, entry, &bytes);
+    }
+
+    /// Adds tensor `name` of another file.
+    pub fn append(&mut self, name: &str, other: &mut Self) {
+        let entry = other.header[name].clone();
+        self.put(name, entry, other.bytes(name));
+    }
+
+    fn put(&mut self, name: &str, mut entry: Value, bytes: &[u8]) {
+        let from = self.data.len();
+        self.data.extend_from_slice(bytes);
+        entry["data_offsets"] = serde_json::json!([from, self.data.len()]);
+        self.header.insert(name.to_owned(), entry);
+    }
+
+    /// Takes tensor `name` out.
+    pub fn remove(&mut self, name: &str) {
+        let mut rest = Self {
+            header: serde_json::Map::new(),
+            data: Vec::new(),
+        };
+        // A file may not hold bytes that belong to no tensor.
+        for kept in self.names().iter().filter(|kept| *kept != name) {
+            rest.append(kept, self);
+        }
+        *self = rest;
     }
 }

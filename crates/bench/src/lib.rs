@@ -6,11 +6,14 @@
 
 pub mod catalogue;
 pub mod cli;
+pub mod compute;
+pub mod continuing;
 pub mod curve;
 pub mod exit;
 pub mod failure;
 pub mod history;
 pub mod interrupt;
+pub mod lines;
 pub mod machine;
 pub mod models;
 pub mod planner;
@@ -21,6 +24,7 @@ pub mod recipe;
 pub mod report;
 pub mod roots;
 pub mod runner;
+pub mod scoring;
 pub mod store;
 pub mod suites;
 pub mod training;

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use anyhow::Context;
 use debias_core::{Error, Overrides};
+use debias_model::open_folder;
 use debias_weights::Checkpoint;
 use include_dir::{Dir, include_dir};
 use serde::{Deserialize, Serialize};
@@ -151,10 +152,10 @@ impl ModelSource {
     ///
     /// # Errors
     /// A missing or malformed file, named.
-    pub fn checkpoint(&self) -> debias_weights::Result<Checkpoint> {
+    pub fn checkpoint(&self) -> debias_model::Result<Checkpoint> {
         match self {
-            Self::Embedded(model) => Checkpoint::embedded(model.name, &model.files),
-            Self::Folder(dir) => Checkpoint::open(dir),
+            Self::Embedded(model) => Ok(Checkpoint::embedded(model.name, &model.files)?),
+            Self::Folder(dir) => open_folder(dir),
         }
     }
 

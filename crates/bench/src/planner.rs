@@ -11,6 +11,7 @@ use debias_model::Mllm;
 use serde_json::{Value, json};
 
 use crate::cli::Selection;
+use crate::compute::Dtype;
 use crate::exit::Exit;
 use crate::failure::Refusal;
 use crate::models::ModelSource;
@@ -198,28 +199,12 @@ fn no_such_task(dataset: &str, task: Task) -> Refusal {
 
 /// Only what this build computes on may be asked for.
 fn device(selection: &Selection) -> Result<(), Refusal> {
-    let name = selection.device.as_str();
-    match name {
-        "cpu" => {}
-        _ if name == "cuda" || name.starts_with("cuda:") => {
-            return Err(Refusal::new(
-                Exit::Device,
-                format!("no device `{name}`: this build computes on the CPU"),
-            )
-            .help("Leave --device out, or give --device cpu."));
-        }
-        _ => {
-            return Err(
-                Refusal::new(Exit::Usage, format!("unknown device `{name}`"))
-                    .help("Devices are cpu and cuda[:N]."),
-            );
-        }
-    }
-    match selection.dtype {
-        crate::cli::Dtype::F32 => Ok(()),
+    selection.compute.check_device()?;
+    match selection.compute.dtype {
+        Dtype::F32 => Ok(()),
         other => Err(Refusal::new(
             Exit::Usage,
-            format!("--dtype {other:?}: the CPU computes in f32").to_lowercase(),
+            format!("--dtype {other:?}: editors compute in f32").to_lowercase(),
         )
         .help("Leave --dtype out.")),
     }
@@ -302,13 +287,14 @@ fn planned_models(
     let mut models: Vec<PlannedModel> = Vec::new();
     for source in sources {
         let editors = planned_editors(suite, &source, given)?;
-        let model = open(&source)?;
+        let checkpoint = source.checkpoint()?;
+        let model = Mllm::open(&checkpoint, &Default::default())?;
         for planned in &editors {
             planned.editor.check(&model, &planned.settings)?;
         }
         let identity = Identity {
             id: model.name().to_owned(),
-            digest: model.digest().to_owned(),
+            digest: checkpoint.digest()?,
         };
         if models.iter().any(|other| other.identity.id == identity.id) {
             return Err(Refusal::new(

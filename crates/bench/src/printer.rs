@@ -67,6 +67,18 @@ impl Printer {
         }
     }
 
+    /// Prints finished lines, each with its end.
+    ///
+    /// # Errors
+    /// As [`Printer::result`].
+    pub fn lines(&self, text: &[u8]) -> anyhow::Result<()> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(OutputClosed.into()),
+            other => Ok(other?),
+        }
+    }
+
     /// Says what happens; silent with `-q`.
     pub fn note(&self, text: &str) {
         if !self.quiet {

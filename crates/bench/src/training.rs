@@ -200,23 +200,26 @@ fn right(lessons: &Lessons, model: &Mllm, probes: &[Probe]) -> anyhow::Result<f6
                 None => probe.prompt.clone(),
             })
             .collect();
+        let seen = match pictures.is_empty() {
+            true => None,
+            false => {
+                let pictures: Vec<&Picture> = pictures.iter().collect();
+                Some(model.see(&pictures, &View::base())?)
+            }
+        };
         let questions: Vec<Question> = chunk
             .iter()
             .zip(&prompts)
             .enumerate()
-            .map(|(at, (probe, prompt))| Question {
-                picture: (!pictures.is_empty()).then_some(at),
-                prompt,
-                answer: &probe.answer,
+            .map(|(at, (probe, prompt))| {
+                let picture = seen.as_ref().map(|seen| seen.sighting(at));
+                Question::new(picture, prompt, &probe.answer)
             })
             .collect();
         let rows = model.rows(&questions)?;
-        let batch = match pictures.is_empty() {
-            true => Batch::text(rows.clone()),
-            false => {
-                let pictures: Vec<&Picture> = pictures.iter().collect();
-                Batch::with_pictures(rows.clone(), model.see(&pictures, &View::base()))
-            }
+        let batch = match seen {
+            None => Batch::text(rows.clone()),
+            Some(seen) => Batch::with_pictures(rows.clone(), seen),
         };
         let scores = answer_scores(&rows, model.answer_logits(batch, &View::base()))?;
         right += scores

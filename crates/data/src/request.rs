@@ -181,8 +181,9 @@ pub(crate) fn locate(key: &str, roots: &[PathBuf]) -> std::result::Result<PathBu
 }
 
 /// Whether a relative path stays below the folder it is joined to, on every operating system.
-pub(crate) fn is_inside(key: &str) -> bool {
-    let plain = |part| matches!(part, Component::Normal(_));
+pub fn is_inside(key: &str) -> bool {
+    // `.` in front of a path is the folder itself; elsewhere `components` leaves it out.
+    let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
     !key.is_empty() && !key.contains(['\\', ':', '\0']) && Path::new(key).components().all(plain)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use debias_core::{Preset, Record};
-use debias_model::{Change, Mllm};
+use debias_model::{Change, Mllm, Seen};
 
 use crate::card::Card;
 use crate::error::{Error, Result};
@@ -18,8 +18,8 @@ pub struct Request {
     pub record: Record,
     /// `record.prompt` in the task's template.
     pub prompt: String,
-    /// Vision features of the record's picture, `[1, tokens, c]`, encoded once.
-    pub seen: Tensor<3>,
+    /// Vision features of the record's picture, encoded once.
+    pub seen: Seen,
 }
 
 /// What an editor may know besides the model and the requests.

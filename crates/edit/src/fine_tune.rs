@@ -11,7 +11,8 @@ use burn::tensor::Tensor;
 use debias_core::{Error as CoreError, Preset};
 use debias_model::optim::{self, Rule, clip, keep_stopped};
 use debias_model::{
-    Batch, Change, Delta, Mllm, Parameters, Question, Row, Site, Stage, View, answer_nll, host,
+    Batch, Change, Delta, Mllm, Parameters, Question, Row, Seen, Site, Stage, View, answer_nll,
+    host,
 };
 use serde::{Deserialize, Serialize};
 
@@ -268,12 +269,12 @@ impl<'a> Run<'a> {
     /// The target rows, carried to the first edited stage through the base model.
     fn batch(&self, requests: &[Request]) -> Result<(Vec<Row>, Batch)> {
         let mut rows = Vec::with_capacity(requests.len());
+        let Some(seen) = Seen::join(requests.iter().map(|request| request.seen.clone())) else {
+            return Ok((rows, Batch::text(Vec::new())));
+        };
         for (picture, request) in requests.iter().enumerate() {
-            let question = Question {
-                picture: Some(picture),
-                prompt: &request.prompt,
-                answer: &request.record.y_less,
-            };
+            let picture = Some(seen.sighting(picture));
+            let question = Question::new(picture, &request.prompt, &request.record.y_less);
             rows.extend(
                 self.model
                     .rows(&[question])
@@ -283,13 +284,6 @@ impl<'a> Run<'a> {
                     })?,
             );
         }
-        let seen = Tensor::cat(
-            requests
-                .iter()
-                .map(|request| request.seen.clone())
-                .collect(),
-            0,
-        );
         let last = Stage::FeedForward(self.model.decoder().depth().saturating_sub(1));
         let batch = Batch::with_pictures(rows.clone(), seen);
         let batch = self

@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use burn::tensor::Tensor;
 use debias_core::{
     AnswerScore, ContextScore, LocalityScore, Picture, Record, RecordScores, Templates,
 };
 use debias_model::{
-    Batch, Change, Mllm, Parameters, Question, Row, Stage, View, answer_scores, locality,
+    Batch, Change, Mllm, Parameters, Question, Row, Seen, Sighting, Stage, View, answer_scores,
+    locality,
 };
 
 use crate::editor::Request;
@@ -33,8 +33,8 @@ pub fn context_scores(
     pictures: &[&Picture],
     templates: &Templates,
 ) -> Result<Vec<[ContextScore; 3]>> {
-    let seen = model.see(pictures, &View::base());
-    let rows = context_rows(model, records, templates)?;
+    let seen = model.see(pictures, &View::base())?;
+    let rows = context_rows(model, records, &seen, templates)?;
     score_contexts(model, Batch::with_pictures(rows, seen), &View::base())
 }
 
@@ -43,8 +43,8 @@ pub struct Chunk<'m> {
     model: &'m Mllm,
     records: Vec<Record>,
     templates: Templates,
-    /// `[2 n, tokens, c]`: own and rephrased picture of each record.
-    seen: Tensor<3>,
+    /// Own and rephrased picture of each record.
+    seen: Seen,
     start: Probes,
     reference: Probes,
     before: Vec<RecordScores>,
@@ -94,14 +94,13 @@ impl<'m> Chunk<'m> {
                 .flat_map(|of_record| wanted.iter().map(|i| of_record[*i]))
                 .collect()
         };
-        let seen = model.see(&every(&[0, 1]), &base);
-        let elsewhere = model.see(&every(&[2]), &base);
+        let seen = model.see(&every(&[0, 1]), &base)?;
+        let elsewhere = model.see(&every(&[2]), &base)?;
+        let contexts = context_rows(model, &records, &seen, templates)?;
+        let m_locality = m_locality_rows(model, &records, &elsewhere, templates)?;
         let start = Probes {
-            contexts: Batch::with_pictures(context_rows(model, &records, templates)?, seen.clone()),
-            m_locality: Batch::with_pictures(
-                m_locality_rows(model, &records, templates)?,
-                elsewhere,
-            ),
+            contexts: Batch::with_pictures(contexts, seen.clone()),
+            m_locality: Batch::with_pictures(m_locality, elsewhere),
             t_locality: Batch::text(t_locality_rows(model, &records, templates)?),
         };
         // Edits of the last layer start from here.
@@ -139,7 +138,7 @@ impl<'m> Chunk<'m> {
             .map(|(i, record)| Request {
                 record: record.clone(),
                 prompt: self.templates.of(record.task).apply(&record.prompt),
-                seen: self.seen.clone().narrow(0, 2 * i, 1),
+                seen: self.seen.only(2 * i),
             })
             .collect()
     }
@@ -206,14 +205,23 @@ impl<'m> Chunk<'m> {
 }
 
 /// Six rows per record: (prompt, rephrase, rephrased picture) × (y_more, y_less).
-fn context_rows(model: &Mllm, records: &[Record], templates: &Templates) -> Result<Vec<Row>> {
+fn context_rows(
+    model: &Mllm,
+    records: &[Record],
+    seen: &Seen,
+    templates: &Templates,
+) -> Result<Vec<Row>> {
     let mut rows = Vec::with_capacity(6 * records.len());
     for (i, record) in records.iter().enumerate() {
         let prompt = templates.of(record.task).apply(&record.prompt);
         let rephrase = templates.of(record.task).apply(&record.prompt_rephrase);
         for (picture, text) in [(2 * i, &prompt), (2 * i, &rephrase), (2 * i + 1, &prompt)] {
             let pair = model
-                .row_pair(picture, text, [&record.y_more, &record.y_less])
+                .row_pair(
+                    seen.sighting(picture),
+                    text,
+                    [&record.y_more, &record.y_less],
+                )
                 .map_err(|source| in_record(record, source))?;
             rows.extend(pair);
         }
@@ -221,10 +229,15 @@ fn context_rows(model: &Mllm, records: &[Record], templates: &Templates) -> Resu
     Ok(rows)
 }
 
-fn m_locality_rows(model: &Mllm, records: &[Record], templates: &Templates) -> Result<Vec<Row>> {
+fn m_locality_rows(
+    model: &Mllm,
+    records: &[Record],
+    seen: &Seen,
+    templates: &Templates,
+) -> Result<Vec<Row>> {
     one_row_each(model, records, |i, record| {
         (
-            Some(i),
+            Some(seen.sighting(i)),
             templates.mloc.apply(&record.mloc_q),
             &record.mloc_a,
         )
@@ -240,16 +253,12 @@ fn t_locality_rows(model: &Mllm, records: &[Record], templates: &Templates) -> R
 fn one_row_each<'r>(
     model: &Mllm,
     records: &'r [Record],
-    ask: impl Fn(usize, &'r Record) -> (Option<usize>, String, &'r String),
+    ask: impl Fn(usize, &'r Record) -> (Option<Sighting>, String, &'r String),
 ) -> Result<Vec<Row>> {
     let mut rows = Vec::with_capacity(records.len());
     for (i, record) in records.iter().enumerate() {
         let (picture, prompt, answer) = ask(i, record);
-        let question = Question {
-            picture,
-            prompt: &prompt,
-            answer,
-        };
+        let question = Question::new(picture, &prompt, answer);
         rows.extend(
             model
                 .rows(&[question])

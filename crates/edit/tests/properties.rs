@@ -147,11 +147,7 @@ fn named(name: &str) -> &'static dyn Editor {
 
 fn bits(model: &Mllm) -> Vec<u32> {
     let text = model
-        .rows(&[Question {
-            picture: None,
-            prompt: "who keeps the",
-            answer: "north bridge",
-        }])
+        .rows(&[Question::new(None, "who keeps the", "north bridge")])
         .expect("rows");
     let logits = model.logits(Batch::text(text), &View::base());
     host::values(logits).into_iter().map(f32::to_bits).collect()

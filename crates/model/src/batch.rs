@@ -24,11 +24,20 @@ pub struct ImageSpan {
     pub picture: usize,
     /// First place.
     pub at: usize,
-    /// Number of vectors.
+    /// Number of vectors, those of all its tiles.
     pub len: usize,
 }
 
 impl Row {
+    /// A token alone.
+    pub(crate) fn of_token(id: u32) -> Self {
+        Self {
+            ids: vec![id],
+            image: None,
+            answer_start: 1,
+        }
+    }
+
     /// The answer's ids.
     pub fn answer(&self) -> &[u32] {
         &self.ids[self.answer_start..]
@@ -44,6 +53,72 @@ impl Row {
     }
 }
 
+/// What the vision side has made of some pictures: features `[tiles, tokens, c]`, or decoder-wide
+/// vectors `[tiles, vectors, d]`.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub(crate) features: Tensor<3>,
+    /// Tiles of each picture.
+    tiles: Vec<usize>,
+}
+
+/// One of the pictures of a batch: its index, and the number of tiles it was cut into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// Index of the picture in the batch.
+    pub index: usize,
+    /// Tiles.
+    pub tiles: usize,
+}
+
+impl Seen {
+    /// Features of pictures that were cut into `tiles`.
+    pub(crate) fn new(features: Tensor<3>, tiles: Vec<usize>) -> Self {
+        Self { features, tiles }
+    }
+
+    /// Other values for the same pictures.
+    pub(crate) fn with(&self, features: Tensor<3>) -> Self {
+        Self {
+            features,
+            tiles: self.tiles.clone(),
+        }
+    }
+
+    /// The picture of index `i`.
+    pub fn sighting(&self, i: usize) -> Sighting {
+        Sighting {
+            index: i,
+            tiles: self.tiles.get(i).copied().unwrap_or(1),
+        }
+    }
+
+    /// Index of the first tile of picture `i`.
+    pub(crate) fn first_tile(&self, i: usize) -> usize {
+        self.tiles.iter().take(i).sum()
+    }
+
+    /// The picture of index `i` alone.
+    #[must_use]
+    pub fn only(&self, i: usize) -> Self {
+        let Sighting { tiles, .. } = self.sighting(i);
+        let features = self.features.clone().narrow(0, self.first_tile(i), tiles);
+        Self::new(features, vec![tiles])
+    }
+
+    /// The pictures of all `parts`, in order; `None` when there are none.
+    pub fn join(parts: impl IntoIterator<Item = Seen>) -> Option<Self> {
+        let (features, tiles): (Vec<_>, Vec<_>) = parts
+            .into_iter()
+            .map(|seen| (seen.features, seen.tiles))
+            .unzip();
+        match features.is_empty() {
+            true => None,
+            false => Some(Self::new(Tensor::cat(features, 0), tiles.concat())),
+        }
+    }
+}
+
 /// Rows of one kind (all with a picture, or all without) and how far they have come.
 #[derive(Clone)]
 pub struct Batch {
@@ -55,23 +130,23 @@ pub struct Batch {
 /// What has been computed of a batch.
 #[derive(Clone)]
 pub(crate) enum State {
-    /// Vision features `[n, tokens, c]`.
-    Seen(Tensor<3>),
-    /// Decoder-width image vectors `[n, queries, d]`, or none for text.
-    Prefixed(Option<Tensor<3>>),
+    /// Vision features.
+    Seen(Seen),
+    /// Decoder-width image vectors `[tiles, vectors, d]`, or none for text.
+    Prefixed(Option<Seen>),
     /// Residual stream `[b, t, d]` in front of a stage.
     Hidden(Tensor<3>, Stage),
 }
 
 impl Batch {
-    /// Rows over the pictures whose vision features are `seen`, `[n, tokens, c]`.
-    pub fn with_pictures(rows: Vec<Row>, seen: Tensor<3>) -> Self {
+    /// Rows over the pictures whose vision features are `seen`.
+    pub fn with_pictures(rows: Vec<Row>, seen: Seen) -> Self {
         Self::new(rows, State::Seen(seen))
     }
 
-    /// Rows over image vectors that are already decoder-wide, `[n, queries, d]`.
-    pub(crate) fn with_queries(rows: Vec<Row>, prefix: Tensor<3>) -> Self {
-        Self::new(rows, State::Prefixed(Some(prefix)))
+    /// Rows over image vectors that are already decoder-wide.
+    pub(crate) fn with_vectors(rows: Vec<Row>, vectors: Seen) -> Self {
+        Self::new(rows, State::Prefixed(Some(vectors)))
     }
 
     /// Rows of text alone.

@@ -6,22 +6,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::tensor::Tensor;
+use std::sync::Arc;
+
+use burn::tensor::{DType, Tensor};
 
 use crate::error::{Error, Result};
+use crate::recorder::Recorder;
 use crate::site::{Site, Stage};
 
-/// The change of one parameter, in the checkpoint's own orientation `[d_out, d_in]`
-/// (vectors are `[1, n]`).
+/// The change of one parameter, in the checkpoint's own orientation `[rows, columns]`
+/// (`[d_out, d_in]` but for [`Orientation::InOut`](crate::Orientation); vectors are `[1, n]`).
 #[derive(Clone, Debug)]
 pub enum Delta {
-    /// `W' = W + Δ`, Δ `[d_out, d_in]`.
+    /// `W' = W + Δ`, Δ `[rows, columns]`.
     Dense(Tensor<2>),
-    /// `W' = W + b a`, a `[r, d_in]`, b `[d_out, r]`.
+    /// `W' = W + b a`, a `[r, columns]`, b `[rows, r]`.
     LowRank {
-        /// Right factor, `[r, d_in]`.
+        /// Right factor, `[r, columns]`.
         a: Tensor<2>,
-        /// Left factor, `[d_out, r]`.
+        /// Left factor, `[rows, r]`.
         b: Tensor<2>,
     },
 }
@@ -35,7 +38,7 @@ impl Delta {
         }
     }
 
-    /// The dense matrix, `[d_out, d_in]`.
+    /// The dense matrix, `[rows, columns]`.
     pub fn dense(&self) -> Tensor<2> {
         match self {
             Delta::Dense(delta) => delta.clone(),
@@ -86,15 +89,28 @@ impl Change {
 pub(crate) enum Patch {
     /// The parameter's value is replaced, `[g, rows, columns]`.
     Replace(Tensor<3>),
-    /// The product's value is corrected by `(x aᵀ) bᵀ`: a `[g, r, d_in]`, b `[g, d_out, r]`.
+    /// The product is corrected by a side path: a `[g, r, columns]`, b `[g, rows, r]`.
     Side { a: Tensor<3>, b: Tensor<3> },
 }
 
 /// What a forward pass sees in place of the base weights.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct View {
     patches: BTreeMap<String, Patch>,
     tracked: bool,
+    recorder: Option<Arc<Recorder>>,
+    dtype: DType,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self {
+            patches: BTreeMap::new(),
+            tracked: false,
+            recorder: None,
+            dtype: DType::F32,
+        }
+    }
 }
 
 impl View {
@@ -117,19 +133,97 @@ impl View {
                 .map(|(name, value)| (name, Patch::Replace(value)))
                 .collect(),
             tracked,
+            ..Self::default()
         }
     }
 
-    pub(crate) fn patch(&self, name: &str) -> Option<&Patch> {
-        self.patches.get(name)
+    /// The same view with numbers computed in `dtype`; f32 unless somebody asks for another.
+    #[must_use]
+    pub fn computing_in(mut self, dtype: DType) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
+    /// The same view, in f32 where it computes in less.
+    pub(crate) fn at_least_f32(&self) -> Self {
+        match self.dtype {
+            DType::F32 | DType::F64 => self.clone(),
+            _ => self.clone().computing_in(DType::F32),
+        }
+    }
+
+    /// The number format it computes in.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The same view with base weights in the autodiff graph, as constants.
+    #[must_use]
+    pub fn tracked(mut self) -> Self {
+        self.tracked = true;
+        self
+    }
+
+    /// The same view, watched by `recorder`.
+    #[must_use]
+    pub fn watched(mut self, recorder: Arc<Recorder>) -> Self {
+        self.recorder = Some(recorder);
+        self
+    }
+
+    pub(crate) fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_deref()
+    }
+
+    /// `layer(x)`, its input and output shown to the recorder if that watches `site`.
+    pub(crate) fn watch(
+        &self,
+        site: &str,
+        x: Tensor<3>,
+        layer: impl FnOnce(Tensor<3>) -> Tensor<3>,
+    ) -> Tensor<3> {
+        match self.recorder().filter(|recorder| recorder.watches(site)) {
+            None => layer(x),
+            Some(recorder) => {
+                recorder.input(site, &x);
+                recorder.output(site, layer(x))
+            }
+        }
+    }
+
+    /// Shows an intermediate value to the recorder, if there is one that wants it.
+    pub(crate) fn note(&self, name: &str, x: &Tensor<3>) {
+        if let Some(recorder) = self.recorder() {
+            recorder.note(name, x);
+        }
+    }
+
+    /// What stands in the place of parameter `name`, in this view's number format.
+    pub(crate) fn patch(&self, name: &str) -> Option<Patch> {
+        Some(match self.patches.get(name)? {
+            Patch::Replace(value) => Patch::Replace(as_dtype(value.clone(), self.dtype)),
+            Patch::Side { a, b } => Patch::Side {
+                a: as_dtype(a.clone(), self.dtype),
+                b: as_dtype(b.clone(), self.dtype),
+            },
+        })
     }
 
     /// A base tensor as this view's graph needs it.
     pub(crate) fn lift<const D: usize>(&self, tensor: &Tensor<D>) -> Tensor<D> {
+        let tensor = as_dtype(tensor.clone(), self.dtype);
         match self.tracked {
-            true => tensor.clone().autodiff(),
-            false => tensor.clone(),
+            true => tensor.autodiff(),
+            false => tensor,
         }
+    }
+}
+
+/// A tensor in the number format `dtype`.
+pub(crate) fn as_dtype<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
+    match tensor.dtype() == dtype {
+        true => tensor,
+        false => tensor.cast(dtype),
     }
 }
 
@@ -137,7 +231,7 @@ impl View {
 pub trait Parameters {
     /// All edit sites.
     fn sites(&self) -> &[Site];
-    /// The stored value, `[rows, columns]` as in [`Site::matrix_shape`].
+    /// The stored value in f32, `[rows, columns]` as in [`Site::matrix_shape`].
     fn value(&self, name: &str) -> Option<Tensor<2>>;
 
     /// Looks a site up.
@@ -196,7 +290,7 @@ pub trait Parameters {
         }
         Ok(View {
             patches,
-            tracked: false,
+            ..View::default()
         })
     }
 }

@@ -46,6 +46,30 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A picture file that cannot be read.
+    #[error("{path}: {problem}")]
+    Picture {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A prompt and its answer cannot be made a row of tokens.
+    #[error("the prompt `{prompt}` {problem}")]
+    Prompt {
+        /// The beginning of the prompt.
+        prompt: String,
+        /// What is wrong and how to mend it.
+        problem: String,
+    },
+    /// A picture for a model without a vision side.
+    #[error(
+        "{model} is a text model and cannot look at pictures; leave the picture away or give a multimodal model"
+    )]
+    NoSight {
+        /// The model.
+        model: String,
+    },
     /// A sequence is longer than the model's position table.
     #[error("the text `{text}…` needs {length} positions but the model has {limit}; shorten it")]
     TooLong {

@@ -2,8 +2,10 @@
 
 use burn::tensor::Tensor;
 use debias_core::{AnswerScore, LocalityScore};
+use rayon::prelude::*;
 
 use crate::batch::Row;
+use crate::cpu::log_sum_exp;
 use crate::error::{Error, Result};
 use crate::host;
 
@@ -45,6 +47,65 @@ pub fn answer_scores(rows: &[Row], logits: Tensor<3>) -> Result<Vec<AnswerScore>
             }
         })
         .collect()
+}
+
+/// The log-likelihood of an answer, token by token.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AnswerLikelihood {
+    /// `log p` of each token, nats.
+    pub tokens: Vec<f64>,
+}
+
+impl AnswerLikelihood {
+    /// Log-likelihood of the whole answer.
+    pub fn sum(&self) -> f64 {
+        self.tokens.iter().sum()
+    }
+
+    /// Log-likelihood per token.
+    pub fn mean(&self) -> f64 {
+        self.sum() / self.tokens.len().max(1) as f64
+    }
+}
+
+impl FromIterator<f64> for AnswerLikelihood {
+    fn from_iter<I: IntoIterator<Item = f64>>(tokens: I) -> Self {
+        Self {
+            tokens: tokens.into_iter().collect(),
+        }
+    }
+}
+
+/// Positions whose logits are held at once: 50 MiB at a vocabulary of 50,000.
+const LOGIT_ROWS: usize = 256;
+
+/// `log_softmax(logits_i)[targets[i]]` for every i; `logits(from, n)` gives rows `from .. from + n`
+/// as `[1, n, vocabulary]`.
+///
+/// # Errors
+/// [`Error::NotFinite`] when a needed logit is NaN or infinite.
+pub(crate) fn likelihoods(
+    targets: &[u32],
+    logits: impl Fn(usize, usize) -> Tensor<3>,
+) -> Result<Vec<f64>> {
+    let mut found = Vec::with_capacity(targets.len());
+    for (part, targets) in targets.chunks(LOGIT_ROWS).enumerate() {
+        let logits = logits(part * LOGIT_ROWS, targets.len());
+        let vocabulary = logits.dims()[2];
+        let values = host::values(logits);
+        let scores: Vec<f64> = targets
+            .par_iter()
+            .zip(values.par_chunks(vocabulary))
+            .map(|(target, row)| f64::from(row[*target as usize]) - log_sum_exp(row))
+            .collect();
+        found.extend(scores);
+    }
+    match found.iter().all(|score| score.is_finite()) {
+        true => Ok(found),
+        false => Err(Error::NotFinite {
+            what: "the log-likelihood of an answer".into(),
+        }),
+    }
 }
 
 /// Differentiable negative log-likelihood of each row's answer, summed over its tokens: `[b]`.
@@ -199,12 +260,6 @@ impl Tally {
     }
 }
 
-fn log_sum_exp(logits: &[f32]) -> f64 {
-    let peak = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let sum: f64 = logits.iter().map(|x| (f64::from(*x) - peak).exp()).sum();
-    peak + sum.ln()
-}
-
 /// Σ p (log p - log q), clamped at 0 against rounding.
 fn divergence(base: &[f32], edited: &[f32]) -> f64 {
     let (b, e) = (log_sum_exp(base), log_sum_exp(edited));
@@ -219,7 +274,7 @@ fn divergence(base: &[f32], edited: &[f32]) -> f64 {
 }
 
 /// Lowest id among the greatest.
-fn argmax(logits: &[f32]) -> usize {
+pub(crate) fn argmax(logits: &[f32]) -> usize {
     top_n(logits, 1).first().copied().unwrap_or(0)
 }
 

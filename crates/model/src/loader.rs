@@ -1,29 +1,57 @@
 //! From named weights to layers: every tensor is asked for by its published name and shape.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::AllocationProperty;
+use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
 use debias_core::seed;
-use debias_weights::Checkpoint;
+use debias_weights::{Checkpoint, Dtype};
 use rand::Rng;
 
-use crate::error::{Error, Result};
-use crate::host;
+use crate::error::Result;
 use crate::layers::{Matrix, Vector};
-use crate::site::{Side, Site, Stage};
+use crate::names::Names;
+use crate::site::{Orientation, Side, Site, Stage};
 
 /// Where weights come from: a checkpoint, or a seeded initialisation that asks for the same names.
 pub trait Weights {
-    /// The row-major values of tensor `name`.
+    /// Whether there is a tensor `name`; decides between layouts.
+    fn has(&self, name: &str) -> bool;
+
+    /// Tensor `name`, which must have `shape`, in the number format it is stored in.
     ///
     /// # Errors
     /// A missing tensor, another shape, or values that are not finite.
-    fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorData>;
 }
 
 impl Weights for Checkpoint {
-    fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        Ok(Checkpoint::f32(self, name, shape)?)
+    fn has(&self, name: &str) -> bool {
+        self.contains(name)
+    }
+
+    /// The file's own memory, mapped: nothing is copied.
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorData> {
+        let stored = self.checked(name, shape)?;
+        let dtype = match stored.dtype {
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            _ => DType::F32,
+        };
+        Ok(TensorData::from_bytes(
+            aligned(stored.bytes, dtype.size()),
+            stored.shape,
+            dtype,
+        ))
+    }
+}
+
+/// Stored bytes as they are, or a copy where they do not begin at a multiple of the number's size
+/// (files compiled into the program, files with odd headers).
+fn aligned(stored: debias_weights::Bytes, size: usize) -> Bytes {
+    match (stored.as_ptr() as usize).is_multiple_of(size) {
+        true => Bytes::from_shared(stored, AllocationProperty::File),
+        false => Bytes::from_bytes_vec(stored.to_vec()),
     }
 }
 
@@ -38,17 +66,18 @@ pub struct Fresh {
     pub seed: u64,
 }
 
-impl Weights for Fresh {
-    fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+impl Fresh {
+    /// The values of tensor `name`, row-major.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Vec<f32> {
         let n: usize = shape.iter().product();
         let is_norm = ["norm", "LayerNorm", "layernorm"]
             .iter()
             .any(|part| name.contains(part));
         if name.ends_with("bias") {
-            return Ok(vec![0.0; n]);
+            return vec![0.0; n];
         }
         if is_norm {
-            return Ok(vec![1.0; n]);
+            return vec![1.0; n];
         }
         let fan_in = *shape.last().unwrap_or(&1) as f64;
         let deviation = match shape.len() {
@@ -60,9 +89,20 @@ impl Weights for Fresh {
             _ => 0.02,
         };
         let mut stream = seed::stream(self.seed, &["init", name]);
-        Ok((0..n)
+        (0..n)
             .map(|_| (deviation * normal(&mut stream)) as f32)
-            .collect())
+            .collect()
+    }
+}
+
+impl Weights for Fresh {
+    /// Nothing is stored, so every family takes its first layout.
+    fn has(&self, _name: &str) -> bool {
+        false
+    }
+
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorData> {
+        Ok(TensorData::new(self.values(name, shape), shape.to_vec()))
     }
 }
 
@@ -79,6 +119,7 @@ fn normal(stream: &mut impl Rng) -> f64 {
 pub struct Loader<'a> {
     weights: &'a dyn Weights,
     device: Device,
+    names: Names,
     sites: Vec<Site>,
     values: BTreeMap<String, Tensor<2>>,
 }
@@ -89,28 +130,80 @@ impl<'a> Loader<'a> {
         Self {
             weights,
             device: device.clone(),
+            names: Names::default(),
             sites: Vec::new(),
             values: BTreeMap::new(),
         }
     }
 
-    /// A parameter whose published shape is `shape`, kept as a matrix (leading axes folded into
-    /// the rows unless `rows` says otherwise).
+    /// From here on, names are translated by `names` before the weights are asked.
+    pub fn translate(&mut self, names: Names) {
+        self.names = names;
+    }
+
+    /// The name under which this checkpoint publishes `name`.
+    pub fn published(&self, name: &str) -> String {
+        self.names.published(name)
+    }
+
+    /// Whether the checkpoint has `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.weights.has(&self.published(name))
+    }
+
+    /// The weight of a linear layer, `shape` as published.
+    ///
+    /// # Errors
+    /// What the source refuses.
+    pub fn linear(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        orientation: Orientation,
+        place: Place,
+    ) -> Result<Matrix> {
+        self.folded(name, &shape, Some(orientation), place)
+    }
+
+    /// A parameter that is no linear layer's weight (a table, a learned vector).
     ///
     /// # Errors
     /// What the source refuses.
     pub fn matrix(&mut self, name: &str, shape: &[usize], place: Place) -> Result<Matrix> {
+        self.folded(name, shape, None, place)
+    }
+
+    /// A parameter whose published shape is `shape`, kept as a matrix (see
+    /// [`Site::matrix_shape`]).
+    ///
+    /// # Errors
+    /// What the source refuses.
+    pub fn folded(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        linear: Option<Orientation>,
+        place: Place,
+    ) -> Result<Matrix> {
+        let name = self.published(name);
         let site = Site {
-            name: name.to_owned(),
+            name: name.clone(),
             shape: shape.to_vec(),
             side: place.side,
             stage: place.stage,
+            linear,
         };
-        let folded = site.matrix_shape();
-        let value = host::tensor(self.weights.f32(name, shape)?, folded, &self.device);
-        self.values.insert(name.to_owned(), value.clone());
+        let data = self.weights.tensor(&name, shape)?;
+        let (bytes, _, dtype) = data.into_parts();
+        let data = TensorData::from_bytes(bytes, site.matrix_shape(), dtype);
+        let value = Tensor::from_data(data, (&self.device, dtype));
+        self.values.insert(name.clone(), value.clone());
         self.sites.push(site);
-        Ok(Matrix::new(name, value))
+        Ok(Matrix::new(
+            &name,
+            value,
+            linear.unwrap_or(Orientation::OutIn),
+        ))
     }
 
     /// A one-axis parameter.
@@ -118,7 +211,7 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// What the source refuses.
     pub fn vector(&mut self, name: &str, n: usize, place: Place) -> Result<Vector> {
-        self.matrix(name, &[n], place).map(Vector::new)
+        self.folded(name, &[n], None, place).map(Vector::new)
     }
 
     /// The parameters read so far.
@@ -152,30 +245,4 @@ impl Place {
             stage,
         }
     }
-}
-
-/// Refuses tensors of `checkpoint` that no layer asked for.
-///
-/// # Errors
-/// [`Error::UnusedTensors`] naming up to five.
-pub fn refuse_unused(checkpoint: &Checkpoint, sites: &[Site]) -> Result<()> {
-    let used: BTreeSet<String> = sites.iter().map(|site| site.name.clone()).collect();
-    let unused = checkpoint.unused(&used);
-    if unused.is_empty() {
-        return Ok(());
-    }
-    let shown = unused
-        .iter()
-        .take(5)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
-    let more = match unused.len() {
-        0..=5 => String::new(),
-        n => format!(" and {} more", n - 5),
-    };
-    Err(Error::UnusedTensors {
-        location: checkpoint.location().to_string(),
-        names: format!("{shown}{more}"),
-    })
 }

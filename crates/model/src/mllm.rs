@@ -1,4 +1,4 @@
-//! A multimodal language model: pixels and text to logits, through a view.
+//! A model: pixels and text to logits, through a view.
 //!
 //! The forward pass is a line of stages (vision, bridge, embed, attention and feed-forward of
 //! each layer, head). [`Mllm::run`] carries a [`Batch`] from the stage it is at to another, so the
@@ -6,52 +6,76 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use debias_core::Picture;
 use debias_weights::Checkpoint;
+use serde_json::Value;
 
-use crate::batch::{Batch, ImageSpan, Row, State};
-use crate::change::{Parameters, View};
+use crate::batch::{Batch, ImageSpan, Row, Seen, Sighting, State};
+use crate::change::{Parameters, View, as_dtype};
+use crate::chat::{ChatTemplate, Message};
 use crate::decoders::Decoder;
 use crate::error::{Error, Result};
-use crate::families::{self, Blip2Config, Parts};
+use crate::families::{self, Folder, Parts, Sight};
 use crate::host;
-use crate::loader::{Loader, Weights, refuse_unused};
+use crate::loader::{Loader, Weights};
+use crate::names::refuse_unused;
 use crate::pixels::PixelConfig;
+use crate::places::{ImagePositions, Pass, Places};
+use crate::prompt::{Answer, Prompt};
 use crate::site::{Site, Stage};
-use crate::text::{Joined, Text};
+use crate::text::Text;
 
-/// A loaded model. Its weights are never written.
+/// A loaded model, multimodal or text alone. Its weights are never written.
 pub struct Mllm {
     name: String,
-    digest: String,
+    location: String,
     parts: Parts,
-    pixels: PixelConfig,
-    text: Text,
-    wrapper: Wrapper,
+    /// The template of conversations, for text models that have one.
+    chat: Option<ChatTemplate>,
     sites: Vec<Site>,
     values: BTreeMap<String, Tensor<2>>,
     device: Device,
 }
 
-/// Tokens around the image vectors of every image row.
-#[derive(Clone, Debug, Default)]
-struct Wrapper {
-    before: Vec<u32>,
-    after: Vec<u32>,
-    /// Whether the text behind the image still begins with the tokenizer's own BOS.
-    text_special: bool,
-}
-
 /// A prompt and the answer to be scored after it.
 #[derive(Clone, Debug)]
 pub struct Question<'a> {
-    /// Index of its picture in the batch; `None` for text alone.
-    pub picture: Option<usize>,
-    /// The full prompt, template applied.
+    /// Its picture; `None` for text alone.
+    pub picture: Option<Sighting>,
+    /// The prompt.
     pub prompt: &'a str,
-    /// The answer, joined with one space.
-    pub answer: &'a str,
+    /// The answer; `None` for a prompt that is to be continued.
+    pub answer: Option<&'a str>,
+    /// Between prompt and answer.
+    pub join: &'a str,
+    /// What the model puts around the prompt.
+    pub style: Style,
+}
+
+/// What a model puts around a prompt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// Nothing; a picture stands where the prompt says, else in front.
+    Raw,
+    /// The text its family puts around a picture; nothing around text alone.
+    #[default]
+    Framed,
+    /// As framed, and its chat template, where the folder has one, around text alone.
+    Chat,
+}
+
+impl<'a> Question<'a> {
+    /// A framed prompt with an answer after one space.
+    pub fn new(picture: Option<Sighting>, prompt: &'a str, answer: &'a str) -> Self {
+        Self {
+            picture,
+            prompt,
+            answer: Some(answer),
+            join: " ",
+            style: Style::Framed,
+        }
+    }
 }
 
 impl Mllm {
@@ -61,7 +85,8 @@ impl Mllm {
     /// Anything unreadable, missing, misshapen, unknown or not finite, named.
     pub fn open(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let model = Self::assemble(checkpoint, checkpoint, device)?;
-        refuse_unused(checkpoint, &model.sites)?;
+        let optional: Vec<&str> = model.parts.optional.iter().map(String::as_str).collect();
+        refuse_unused(checkpoint, &model.sites, &optional)?;
         Ok(model)
     }
 
@@ -71,38 +96,36 @@ impl Mllm {
     /// As [`Mllm::open`], but tensors that `weights` has beyond the model's are not looked at.
     pub fn assemble(folder: &Checkpoint, weights: &dyn Weights, device: &Device) -> Result<Self> {
         let location = folder.location().to_string();
-        let config: Blip2Config = families::config(folder)?;
+        let config: Value = families::config(folder)?;
         let mut loader = Loader::new(weights, device);
-        let parts = families::parts(&mut loader, &config, &location)?;
+        let parts = families::load(
+            &mut loader,
+            &Folder {
+                checkpoint: folder,
+                config: &config,
+                location: &location,
+            },
+        )?;
         let (sites, values) = loader.finish();
-        let text = Text::from_bytes(&folder.bytes("tokenizer.json")?, &location)?;
         let vocabulary = parts.decoder.vocabulary();
-        if text.vocab_size() > vocabulary {
+        if parts.text.vocab_size() > vocabulary {
             return Err(Error::Text {
                 location,
                 problem: format!(
                     "tokenizer.json has {} tokens but the embedding only {vocabulary} rows; use the tokenizer of this checkpoint",
-                    text.vocab_size()
+                    parts.text.vocab_size()
                 ),
             });
         }
-        let pixels: PixelConfig = folder.json("preprocessor_config.json")?;
-        let side = parts.vision.image_size();
-        if (pixels.width(), pixels.height()) != (side, side) {
-            return Err(Error::Pixels {
-                location,
-                problem: format!(
-                    "does not produce the {side}x{side} pixels that config.json asks for"
-                ),
-            });
-        }
+        let chat = match parts.sight {
+            None => ChatTemplate::open(folder)?,
+            Some(_) => None,
+        };
         Ok(Self {
             name: folder.name().to_owned(),
-            digest: folder.digest()?,
-            wrapper: Wrapper::new(&config, &text)?,
+            location,
             parts,
-            pixels,
-            text,
+            chat,
             sites,
             values,
             device: device.clone(),
@@ -114,9 +137,9 @@ impl Mllm {
         &self.name
     }
 
-    /// SHA-256 over weights, configuration, tokenizer and preprocessing.
-    pub fn digest(&self) -> &str {
-        &self.digest
+    /// Where it came from, for messages.
+    pub fn location(&self) -> &str {
+        &self.location
     }
 
     /// Where the weights live.
@@ -131,33 +154,94 @@ impl Mllm {
 
     /// The tokenizer.
     pub fn text(&self) -> &Text {
-        &self.text
+        &self.parts.text
     }
 
-    /// Pictures through the vision tower: `[n, tokens, c]`.
-    pub fn see(&self, pictures: &[&Picture], view: &View) -> Tensor<3> {
-        let side = self.parts.vision.image_size();
-        let mut pixels = Vec::with_capacity(pictures.len() * 3 * side * side);
-        for picture in pictures {
-            pixels.extend(self.pixels.preprocess(picture));
-        }
-        let pixels = host::tensor(pixels, [pictures.len(), 3, side, side], &self.device);
-        self.parts.vision.forward(view.lift(&pixels), view)
+    /// Whether it can look at pictures.
+    pub fn has_sight(&self) -> bool {
+        self.parts.sight.is_some()
     }
 
-    /// Pictures through tower and bridge: queries `[n, q, c]`.
-    pub(crate) fn look(&self, pictures: &[&Picture], view: &View) -> Tensor<3> {
-        self.parts.bridge.forward(self.see(pictures, view), view)
+    /// The vision side.
+    ///
+    /// # Errors
+    /// [`Error::NoSight`] for a text model.
+    pub(crate) fn sight(&self) -> Result<&dyn Sight> {
+        self.parts.sight.as_deref().ok_or_else(|| Error::NoSight {
+            model: self.name.clone(),
+        })
     }
 
-    /// Queries `[n, q, c]` → decoder vectors `[n, q, d]`.
-    pub(crate) fn project(&self, queries: Tensor<3>, view: &View) -> Tensor<3> {
-        self.parts.projection.forward(queries, view)
+    /// Pictures as the vision tower reads them: `[tiles, 3, s, s]`, row-major, and the number of
+    /// tiles of each.
+    ///
+    /// # Errors
+    /// [`Error::NoSight`] for a text model.
+    pub fn pixels(&self, pictures: &[&Picture]) -> Result<(Vec<f32>, Vec<usize>)> {
+        let config = self.pixel_config()?;
+        let values = pictures.iter().flat_map(|p| config.preprocess(p));
+        let tiles = pictures.iter().map(|p| config.tiles(p));
+        Ok((values.collect(), tiles.collect()))
     }
 
-    /// Number and width of the learned queries.
-    pub(crate) fn bridge_shape(&self) -> [usize; 2] {
-        self.parts.bridge.shape()
+    /// [`Mllm::pixels`] of pictures that are first put into the middle of a square of the mean
+    /// colour, as the original evaluation of LLaVA-1.5 does.
+    ///
+    /// # Errors
+    /// [`Error::NoSight`] for a text model.
+    pub(crate) fn pixels_padded_to_square(&self, pictures: &[&Picture]) -> Result<Vec<f32>> {
+        let config = self.pixel_config()?.clone().padded_to_square();
+        Ok(pictures.iter().flat_map(|p| config.preprocess(p)).collect())
+    }
+
+    fn pixel_config(&self) -> Result<&PixelConfig> {
+        self.parts.pixels.as_ref().ok_or_else(|| Error::NoSight {
+            model: self.name.clone(),
+        })
+    }
+
+    /// Pictures through the vision tower.
+    ///
+    /// # Errors
+    /// [`Error::NoSight`] for a text model.
+    pub fn see(&self, pictures: &[&Picture], view: &View) -> Result<Seen> {
+        let (pixels, tiles) = self.pixels(pictures)?;
+        self.see_pixels(pixels, tiles, view)
+    }
+
+    /// Prepared pixels (see [`Mllm::pixels`]) through the vision tower.
+    ///
+    /// # Errors
+    /// [`Error::NoSight`] for a text model.
+    pub fn see_pixels(&self, pixels: Vec<f32>, tiles: Vec<usize>, view: &View) -> Result<Seen> {
+        let sight = self.sight()?;
+        let side = sight.image_size();
+        let shape = [tiles.iter().sum(), 3, side, side];
+        let pixels: Tensor<4> = host::tensor(pixels, shape, &self.device);
+        let features = sight.see(view.lift(&pixels), view);
+        Ok(Seen::new(features, tiles))
+    }
+
+    /// Pictures through tower and bridge, for families with learned queries: `[n, q, w]`.
+    ///
+    /// # Errors
+    /// [`Error::NoSight`] for a model without learned queries.
+    pub(crate) fn look(&self, pictures: &[&Picture], view: &View) -> Result<Seen> {
+        let seen = self.see(pictures, view)?;
+        let queries = self.sight()?.queries(seen.features.clone(), view);
+        let queries = queries.ok_or_else(|| Error::NoSight {
+            model: self.name.clone(),
+        })?;
+        Ok(seen.with(queries))
+    }
+
+    /// Queries of [`Mllm::look`] → decoder vectors.
+    ///
+    /// # Errors
+    /// [`Error::NoSight`] for a text model.
+    pub(crate) fn project(&self, queries: &Seen, view: &View) -> Result<Seen> {
+        let vectors = self.sight()?.project(queries.features.clone(), view);
+        Ok(queries.with(vectors))
     }
 
     /// Tokenises questions that all have a picture, or all have none.
@@ -171,62 +255,58 @@ impl Mllm {
             .collect()
     }
 
-    /// Tokenises two answers to one prompt with a common boundary.
+    /// Tokenises two answers to one prompt with a common boundary: the smaller of the two, so
+    /// that neither answer is scored on fewer of its tokens.
     ///
     /// # Errors
     /// As [`Mllm::rows`].
-    pub fn row_pair(&self, picture: usize, prompt: &str, answers: [&str; 2]) -> Result<[Row; 2]> {
-        let special = self.wrapper.text_special;
-        let (first, second) = self
-            .text
-            .joint_pair(prompt, answers[0], answers[1], special)?;
-        Ok([
-            self.placed(Some(picture), first, prompt)?,
-            self.placed(Some(picture), second, prompt)?,
-        ])
+    pub fn row_pair(
+        &self,
+        picture: Sighting,
+        prompt: &str,
+        answers: [&str; 2],
+    ) -> Result<[Row; 2]> {
+        let row = |answer| self.row(&Question::new(Some(picture), prompt, answer));
+        let (mut first, mut second) = (row(answers[0])?, row(answers[1])?);
+        let start = first.answer_start.min(second.answer_start);
+        first.answer_start = start;
+        second.answer_start = start;
+        Ok([first, second])
     }
 
     fn row(&self, question: &Question) -> Result<Row> {
-        // A text without picture has no wrapper, so the tokenizer's own BOS opens it.
-        let special = question.picture.is_none() || self.wrapper.text_special;
-        let joined = self
-            .text
-            .joint_ids(question.prompt, question.answer, special)?;
-        self.placed(question.picture, joined, question.prompt)
-    }
-
-    /// Puts wrapper and image places in front of the text of a pictured row.
-    fn placed(&self, picture: Option<usize>, joined: Joined, prompt: &str) -> Result<Row> {
-        let Joined { ids, boundary } = joined;
-        let row = match picture {
-            None => Row {
-                ids,
-                image: None,
-                answer_start: boundary,
-            },
+        let picture = match question.picture {
             Some(picture) => {
-                let span = ImageSpan {
-                    picture,
-                    at: self.wrapper.before.len(),
-                    len: self.parts.bridge.shape()[0],
-                };
-                let mut all = self.wrapper.before.clone();
-                all.extend(std::iter::repeat_n(0, span.len));
-                all.extend(&self.wrapper.after);
-                let answer_start = all.len() + boundary;
-                all.extend(ids);
-                Row {
-                    ids: all,
-                    image: Some(span),
-                    answer_start,
-                }
+                let vectors = self.sight()?.vectors();
+                Some((picture.index, picture.tiles * vectors))
             }
+            None => None,
         };
+        let chat = self.chat.as_ref();
+        let chat = chat.filter(|_| question.style == Style::Chat && picture.is_none());
+        let said = match chat {
+            Some(chat) => chat.render(&[Message::text("user", question.prompt)], true)?,
+            None => question.prompt.to_owned(),
+        };
+        let prompt = Prompt {
+            picture,
+            text: &said,
+            raw: question.style == Style::Raw,
+            special: chat.is_none() || !self.parts.text.is_opened(&said)?,
+        };
+        let answer = question.answer.map(|text| Answer {
+            text,
+            join: question.join,
+        });
+        let row = self
+            .parts
+            .frame
+            .row(&self.parts.text, &prompt, answer.as_ref())?;
         let (length, limit) = (row.ids.len(), self.decoder().max_positions());
         match length > limit {
             false => Ok(row),
             true => Err(Error::TooLong {
-                text: prompt.chars().take(40).collect(),
+                text: question.prompt.chars().take(40).collect(),
                 length,
                 limit,
             }),
@@ -242,22 +322,28 @@ impl Mllm {
             width,
             mut state,
         } = batch;
-        if let State::Seen(tokens) = &state
+        if let State::Seen(seen) = &state
             && Stage::Bridge.precedes(to)
         {
-            let tokens = view.lift(tokens);
-            state = State::Prefixed(Some(self.parts.prefix(tokens, view)));
+            state = State::Prefixed(self.vectors(seen, view));
         }
         if let State::Prefixed(prefix) = &state
             && Stage::Embed.precedes(to)
         {
-            let x = self.embed(&rows, width, prefix.clone(), view);
+            let places = self.places(&rows, width);
+            let starts = vec![0; rows.len()];
+            let x = self.embed(&rows, &starts, width, prefix.as_ref(), view);
+            let x = self.decoder().place(x, &places, view);
+            view.note("hidden.embeds", &x);
             state = State::Hidden(x, Stage::Attention(0));
         }
         if let State::Hidden(x, from) = state {
             state = match from.precedes(to) {
                 true => {
-                    let x = self.decoder().advance(view.lift(&x), from, to, view);
+                    let places = self.places(&rows, width);
+                    let mut pass = Pass::alone(&places);
+                    let x = view.lift(&x);
+                    let x = self.decoder().advance(x, &mut pass, from, to, view);
                     State::Hidden(x, to)
                 }
                 false => State::Hidden(x, from),
@@ -266,10 +352,34 @@ impl Mllm {
         Batch { rows, width, state }
     }
 
+    /// Features through the bridge; none for a text model, which has no features either.
+    pub(crate) fn vectors(&self, seen: &Seen, view: &View) -> Option<Seen> {
+        let sight = self.parts.sight.as_deref()?;
+        let features = view.lift(&seen.features);
+        let vectors = sight.bridge(features, view);
+        Some(seen.with(vectors))
+    }
+
+    /// Order and positions of whole rows.
+    pub(crate) fn places(&self, rows: &[Row], width: usize) -> Places {
+        Places::of(rows, width, self.parts.image_positions)
+    }
+
+    /// How positional encodings count a picture's vectors.
+    pub(crate) fn image_positions(&self) -> ImagePositions {
+        self.parts.image_positions
+    }
+
     /// Logits of every position, `[b, t, vocabulary]`; padding rows hold arbitrary finite values.
     pub fn logits(&self, batch: Batch, view: &View) -> Tensor<3> {
         let batch = self.run(batch, Stage::Head, view);
-        self.decoder().head(batch.hidden(view), view)
+        self.head(batch.hidden(view), view)
+    }
+
+    /// Residual stream → logits in f32.
+    pub(crate) fn head(&self, x: Tensor<3>, view: &View) -> Tensor<3> {
+        let logits = self.decoder().head(view.lift(&x), view);
+        as_dtype(logits, DType::F32)
     }
 
     /// Logits of the positions that predict answer tokens, `[b, a, vocabulary]` with `a` the
@@ -282,53 +392,48 @@ impl Mllm {
         self.logits(batch, view)
     }
 
-    /// Tokens and image vectors as one residual stream `[b, t, d]`, right-padded.
-    fn embed(
+    /// Tokens `starts[r] .. starts[r] + width` of each row r and the image vectors among them as one residual
+    /// stream `[b, width, d]`, right-padded.
+    pub(crate) fn embed(
         &self,
         rows: &[Row],
+        starts: &[usize],
         width: usize,
-        prefix: Option<Tensor<3>>,
+        vectors: Option<&Seen>,
         view: &View,
     ) -> Tensor<3> {
         let decoder = self.decoder();
         let (b, d) = (rows.len(), decoder.width());
-        let padded = |row: &Row| {
-            let pad = width - row.ids.len();
-            row.ids
-                .iter()
-                .map(|id| i64::from(*id))
-                .chain(std::iter::repeat_n(0, pad))
-                .collect()
-        };
+        let id = |row: &Row, i: usize| row.ids.get(i).map_or(0, |id| i64::from(*id));
         let ids: Vec<i64> = rows
             .iter()
-            .flat_map(|row| -> Vec<i64> { padded(row) })
+            .zip(starts)
+            .flat_map(|(row, start)| (*start..start + width).map(|i| id(row, i)))
             .collect();
         let x = decoder.embed(host::indices(ids, &self.device), [b, width], view);
-        let x = match prefix {
-            None => x,
-            Some(prefix) => {
-                // Image vectors stand behind the tokens in one table; every place picks its row.
-                let [n, q, _] = prefix.dims();
-                let mut places: Vec<i64> = (0..(b * width) as i64).collect();
-                for (r, span) in rows
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(r, row)| Some((r, row.image?)))
-                {
-                    for i in 0..span.len {
-                        places[r * width + span.at + i] = (b * width + span.picture * q + i) as i64;
-                    }
-                }
-                Tensor::cat(
-                    vec![x.reshape([b * width, d]), prefix.reshape([n * q, d])],
-                    0,
-                )
-                .select(0, host::indices(places, &self.device))
-                .reshape([b, width, d])
-            }
+        let Some(vectors) = vectors else {
+            return x;
         };
-        decoder.place(x, view)
+        // Image vectors stand behind the tokens in one table; every place picks its row.
+        let [n, q, _] = vectors.features.dims();
+        let mut places: Vec<i64> = (0..(b * width) as i64).collect();
+        let pictured = rows.iter().enumerate();
+        for (r, span) in pictured.filter_map(|(r, row)| Some((r, row.image?))) {
+            let ImageSpan { picture, at, len } = span;
+            let first = b * width + vectors.first_tile(picture) * q;
+            for i in 0..len {
+                if let Some(column) = (at + i).checked_sub(starts[r]).filter(|c| *c < width) {
+                    places[r * width + column] = (first + i) as i64;
+                }
+            }
+        }
+        let table = vec![
+            x.reshape([b * width, d]),
+            vectors.features.clone().reshape([n * q, d]),
+        ];
+        Tensor::cat(table, 0)
+            .select(0, host::indices(places, &self.device))
+            .reshape([b, width, d])
     }
 }
 
@@ -338,22 +443,6 @@ impl Parameters for Mllm {
     }
 
     fn value(&self, name: &str) -> Option<Tensor<2>> {
-        self.values.get(name).cloned()
-    }
-}
-
-impl Wrapper {
-    fn new(config: &Blip2Config, text: &Text) -> Result<Self> {
-        match &config.image_wrapper {
-            None => Ok(Self {
-                text_special: true,
-                ..Self::default()
-            }),
-            Some(wrapper) => Ok(Self {
-                before: text.encode(&wrapper.before, true)?,
-                after: text.encode(&wrapper.after, false)?,
-                text_special: false,
-            }),
-        }
+        Some(as_dtype(self.values.get(name)?.clone(), DType::F32))
     }
 }

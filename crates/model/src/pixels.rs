@@ -1,22 +1,50 @@
 //! From an 8-bit picture to the numbers a vision model reads.
 //!
-//! The steps are those of the processors published with the models: resize, crop in the middle,
-//! rescale, normalise. What would change the pixels and is not done here is refused when the
-//! configuration is read.
+//! The steps are those of the processors published with the models: resize, crop in the middle or
+//! cut into tiles, rescale, normalise. What would change the pixels and is not done here is
+//! refused when the configuration is read.
 
 mod resize;
+mod tiling;
 mod written;
 
 use debias_core::Picture;
 use serde::Deserialize;
 
+use crate::error::{Error, Result};
+
 pub use resize::resize_bicubic;
 use resize::{Canvas, Filter, resample, taps};
-use written::{Size, Written};
+use tiling::Tiling;
+use written::{LONGEST_SIDE, Size, Written, levels};
+
+/// Mean and standard deviation of the three channels, on the scale from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Colours {
+    /// What is subtracted.
+    pub mean: [f64; 3],
+    /// By what the difference is divided.
+    pub std: [f64; 3],
+}
+
+impl Colours {
+    /// Those of CLIP, which BLIP-2, MiniGPT-4, LLaVA and GLM-4V use too.
+    pub const CLIP: Self = Self {
+        mean: [0.48145466, 0.4578275, 0.40821073],
+        std: [0.26862954, 0.26130258, 0.27577711],
+    };
+
+    /// Those of ImageNet, which InternVL uses.
+    pub const IMAGENET: Self = Self {
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+    };
+}
 
 /// How pictures become model input: `preprocessor_config.json`, checked.
 ///
-/// Every picture gives the same number of values, whatever its own size.
+/// A picture gives one tile of always the same size, whatever its own size; where pictures are
+/// cut into tiles, their number depends on the picture.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct PixelConfig {
@@ -28,15 +56,71 @@ pub struct PixelConfig {
     levels: [Vec<f32>; 3],
     mean: [f64; 3],
     pad_to_square: bool,
+    tiling: Option<Tiling>,
 }
 
 impl PixelConfig {
-    /// Pixels per row of a prepared picture.
+    /// Bicubic straight to `side` x `side` pixels, for models published without a usable
+    /// `preprocessor_config.json`; `location` is the folder, for messages.
+    ///
+    /// # Errors
+    /// When `side` is 0 or too large, or `colours` are not finite or divide by 0.
+    pub fn squash(side: usize, colours: &Colours, location: &str) -> Result<Self> {
+        Self::square("image_size", side, colours, location)
+    }
+
+    /// Tiles of `side` x `side` pixels in a grid of `min` to `max` tiles, followed with
+    /// `thumbnail` by the whole picture where there is more than one: what the `config.json` of
+    /// the original InternVL layout describes (`force_image_size`, `min_dynamic_patch`,
+    /// `max_dynamic_patch`, `use_thumbnail`; where `dynamic_image_size` is false, use
+    /// [`PixelConfig::squash`]).
+    ///
+    /// # Errors
+    /// As [`PixelConfig::squash`], and when no grid has `min` to `max` tiles.
+    pub fn tiled(
+        side: usize,
+        (min, max): (usize, usize),
+        thumbnail: bool,
+        colours: &Colours,
+        location: &str,
+    ) -> Result<Self> {
+        let tiling = Tiling::new(min, max, thumbnail)
+            .map_err(|problem| invalid("max_dynamic_patch", problem, location))?;
+        Ok(Self {
+            tiling: Some(tiling),
+            ..Self::square("force_image_size", side, colours, location)?
+        })
+    }
+
+    /// One square tile per picture; `field` is what config.json calls its `side`.
+    fn square(field: &str, side: usize, colours: &Colours, location: &str) -> Result<Self> {
+        if !(1..=LONGEST_SIDE).contains(&side) {
+            let problem = format!("{side} is not a number of pixels up to {LONGEST_SIDE}");
+            return Err(invalid(field, problem, location));
+        }
+        let levels = levels(1.0 / 255.0, colours)
+            .map_err(|problem| invalid("image_mean and image_std", problem, location))?;
+        Ok(Self {
+            resize: Size::Sides {
+                width: side,
+                height: side,
+            },
+            width: side,
+            height: side,
+            filter: Filter::Bicubic,
+            levels,
+            mean: colours.mean,
+            pad_to_square: false,
+            tiling: None,
+        })
+    }
+
+    /// Pixels per row of a tile.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Rows of a prepared picture.
+    /// Rows of a tile.
     pub fn height(&self) -> usize {
         self.height
     }
@@ -49,28 +133,86 @@ impl PixelConfig {
         self
     }
 
-    /// The planar values `[3, height, width]` of `picture`: resized, cropped in the middle,
-    /// rescaled and normalised.
+    /// How many tiles [`PixelConfig::preprocess`] makes of `picture`: 1 where pictures are not cut.
+    pub fn tiles(&self, picture: &Picture) -> usize {
+        let canvas = self.canvas(picture);
+        self.tiling.as_ref().map_or(1, |tiling| {
+            let grid = tiling.grid(canvas.width, canvas.height, self.width * self.height);
+            grid.0 * grid.1 + usize::from(tiling.thumbnail(grid))
+        })
+    }
+
+    /// The planar values `[tiles, 3, height, width]` of `picture`: resized, cropped in the middle
+    /// or cut row by row into [`tiles`](PixelConfig::tiles), rescaled and normalised.
     pub fn preprocess(&self, picture: &Picture) -> Vec<f32> {
-        let canvas = if self.pad_to_square {
+        let canvas = self.canvas(picture);
+        let mut values = Vec::new();
+        match &self.tiling {
+            None => {
+                let (width, height) = self.resize.of(canvas.width, canvas.height);
+                self.one(&canvas, width, height, &mut values);
+            }
+            Some(tiling) => {
+                let grid = tiling.grid(canvas.width, canvas.height, self.width * self.height);
+                self.cut(&canvas, grid, &mut values);
+                if tiling.thumbnail(grid) {
+                    self.one(&canvas, self.width, self.height, &mut values);
+                }
+            }
+        }
+        values
+    }
+
+    fn canvas<'a>(&self, picture: &'a Picture) -> Canvas<'a> {
+        if self.pad_to_square {
             // Truncated, as the original does it.
             Canvas::square(picture, self.mean.map(|mean| (255.0 * mean) as u8))
         } else {
             Canvas::of(picture)
-        };
-        let (width, height) = self.resize.of(canvas.width, canvas.height);
+        }
+    }
+
+    /// Appends the tile in the middle of the canvas at `width` x `height` pixels.
+    fn one(&self, canvas: &Canvas, width: usize, height: usize, values: &mut Vec<f32>) {
         let left = (width - self.width) / 2;
         let top = (height - self.height) / 2;
         // Only the crop is computed: the resized whole of a very long picture would be huge.
         let columns = taps(self.filter, canvas.width, width, left..left + self.width);
         let rows = taps(self.filter, canvas.height, height, top..top + self.height);
-        let bytes = resample(&canvas, &columns, &rows);
-        let plane = |(channel, levels): (usize, &Vec<f32>)| {
-            let values = bytes.iter().skip(channel).step_by(3);
-            values.map(|byte| levels[usize::from(*byte)]).collect()
-        };
-        let planes: Vec<Vec<f32>> = self.levels.iter().enumerate().map(plane).collect();
-        planes.concat()
+        let bytes = resample(canvas, &columns, &rows);
+        self.normalise(&bytes, self.width, 0, values);
+    }
+
+    /// Appends the tiles of a grid, row by row.
+    fn cut(&self, canvas: &Canvas, grid: (usize, usize), values: &mut Vec<f32>) {
+        let (width, height) = (grid.0 * self.width, grid.1 * self.height);
+        let columns = taps(self.filter, canvas.width, width, 0..width);
+        let rows = taps(self.filter, canvas.height, height, 0..height);
+        let bytes = resample(canvas, &columns, &rows);
+        for band in bytes.chunks_exact(3 * width * self.height) {
+            for column in 0..grid.0 {
+                self.normalise(band, width, column * self.width, values);
+            }
+        }
+    }
+
+    /// Appends the planar values of the tile whose first column is `left` in the interleaved
+    /// `bytes`, `width` pixels to the row.
+    fn normalise(&self, bytes: &[u8], width: usize, left: usize, values: &mut Vec<f32>) {
+        for (channel, levels) in self.levels.iter().enumerate() {
+            for line in bytes.as_chunks::<3>().0.chunks_exact(width) {
+                let pixels = &line[left..left + self.width];
+                values.extend(pixels.iter().map(|p| levels[usize::from(p[channel])]));
+            }
+        }
+    }
+}
+
+fn invalid(field: &str, problem: String, location: &str) -> Error {
+    Error::Config {
+        location: location.to_owned(),
+        field: field.to_owned(),
+        problem,
     }
 }
 
@@ -102,7 +244,7 @@ pub(crate) mod tests {
         }
     }
 
-    pub(super) fn config(value: Value) -> Result<PixelConfig, String> {
+    pub(super) fn config(value: Value) -> std::result::Result<PixelConfig, String> {
         serde_json::from_value(value).map_err(|error| error.to_string())
     }
 
@@ -143,6 +285,7 @@ pub(crate) mod tests {
         }));
         let crop = config(crop).expect("valid");
         let padded = crop.clone().padded_to_square();
+        let tiled = PixelConfig::tiled(42, (1, 6), true, &Colours::IMAGENET, "x").expect("valid");
         for case in [
             "rgb_wide",
             "rgb_tall",
@@ -177,6 +320,10 @@ pub(crate) mod tests {
                 let expected = golden.f32(&name, &[3, 42, 42]).expect("a golden tensor");
                 assert_close(&config.preprocess(&picture), &expected, &name);
             }
+            let name = format!("{case}.internvl_tiles");
+            let shape = [tiled.tiles(&picture), 3, 42, 42];
+            let expected = golden.f32(&name, &shape).expect("a golden tensor");
+            assert_close(&tiled.preprocess(&picture), &expected, &name);
         }
     }
 
@@ -189,6 +336,7 @@ pub(crate) mod tests {
             ("llava", "pixel_values", false),
             ("llava", "pixel_values_padded_square", true),
             ("glm4v_9b", "pixel_values", false),
+            ("internvl", "pixel_values", false),
         ] {
             let dir = dir.join("models").join(case);
             let golden = Checkpoint::open_file(&dir.join("golden.safetensors")).expect("valid");
@@ -196,13 +344,57 @@ pub(crate) mod tests {
             if pad {
                 config = config.padded_to_square();
             }
-            let pictures = ["image_0.png", "image_1.png"].map(|file| picture(&dir.join(file)));
-            let values: Vec<f32> = pictures.iter().flat_map(|p| config.preprocess(p)).collect();
-            let expected = golden
-                .f32(tensor, &[2, 3, config.height(), config.width()])
-                .expect("a golden tensor");
-            assert_close(&values, &expected, case);
+            assert_golden(&golden, &dir, tensor, &config);
         }
+    }
+
+    /// Compares the fixture's two pictures, and their tiles where case.json counts them.
+    fn assert_golden(golden: &Checkpoint, dir: &Path, tensor: &str, config: &PixelConfig) {
+        let pictures = ["image_0.png", "image_1.png"].map(|file| picture(&dir.join(file)));
+        let tiles = pictures.each_ref().map(|p| config.tiles(p));
+        let case: Value = golden.json("case.json").expect("a fixture");
+        let expected = case.get("tiles_per_image").cloned();
+        assert_eq!(json!(tiles), expected.unwrap_or(json!([1, 1])), "{dir:?}");
+        let values: Vec<f32> = pictures.iter().flat_map(|p| config.preprocess(p)).collect();
+        let shape = [tiles[0] + tiles[1], 3, config.height(), config.width()];
+        let expected = golden.f32(tensor, &shape).expect("a golden tensor");
+        assert_close(&values, &expected, tensor);
+    }
+
+    #[test]
+    fn layouts_without_a_usable_processor_give_the_published_pixel_values() {
+        let Some(dir) = fixtures() else { return };
+        for case in [
+            "internvl_chat",
+            "internvl_chat_qwen2",
+            "minigpt4",
+            "glm4v_9b",
+        ] {
+            let dir = dir.join("models").join(case);
+            let golden = Checkpoint::open_file(&dir.join("golden.safetensors")).expect("valid");
+            let config = if case.starts_with("internvl") {
+                let written: Value = golden.json("config.json").expect("a configuration");
+                let number = |key: &str| written[key].as_u64().expect("a number") as usize;
+                let grids = (number("min_dynamic_patch"), number("max_dynamic_patch"));
+                let side = number("force_image_size");
+                PixelConfig::tiled(side, grids, true, &Colours::IMAGENET, case)
+            } else {
+                let side = golden.info("pixel_values").expect("a golden tensor").shape[3];
+                PixelConfig::squash(side, &Colours::CLIP, case)
+            };
+            assert_golden(&golden, &dir, "pixel_values", &config.expect("valid"));
+        }
+        let impossible = PixelConfig::squash(0, &Colours::CLIP, "DIR").expect_err("no pixels");
+        assert_eq!(
+            impossible.to_string(),
+            "DIR: config.json: `image_size` 0 is not a number of pixels up to 8192"
+        );
+        let impossible = PixelConfig::tiled(8, (3, 2), true, &Colours::CLIP, "DIR");
+        let message = impossible.expect_err("no grid").to_string();
+        assert!(
+            message.contains("`max_dynamic_patch` from 3 to 2 tiles"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -12,12 +12,12 @@ use burn::tensor::{Device, Tensor};
 use debias_core::Picture;
 use debias_weights::Checkpoint;
 
-use crate::batch::{Batch, Row};
+use crate::batch::{Batch, Row, Sighting};
 use crate::change::{Parameters, View};
 use crate::error::{Error, Result};
 use crate::host;
 use crate::likelihood::answer_nll;
-use crate::loader::{Fresh, Weights};
+use crate::loader::Fresh;
 use crate::mllm::{Mllm, Question};
 use crate::optim::{Descent, Rule, clip};
 use crate::parallel::in_order;
@@ -156,14 +156,15 @@ fn rate(schedule: &Schedule, step: usize) -> f64 {
 
 fn auxiliary(model: &Mllm, curriculum: &dyn Curriculum, fresh: &Fresh) -> Result<Tensor<3>> {
     let classes = curriculum.label_sizes().iter().sum();
-    let [queries, width] = model.bridge_shape();
-    let shape = [classes, queries * width];
-    let values = fresh.f32(AUXILIARY, &shape)?;
-    Ok(host::tensor(
-        values,
-        [1, classes, queries * width],
-        model.device(),
-    ))
+    let side = model.sight()?.image_size();
+    let blank = Tensor::zeros([1, 3, side, side], model.device());
+    let features = model.sight()?.see(blank, &View::base());
+    let width = match model.sight()?.queries(features, &View::base()) {
+        Some(queries) => queries.dims()[1] * queries.dims()[2],
+        None => 0,
+    };
+    let values = fresh.values(AUXILIARY, &[classes, width]);
+    Ok(host::tensor(values, [1, classes, width], model.device()))
 }
 
 type Gradients = BTreeMap<String, Tensor<3>>;
@@ -239,10 +240,10 @@ impl Trainee<'_> {
             .map(|i| self.curriculum.pictured(index * n + i))
             .collect();
         let pictures: Vec<&Picture> = lessons.iter().filter_map(|l| l.picture.as_ref()).collect();
-        let queries = self.model.look(&pictures, view);
-        let auxiliary = self.auxiliary(&lessons, queries.clone(), head);
+        let queries = self.model.look(&pictures, view)?;
+        let auxiliary = self.auxiliary(&lessons, queries.features.clone(), head);
         let rows = self.rows(&lessons)?;
-        let batch = Batch::with_queries(rows.clone(), self.model.project(queries, view));
+        let batch = Batch::with_vectors(rows.clone(), self.model.project(&queries, view)?);
         Ok((
             token_mean(&rows, self.model.answer_logits(batch, view)),
             auxiliary,
@@ -267,10 +268,12 @@ impl Trainee<'_> {
             let questions: Vec<Question> = lesson
                 .texts
                 .iter()
-                .map(|(prompt, answer)| Question {
-                    picture: lesson.picture.is_some().then_some(picture),
-                    prompt,
-                    answer,
+                .map(|(prompt, answer)| {
+                    let sighting = Sighting {
+                        index: picture,
+                        tiles: 1,
+                    };
+                    Question::new(lesson.picture.as_ref().map(|_| sighting), prompt, answer)
                 })
                 .collect();
             for mut row in self.model.rows(&questions)? {

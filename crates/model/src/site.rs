@@ -57,17 +57,30 @@ impl Stage {
     }
 }
 
+/// How a linear layer's weight is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Orientation {
+    /// `[d_out, d_in]`, PyTorch's `Linear`.
+    OutIn,
+    /// `[d_in, d_out]`, GPT-2's `Conv1D`.
+    InOut,
+}
+
 /// One named parameter of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Site {
     /// The name in the published checkpoint.
     pub name: String,
-    /// The published shape; `[d_out, d_in]` for linear layers.
+    /// The published shape.
     pub shape: Vec<usize>,
     /// Vision or language.
     pub side: Side,
     /// First stage that reads it.
     pub stage: Stage,
+    /// Set where the parameter is the weight of a linear layer, whose input and output gradient
+    /// can be watched (see [`Recorder`](crate::Recorder)).
+    pub linear: Option<Orientation>,
 }
 
 impl Site {

@@ -1,10 +1,13 @@
 //! Text to tokens and back.
 
+mod folder;
+mod tiktoken;
 mod train;
 
 use serde::Deserialize;
 use serde_json::Value;
-use tokenizers::Tokenizer;
+use tokenizers::utils::truncation::TruncationDirection;
+use tokenizers::{PostProcessor, Tokenizer};
 
 use crate::error::{Error, Result};
 
@@ -25,7 +28,7 @@ pub struct Joined {
     pub boundary: usize,
 }
 
-/// The tokenizer of a model, as its `tokenizer.json` describes it.
+/// The tokenizer of a model.
 #[derive(Clone, Debug)]
 pub struct Text {
     tokenizer: Tokenizer,
@@ -52,12 +55,16 @@ impl Text {
         let mut tokenizer = Tokenizer::from_bytes(json).map_err(unusable)?;
         tokenizer.with_truncation(None).map_err(unusable)?;
         tokenizer.with_padding(None);
+        Ok(Self::around(tokenizer, location))
+    }
+
+    fn around(tokenizer: Tokenizer, location: &str) -> Self {
         let highest = tokenizer.get_vocab(true).into_values().max();
-        Ok(Self {
+        Self {
             tokenizer,
             vocab_size: highest.map_or(0, |id| id as usize + 1),
             location: location.to_owned(),
-        })
+        }
     }
 
     /// One more than the highest id, which is the number of embedding rows that are needed.
@@ -70,9 +77,37 @@ impl Text {
         self.tokenizer.token_to_id(token)
     }
 
+    /// The id of a token that the model cannot do without, such as its image placeholder.
+    ///
+    /// # Errors
+    /// When the vocabulary lacks it; the message names it.
+    pub fn required_id(&self, token: &str) -> Result<u32> {
+        self.token_id(token).ok_or_else(|| {
+            self.error(format!(
+                "the tokenizer has no token `{}`; fetch the tokenizer that belongs to this model",
+                opening(token)
+            ))
+        })
+    }
+
+    /// The token with this id, as the vocabulary writes it.
+    pub fn token_text(&self, id: u32) -> Option<String> {
+        self.tokenizer.id_to_token(id)
+    }
+
     /// The token that ends a document (`</s>`, `<|endoftext|>`, …), if there is one.
     pub fn end_of_text(&self) -> Option<u32> {
         ENDS.iter().find_map(|token| self.token_id(token))
+    }
+
+    /// Whether `text` itself begins with the tokens that open every text (such as BOS), as
+    /// rendered chat templates do.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot represent `text`.
+    pub fn is_opened(&self, text: &str) -> Result<bool> {
+        let opening = self.encode("", true)?;
+        Ok(!opening.is_empty() && self.encode(text, false)?.starts_with(&opening))
     }
 
     /// The ids of `text`, with the tokens that the tokenizer puts around every text (such as BOS)
@@ -81,13 +116,60 @@ impl Text {
     /// # Errors
     /// When the tokenizer cannot represent `text`.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>> {
-        let encoding = self.tokenizer.encode_fast(text, special);
-        match encoding {
+        match self.tokenizer.encode_fast(text, special) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(error) => {
-                Err(self.error(format!("`{}` cannot be tokenised: {error}", opening(text))))
-            }
+            Err(error) => Err(self.untokenised(text, &error)),
         }
+    }
+
+    /// The ids of each piece, tokenised on its own; with `special`, the first alone gets what
+    /// [`Text::encode`] puts around a text. Models of MiniGPT-4's kind put image vectors between
+    /// the pieces.
+    ///
+    /// # Errors
+    /// As [`Text::encode`].
+    pub fn encode_pieces(&self, pieces: &[&str], special: bool) -> Result<Vec<Vec<u32>>> {
+        let pieces = pieces.iter().enumerate();
+        pieces
+            .map(|(index, piece)| self.encode(piece, special && index == 0))
+            .collect()
+    }
+
+    /// The ids of two texts as one input (`[CLS] a [SEP] b [SEP]`), with special tokens, and for
+    /// each id the number of its segment.
+    ///
+    /// # Errors
+    /// As [`Text::encode`].
+    pub fn encode_pair(&self, a: &str, b: &str) -> Result<(Vec<u32>, Vec<u32>)> {
+        let encoding = self.tokenizer.encode_fast((a, b), true);
+        let encoding = encoding.map_err(|error| self.untokenised(a, &error))?;
+        Ok((
+            encoding.get_ids().to_vec(),
+            encoding.get_type_ids().to_vec(),
+        ))
+    }
+
+    /// The ids of `text` with special tokens, of which there are at most `longest`: the end of the
+    /// text is left out, the special tokens are not.
+    ///
+    /// # Errors
+    /// As [`Text::encode`], and when `longest` leaves no room beside the special tokens.
+    pub fn encode_limited(&self, text: &str, longest: usize) -> Result<Vec<u32>> {
+        let processor = self.tokenizer.get_post_processor();
+        let special = processor.map_or(0, |processor| processor.added_tokens(false));
+        if longest <= special {
+            return Err(self.error(format!(
+                "a limit of {longest} tokens leaves no room beside {special} special tokens; \
+                 raise the model's longest input"
+            )));
+        }
+        let encoding = self.tokenizer.encode_fast(text, false);
+        let limited = encoding.and_then(|mut encoding| {
+            encoding.truncate(longest - special, 0, TruncationDirection::Right);
+            self.tokenizer.post_process(encoding, None, true)
+        });
+        let limited = limited.map_err(|error| self.untokenised(text, &error))?;
+        Ok(limited.get_ids().to_vec())
     }
 
     /// The text of `ids`, without special tokens when `skip_special`.
@@ -139,6 +221,10 @@ impl Text {
         Ok((more, less))
     }
 
+    fn untokenised(&self, text: &str, error: &tokenizers::Error) -> Error {
+        self.error(format!("`{}` cannot be tokenised: {error}", opening(text)))
+    }
+
     fn error(&self, problem: String) -> Error {
         Error::Text {
             location: self.location.clone(),
@@ -182,153 +268,10 @@ fn opening(text: &str) -> String {
 }
 
 /// At most `longest` characters of `text`, none of which moves the cursor.
-fn one_line(text: &str, longest: usize) -> String {
+pub(crate) fn one_line(text: &str, longest: usize) -> String {
     let visible = text.chars().filter(|c| !c.is_control());
     visible.take(longest).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::train::tests::{CORPUS, KINDS, trained};
-    use super::*;
-    use crate::pixels::tests::fixtures;
-
-    #[test]
-    fn fixture_tokenizers_agree_with_the_reference() {
-        let Some(dir) = fixtures() else { return };
-        let mut cases = 0;
-        for model in fs::read_dir(dir.join("models")).expect("the fixtures hold models") {
-            let dir = model.expect("the folder is readable").path();
-            let (Ok(json), Ok(expected)) = (
-                fs::read(dir.join("tokenizer.json")),
-                fs::read(dir.join("tokenizer_cases.json")),
-            ) else {
-                continue;
-            };
-            let location = dir.display().to_string();
-            let text = Text::from_bytes(&json, &location).expect("published");
-            let expected: Vec<Value> = serde_json::from_slice(&expected).expect("a list");
-            for case in expected {
-                let ids = |key: &str| -> Vec<u32> {
-                    let list = case[key].as_array().expect("a list of ids");
-                    list.iter()
-                        .filter_map(Value::as_u64)
-                        .map(|id| id as u32)
-                        .collect()
-                };
-                let input = case["text"].as_str().expect("a text");
-                let with = text.encode(input, true).expect("a text");
-                assert_eq!(with, ids("ids"), "{location}: {input}");
-                let without = text.encode(input, false).expect("a text");
-                assert_eq!(without, ids("ids_no_special"), "{location}: {input}");
-                let decoded = text.decode(&with, true).expect("known ids");
-                assert_eq!(
-                    Some(decoded.as_str()),
-                    case["decoded"].as_str(),
-                    "{location}"
-                );
-                assert!(with.iter().all(|id| (*id as usize) < text.vocab_size()));
-                cases += 1;
-            }
-        }
-        assert!(cases >= 160, "only {cases} cases were found");
-    }
-
-    #[test]
-    fn stored_padding_and_truncation_are_ignored() {
-        let json = train_byte_level_bpe(CORPUS.into_iter(), 300).expect("the vocabulary has room");
-        let mut stored: Value = serde_json::from_slice(&json).expect("JSON");
-        stored["truncation"] = serde_json::json!({
-            "direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0
-        });
-        stored["padding"] = serde_json::json!({
-            "strategy": {"Fixed": 128}, "direction": "Right", "pad_to_multiple_of": null,
-            "pad_id": 1, "pad_type_id": 0, "pad_token": "<pad>"
-        });
-        let stored = Text::from_bytes(stored.to_string().as_bytes(), "x").expect("valid");
-        let plain = Text::from_bytes(&json, "x").expect("valid");
-        let ids = |text: &Text| text.encode(CORPUS[0], true).expect("a text");
-        assert_eq!(ids(&stored), ids(&plain));
-    }
-
-    #[test]
-    fn broken_tokenizers_are_refused_in_one_line() {
-        let good = train_byte_level_bpe(CORPUS.into_iter(), 300).expect("the vocabulary has room");
-        let good = String::from_utf8(good).expect("JSON is text");
-        let template = r#""special_tokens":{"</s>":"#;
-        let decoder = r#""decoder":{"type":"ByteLevel""#;
-        for part in [template, decoder] {
-            assert!(good.contains(part), "{good}");
-        }
-        for json in [
-            "",
-            "{}",
-            "[1]",
-            r#"{"version":"1.0","model":{"type":"BPE"}}"#,
-            // The crate panics on these two.
-            &good.replace(template, r#""special_tokens":{"<x>":"#),
-            &good.replace(decoder, r#""decoder":{"type":"\\ud800""#),
-            &good[..good.len() / 2],
-        ] {
-            let error = Text::from_bytes(json.as_bytes(), "DIR").expect_err("no tokenizer");
-            let message = error.to_string();
-            assert!(
-                message.starts_with("DIR: tokenizer.json is unusable: "),
-                "{message}"
-            );
-            assert!(!message.contains('\n'));
-        }
-    }
-
-    #[test]
-    fn an_answer_begins_where_the_prompt_ends() {
-        let prompt = "Question: Who repairs the clock in the tower? Answer:";
-        for train in KINDS {
-            let text = trained(train, 400);
-            let joined = text
-                .joint_ids(prompt, "the nurse", true)
-                .expect("an answer");
-            let (front, answer) = joined.ids.split_at(joined.boundary);
-            assert_eq!(front, text.encode(prompt, true).expect("a text"));
-            // Ids from the joint text: tokenised alone, the byte-level answer lacks its space.
-            assert_eq!(
-                text.decode(answer, true).expect("known ids").trim(),
-                "the nurse"
-            );
-            for nothing in ["", " ", "\n"] {
-                let error = text
-                    .joint_ids(prompt, nothing, true)
-                    .expect_err("no answer");
-                assert!(error.to_string().contains("has no token of its own"));
-            }
-            let empty = text.joint_ids("", "the nurse", true).expect("an answer");
-            assert_eq!(empty.boundary, 1);
-        }
-    }
-
-    #[test]
-    fn a_merge_across_the_boundary_moves_it_left_for_both_answers() {
-        // The one merge is that of two spaces: it takes the prompt's last token away.
-        let json = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],
-            "normalizer":null,"pre_tokenizer":null,"post_processor":null,"decoder":null,
-            "model":{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":null,
-            "end_of_word_suffix":null,"fuse_unk":false,"byte_fallback":false,
-            "vocab":{"a":0," ":1,"b":2,"c":3,"  ":4},"merges":[[" "," "]]}}"#;
-        let text = Text::from_bytes(json.as_bytes(), "x").expect("valid");
-        let joined = text.joint_ids("a ", "b", false).expect("an answer");
-        assert_eq!(
-            (joined.ids.as_slice(), joined.boundary),
-            (&[0, 4, 2][..], 1)
-        );
-        let (more, less) = text.joint_pair("a", " b", "c", false).expect("two answers");
-        assert_eq!(
-            (more.ids.as_slice(), less.ids.as_slice()),
-            (&[0, 4, 2][..], &[0, 1, 3][..])
-        );
-        assert_eq!((more.boundary, less.boundary), (1, 1));
-        let same = text.joint_pair("a", "b", "b", false).expect("two answers");
-        assert_eq!(same.0, same.1);
-    }
-}
+mod tests;

@@ -1,36 +1,26 @@
 //! The read side: one checkpoint, its tensors and its small files.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use safetensors::Dtype;
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result, one_line};
-use crate::header::{self, Entry, TensorInfo};
+use crate::header::{self, Entry};
 use crate::index::Index;
-use crate::source::{Bytes, Source};
-use crate::{digest, float, json};
+use crate::source::Source;
+use crate::{digest, json, pytorch};
 
-/// The file of an unsharded checkpoint.
-const SINGLE: &str = "model.safetensors";
-
-/// The index of a sharded one.
-const INDEX: &str = "model.safetensors.index.json";
-
-/// A tensor as it is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Raw<'a> {
-    /// Number format of `bytes`.
-    pub dtype: Dtype,
-    /// Sides, outermost first.
-    pub shape: &'a [usize],
-    /// Row-major little-endian values, of any alignment.
-    pub bytes: &'a [u8],
-}
+/// The file of an unsharded checkpoint, and the index of a sharded one; the first that is there
+/// is read.
+const LAYOUTS: [(&str, &str); 2] = [
+    ("model.safetensors", "model.safetensors.index.json"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+];
 
 /// A Hugging Face folder, or the same files compiled into the binary.
 ///
@@ -40,21 +30,29 @@ pub struct Raw<'a> {
 pub struct Checkpoint {
     name: String,
     source: Source,
-    shards: Vec<Shard>,
+    pub(crate) shards: Vec<Shard>,
     /// Where each tensor is: shard, then its place there.
-    tensors: BTreeMap<String, (usize, Entry)>,
-    allow_nan: bool,
+    pub(crate) tensors: BTreeMap<String, (usize, Entry)>,
+    pub(crate) allow_nan: bool,
 }
 
+/// One weight file.
 #[derive(Debug)]
-struct Shard {
+pub(crate) struct Shard {
+    /// Its name in its folder.
     file: String,
-    bytes: Bytes,
+    /// For messages: the name with its folder.
+    pub(crate) place: String,
+    pub(crate) bytes: Bytes,
 }
 
 impl Checkpoint {
     /// Opens the folder `dir`: its `model.safetensors`, or else the shards that
-    /// `model.safetensors.index.json` names.
+    /// `model.safetensors.index.json` names, or else `pytorch_model.bin`, or else the shards that
+    /// `pytorch_model.bin.index.json` names.
+    ///
+    /// PyTorch files are read as data: a pickle that would call anything but the few constructors
+    /// of tensors is refused.
     ///
     /// # Errors
     /// When the folder, the weights or a shard is missing, a weight file is truncated or breaks
@@ -65,7 +63,7 @@ impl Checkpoint {
         Self::assemble(folder_name(dir), source)
     }
 
-    /// Opens a single safetensors file; its folder serves [`Self::json`] and [`Self::bytes`].
+    /// Opens a single safetensors or PyTorch file (its content tells which); its folder serves [`Self::json`] and [`Self::bytes`].
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -75,7 +73,7 @@ impl Checkpoint {
             return Err(Error::FileName {
                 location: path.display().to_string(),
                 name: one_line(&path.to_string_lossy()),
-                mend: "give the path of a safetensors file",
+                mend: "give the path of a safetensors or PyTorch file",
             });
         };
         let dir = match path.parent() {
@@ -99,7 +97,71 @@ impl Checkpoint {
         Self::assemble(name.to_owned(), Source::Embedded { name, files })
     }
 
-    /// Accepts NaN and infinity in [`Self::f32`], which refuses them otherwise.
+    /// Opens the content of one safetensors or PyTorch file; `name` stands for it in messages.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_bytes(name: &str, bytes: impl Into<Bytes>) -> Result<Self> {
+        let source = Source::Memory {
+            name: name.to_owned(),
+        };
+        let mut checkpoint = Self::empty(name.to_owned(), source);
+        checkpoint.add_tensors(name, bytes.into())?;
+        Ok(checkpoint)
+    }
+
+    /// A folder with its small files and no tensors yet; [`Self::mount`] and
+    /// [`Self::mount_file`] add them.
+    ///
+    /// # Errors
+    /// When `dir` is missing, unreadable or no folder.
+    pub fn bare(dir: &Path) -> Result<Self> {
+        Ok(Self::empty(folder_name(dir), folder(dir)?))
+    }
+
+    /// The folder `name` inside this one, as [`Self::bare`]; `None` when there is no such folder.
+    /// Embedded models and single files have none.
+    ///
+    /// # Errors
+    /// When `name` is not a plain name, or names something unreadable or a file.
+    pub fn subfolder(&self, name: &str) -> Result<Option<Self>> {
+        match self.source.subfolder(name)? {
+            Some(dir) if dir.exists() => Self::bare(&dir).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Adds every tensor of `other` under `prefix` and its name. A tensor that has this name
+    /// already is replaced: the original MiniGPT-4 release loads its files over each other in
+    /// this way. Small files, name and [`Self::allow_nan`] stay those of `self`.
+    #[must_use]
+    pub fn mount(mut self, prefix: &str, other: Self) -> Self {
+        let earlier = self.shards.len();
+        self.shards.extend(other.shards);
+        for (name, (shard, entry)) in other.tensors {
+            self.tensors
+                .insert(format!("{prefix}{name}"), (earlier + shard, entry));
+        }
+        self
+    }
+
+    /// [`Self::mount`] for `file` of this folder, a safetensors or PyTorch file.
+    ///
+    /// # Errors
+    /// When `file` is not a plain file name or missing, or breaks the rules of its format.
+    pub fn mount_file(self, prefix: &str, file: &str) -> Result<Self> {
+        let missing = || Error::Missing {
+            location: self.location(),
+            missing: file.to_owned(),
+            mend: "fetch the whole folder",
+        };
+        let bytes = self.source.weights(file)?.ok_or_else(missing)?;
+        let other = Self::from_bytes(&self.source.describe(file), bytes)?;
+        Ok(self.mount(prefix, other))
+    }
+
+    /// Accepts NaN and infinity in [`Self::checked`] and [`Self::f32`], which refuse them
+    /// otherwise.
     #[must_use]
     pub fn allow_nan(mut self, allow: bool) -> Self {
         self.allow_nan = allow;
@@ -155,84 +217,14 @@ impl Checkpoint {
         self.source.read(file)
     }
 
-    /// The tensors' names, sorted.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
-    }
-
-    /// Dtype and shape of a tensor, if it is there.
-    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.tensors.get(name).map(|(_, entry)| &entry.info)
-    }
-
-    /// A tensor as it is stored, without a copy.
-    ///
-    /// # Errors
-    /// When there is no such tensor.
-    pub fn raw(&self, name: &str) -> Result<Raw<'_>> {
-        let Some((shard, entry)) = self.tensors.get(name) else {
-            return Err(Error::MissingTensor {
-                location: self.location(),
-                name: name.to_owned(),
-                mend: "the weights do not belong to this config.json, or are incomplete",
-            });
-        };
-        Ok(Raw {
-            dtype: entry.info.dtype,
-            shape: &entry.info.shape,
-            bytes: &self.shards[*shard].bytes[entry.start..entry.end],
-        })
-    }
-
-    /// The row-major values of a tensor, widened to `f32`.
-    ///
-    /// # Errors
-    /// When there is no such tensor, its shape is not `expected_shape`, it is not F32, F16 or
-    /// BF16, or it holds NaN or infinity (see [`Self::allow_nan`]).
-    pub fn f32(&self, name: &str, expected_shape: &[usize]) -> Result<Vec<f32>> {
-        let raw = self.raw(name)?;
-        if raw.shape != expected_shape {
-            return Err(Error::Shape {
-                location: self.location(),
-                name: name.to_owned(),
-                found: raw.shape.to_vec(),
-                expected: expected_shape.to_vec(),
-            });
-        }
-        let Some(values) = float::widen(raw.dtype, raw.bytes) else {
-            return Err(Error::NotFloat {
-                location: self.location(),
-                name: name.to_owned(),
-                found: raw.dtype,
-            });
-        };
-        match float::first_odd(&values) {
-            Some(index) if !self.allow_nan => Err(Error::NotFinite {
-                location: self.location(),
-                name: name.to_owned(),
-                index,
-                value: values[index],
-            }),
-            _ => Ok(values),
-        }
-    }
-
     /// SHA-256, in hexadecimal, of all tensors and of `config.json`, `tokenizer.json` and
-    /// `preprocessor_config.json`; the spread over shards does not count.
+    /// `preprocessor_config.json`, and of `minigpt4.json` where there is one; the spread over
+    /// shards does not count.
     ///
     /// # Errors
     /// When one of these files is there but cannot be read.
     pub fn digest(&self) -> Result<String> {
         digest::digest(self)
-    }
-
-    /// The tensors that are not in `used`, sorted.
-    pub fn unused(&self, used: &BTreeSet<String>) -> Vec<String> {
-        self.tensors
-            .keys()
-            .filter(|name| !used.contains(*name))
-            .cloned()
-            .collect()
     }
 
     fn empty(name: String, source: Source) -> Self {
@@ -247,23 +239,26 @@ impl Checkpoint {
 
     fn assemble(name: String, source: Source) -> Result<Self> {
         let mut checkpoint = Self::empty(name, source);
-        if let Some(bytes) = checkpoint.source.weights(SINGLE)? {
-            checkpoint.add_tensors(SINGLE, bytes)?;
-            return Ok(checkpoint);
+        for (single, index) in LAYOUTS {
+            if let Some(bytes) = checkpoint.source.weights(single)? {
+                checkpoint.add_tensors(single, bytes)?;
+                return Ok(checkpoint);
+            }
+            if let Some(bytes) = checkpoint.source.read(index)? {
+                let index = Index::parse(&bytes, &checkpoint.source.describe(index))?;
+                for shard in index.shards() {
+                    checkpoint.add_shard(shard)?;
+                }
+                checkpoint.check_claims(&index)?;
+                return Ok(checkpoint);
+            }
         }
-        let Some(bytes) = checkpoint.source.read(INDEX)? else {
-            return Err(Error::Missing {
-                location: checkpoint.location(),
-                missing: format!("{SINGLE} (or {INDEX} with its shards)"),
-                mend: "fetch the whole folder, or convert its weights to safetensors",
-            });
-        };
-        let index = Index::parse(&bytes, &checkpoint.source.describe(INDEX))?;
-        for shard in index.shards() {
-            checkpoint.add_shard(shard)?;
-        }
-        checkpoint.check_claims(&index)?;
-        Ok(checkpoint)
+        let [(single, index), (old, old_index)] = LAYOUTS;
+        Err(Error::Missing {
+            location: checkpoint.location(),
+            missing: format!("{single} (or {index} with its shards, or {old}, or {old_index})"),
+            mend: "fetch the whole folder, or convert its weights to safetensors",
+        })
     }
 
     fn add_shard(&mut self, file: &str) -> Result<()> {
@@ -279,7 +274,13 @@ impl Checkpoint {
 
     fn add_tensors(&mut self, file: &str, bytes: Bytes) -> Result<()> {
         let shard = self.shards.len();
-        for entry in header::parse(&bytes, &self.source.describe(file))? {
+        let place = self.source.describe(file);
+        let entries = if pytorch::recognized(&bytes) {
+            pytorch::parse(&bytes, &place)?
+        } else {
+            header::parse(&bytes, &place)?
+        };
+        for entry in entries {
             match self.tensors.entry(entry.name.clone()) {
                 Slot::Vacant(slot) => {
                     slot.insert((shard, entry));
@@ -296,6 +297,7 @@ impl Checkpoint {
         }
         self.shards.push(Shard {
             file: file.to_owned(),
+            place,
             bytes,
         });
         Ok(())

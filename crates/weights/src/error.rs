@@ -84,6 +84,38 @@ pub enum Error {
         /// Which rule.
         problem: String,
     },
+    /// A PyTorch file that is damaged, or of a kind that is not read here.
+    #[error(
+        "{file}: not a readable PyTorch file: {problem}; fetch it again, or convert it to safetensors"
+    )]
+    Pytorch {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A pickle that asks for more than plain tensors; no part of it was executed.
+    #[error("{file}: {problem} (byte {offset} of the pickle); {mend}")]
+    Pickle {
+        /// The file.
+        file: String,
+        /// Where in the pickle.
+        offset: usize,
+        /// What it asks for.
+        problem: String,
+        /// What to do about it.
+        mend: &'static str,
+    },
+    /// A tensor stored as a view with gaps, asked for in place.
+    #[error(
+        "{location}: tensor `{name}` is a strided view, which cannot be borrowed; read a shared copy of it"
+    )]
+    Strided {
+        /// The file.
+        location: String,
+        /// The tensor.
+        name: String,
+    },
     /// Two shards hold, or the index lists twice, the same tensor.
     #[error("{location}: tensor `{name}` is stored twice ({places}); keep one of them")]
     Duplicate {
@@ -130,7 +162,7 @@ pub enum Error {
     },
     /// A tensor that holds NaN or infinity.
     #[error(
-        "{location}: tensor `{name}` holds {value} at flat index {index}; the weights are damaged, fetch or train them again"
+        "{location}: tensor `{name}` holds {value} at flat index {index}; the weights are damaged: {mend}"
     )]
     NotFinite {
         /// The folder.
@@ -141,6 +173,8 @@ pub enum Error {
         index: usize,
         /// That value.
         value: f32,
+        /// What to do about it.
+        mend: &'static str,
     },
     /// A tensor to be written whose shape and values disagree.
     #[error("tensor `{name}` of shape {shape:?} was given {found} values")]
@@ -172,6 +206,14 @@ impl Error {
             action,
             path: path.to_owned(),
             source,
+        }
+    }
+
+    /// A PyTorch file that cannot be read.
+    pub(crate) fn pytorch(file: &str, problem: &str) -> Self {
+        Self::Pytorch {
+            file: file.to_owned(),
+            problem: one_line(problem),
         }
     }
 

@@ -2,10 +2,20 @@
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
 use safetensors::Dtype;
 
 /// Values per call of the vectorised half conversion.
 const BLOCK: usize = 1024;
+
+/// Bytes checked at a time by one thread; a multiple of every value's size. It also bounds how much
+/// is read in vain when the first value is already odd.
+const STRETCH: usize = 1 << 20;
+
+/// Whether [`widen`] reads `dtype`.
+pub(crate) fn readable(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+}
 
 /// `bytes` (little endian, any alignment) as `f32`; `None` when `dtype` is not a float format of
 /// 16 or 32 bits.
@@ -48,4 +58,36 @@ pub(crate) fn first_odd(values: &[f32]) -> Option<usize> {
         return None;
     }
     values.iter().position(|value| !value.is_finite())
+}
+
+/// Position and value of the first NaN or infinity among stored values of a [`readable`] `dtype`;
+/// the bits are looked at where they lie.
+pub(crate) fn first_odd_stored(dtype: Dtype, bytes: &[u8]) -> Option<(usize, f32)> {
+    let (size, odd): (usize, fn(&[u8]) -> bool) = match dtype {
+        Dtype::F32 => (4, |bytes| {
+            let (values, _) = bytes.as_chunks::<4>();
+            let mask = 0x7f80_0000;
+            values.iter().fold(false, |any, v| {
+                any | (u32::from_le_bytes(*v) & mask == mask)
+            })
+        }),
+        Dtype::BF16 => (2, |bytes| any_saturated(bytes, 0x7f80)),
+        Dtype::F16 => (2, |bytes| any_saturated(bytes, 0x7c00)),
+        _ => return None,
+    };
+    let position = bytes.par_chunks(STRETCH).position_first(odd)?;
+    let start = position * STRETCH;
+    let stretch = &bytes[start..bytes.len().min(start + STRETCH)];
+    let values = widen(dtype, stretch)?;
+    let index = first_odd(&values)?;
+    Some((start / size + index, values[index]))
+}
+
+/// Whether a value of 16 bits has all bits of `exponent` set.
+fn any_saturated(bytes: &[u8], exponent: u16) -> bool {
+    let (values, _) = bytes.as_chunks::<2>();
+    // Without an early exit many values are checked at a time.
+    values.iter().fold(false, |any, v| {
+        any | (u16::from_le_bytes(*v) & exponent == exponent)
+    })
 }

@@ -31,8 +31,8 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
 }
 
-/// One tensor of a file. Invariant: `start <= end <= file length`, and `end - start` is the size
-/// that `info` asks for.
+/// One tensor of a file. Invariant: `start <= end <= file length`, and without `strides`
+/// `end - start` is the size that `info` asks for.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) name: String,
@@ -41,6 +41,9 @@ pub(crate) struct Entry {
     pub(crate) start: usize,
     /// One past the last byte.
     pub(crate) end: usize,
+    /// Steps per side, in values, of a PyTorch view that is not row-major; every value that they
+    /// reach lies between `start` and `end`, and there are no more values than fit there.
+    pub(crate) strides: Option<Vec<usize>>,
 }
 
 /// Reads and checks the header of `bytes`, the whole of `file`; entries come in the order of
@@ -123,6 +126,7 @@ fn sized(tensors: Vec<(String, Described)>) -> std::result::Result<Vec<Entry>, S
                     info: TensorInfo { dtype, shape },
                     start,
                     end,
+                    strides: None,
                 }),
                 Some(found) => Err(format!(
                     "tensor `{name}` spans {found} bytes, its dtype and shape ask for {expected}"
@@ -209,7 +213,7 @@ impl<'de> Deserialize<'de> for Header {
 }
 
 /// Whether `name` can stand in a message: neither empty nor huge, and without control characters.
-fn printable(name: &str) -> bool {
+pub(crate) fn printable(name: &str) -> bool {
     (1..=NAME_LIMIT).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 

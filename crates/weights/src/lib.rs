@@ -1,9 +1,10 @@
-//! Hugging Face folders: safetensors files, shards and JSON, read by memory map and written
-//! atomically.
+//! Hugging Face folders: safetensors and PyTorch files, shards and JSON, read by memory map and
+//! written atomically.
 //!
 //! Every byte read here may be hostile. A file that breaks the published rules of its format is
 //! refused with one line that names the file, the place and the mend; nothing panics, and nothing
-//! is read outside a tensor's own bytes. No tensor library is named here.
+//! is read outside a tensor's own bytes. PyTorch's pickles are read as data: what they would call is
+//! never called. No tensor library is named here.
 
 mod checkpoint;
 mod digest;
@@ -13,14 +14,18 @@ mod header;
 mod index;
 mod json;
 mod map;
+mod pytorch;
 mod source;
+mod tensors;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub use checkpoint::{Checkpoint, Raw};
+pub use bytes::Bytes;
+pub use checkpoint::Checkpoint;
 pub use error::{Error, Result};
 pub use header::TensorInfo;
 pub use safetensors::Dtype;
+pub use tensors::{Raw, Shared};
 pub use write::{Tensor, write_atomic, write_folder};

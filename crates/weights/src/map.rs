@@ -1,7 +1,6 @@
 //! The one place of the project that needs `unsafe`: a read-only memory map.
 
 use std::fs::File;
-use std::ops::Deref;
 use std::path::Path;
 
 use memmap2::Mmap;
@@ -17,7 +16,8 @@ impl Mapped {
     #[allow(unsafe_code)]
     pub(crate) fn new(file: &File, path: &Path) -> Result<Self> {
         // SAFETY: the map is private to this value, read-only, and handed out only as `&[u8]`
-        // borrowed from it, so no reference outlives the map. What the type system cannot rule
+        // borrowed from it (`bytes::Bytes` counts its readers and unmaps after the last), so no
+        // reference outlives the map. What the type system cannot rule
         // out is another process that rewrites or truncates the file meanwhile: rewriting gives
         // other numbers (u8 has no invalid value, and every offset was checked against the map's
         // fixed length), truncating ends the process with SIGBUS. Checkpoints are many gigabytes,
@@ -28,10 +28,8 @@ impl Mapped {
     }
 }
 
-impl Deref for Mapped {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
         &self.0
     }
 }

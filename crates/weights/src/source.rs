@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::ops::Deref;
 use std::path::{Component, Path, PathBuf};
+
+use bytes::Bytes;
 
 use crate::error::{Error, Result, one_line};
 use crate::map::Mapped;
@@ -25,26 +26,11 @@ pub(crate) enum Source {
         /// File names and contents.
         files: &'static [(&'static str, &'static [u8])],
     },
-}
-
-/// The bytes of a weight file.
-#[derive(Debug)]
-pub(crate) enum Bytes {
-    /// Of a file on disk.
-    Mapped(Mapped),
-    /// Compiled in.
-    Static(&'static [u8]),
-}
-
-impl Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Static(bytes) => bytes,
-        }
-    }
+    /// One weight file in memory, without small files.
+    Memory {
+        /// The file's name.
+        name: String,
+    },
 }
 
 impl Source {
@@ -53,6 +39,7 @@ impl Source {
         match self {
             Self::Folder(dir) => dir.display().to_string(),
             Self::Embedded { name, .. } => format!("embedded:{name}"),
+            Self::Memory { name } => name.clone(),
         }
     }
 
@@ -61,6 +48,8 @@ impl Source {
         match self {
             Self::Folder(dir) => dir.join(file).display().to_string(),
             Self::Embedded { name, .. } => format!("embedded:{name}/{file}"),
+            Self::Memory { name } if name == file => name.clone(),
+            Self::Memory { name } => format!("{name}/{file}"),
         }
     }
 
@@ -70,6 +59,16 @@ impl Source {
         match self {
             Self::Folder(dir) => Ok(read_small(&dir.join(file))?.map(Cow::Owned)),
             Self::Embedded { files, .. } => Ok(find(files, file).map(Cow::Borrowed)),
+            Self::Memory { .. } => Ok(None),
+        }
+    }
+
+    /// Where the folder `name` inside this one would be; `None` where there are no folders.
+    pub(crate) fn subfolder(&self, name: &str) -> Result<Option<PathBuf>> {
+        plain(name, || self.location())?;
+        match self {
+            Self::Folder(dir) => Ok(Some(dir.join(name))),
+            Self::Embedded { .. } | Self::Memory { .. } => Ok(None),
         }
     }
 
@@ -80,11 +79,12 @@ impl Source {
             Self::Folder(dir) => {
                 let path = dir.join(file);
                 Ok(match open_regular(&path)? {
-                    Some(open) => Some(Bytes::Mapped(Mapped::new(&open, &path)?)),
+                    Some(open) => Some(Bytes::from_owner(Mapped::new(&open, &path)?)),
                     None => None,
                 })
             }
-            Self::Embedded { files, .. } => Ok(find(files, file).map(Bytes::Static)),
+            Self::Embedded { files, .. } => Ok(find(files, file).map(Bytes::from_static)),
+            Self::Memory { .. } => Ok(None),
         }
     }
 }

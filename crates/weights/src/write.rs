@@ -160,6 +160,7 @@ fn serialize(dir: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> 
                 name: name.clone(),
                 index,
                 value: values[index],
+                mend: "train them again",
             });
         }
     }

@@ -2,16 +2,20 @@
 
 mod data;
 mod doctor;
+mod embed;
+mod generate;
 mod list;
 mod plan;
 mod pretrain;
 mod run;
+mod score;
 mod selection;
 mod show;
+mod verify;
 
 use clap::{Parser, Subcommand};
 
-pub use selection::{Dtype, PresetName, Selection, TaskName};
+pub use selection::{PresetName, Selection, TaskName};
 
 use crate::exit::Exit;
 use crate::printer::{ColorChoice, Printer};
@@ -70,6 +74,10 @@ enum Command {
     Show(show::Args),
     Data(data::Args),
     Pretrain(pretrain::Args),
+    Verify(verify::Args),
+    Score(score::Args),
+    Generate(generate::Args),
+    Embed(embed::Args),
     Doctor(doctor::Args),
 }
 
@@ -117,6 +125,10 @@ impl Args {
             Command::Show(args) => args.execute(session),
             Command::Data(args) => args.execute(session),
             Command::Pretrain(args) => args.execute(session),
+            Command::Verify(args) => args.execute(session),
+            Command::Score(args) => args.execute(session),
+            Command::Generate(args) => args.execute(session),
+            Command::Embed(args) => args.execute(session),
             Command::Doctor(args) => args.execute(session),
         }
     }

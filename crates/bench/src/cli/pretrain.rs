@@ -76,14 +76,16 @@ impl Args {
         let rehearsal = tempfile::tempdir()?;
         let folder = rehearsal.path().join(&recipe.name);
         write_folder(&folder, &files, &trained.tensors, false)?;
-        let model = Mllm::open(&Checkpoint::open(&folder)?, &Default::default())?;
+        let checkpoint = Checkpoint::open(&folder)?;
+        let model = Mllm::open(&checkpoint, &Default::default())?;
+        let digest = checkpoint.digest()?;
         let card = training::card(&recipe, &model)?;
         let mut text = serde_json::to_vec_pretty(&card)?;
         text.push(b'\n');
         files.push((CARD.to_owned(), text));
         write_folder(&out, &files, &trained.tensors, self.force)?;
-        let same = embedded_digest(&self.name).map(|digest| digest == model.digest());
-        report(session, &card, &out, model.digest(), same)?;
+        let same = embedded_digest(&self.name).map(|found| found == digest);
+        report(session, &card, &out, &digest, same)?;
         Ok(Exit::Done)
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use debias_core::{Preset, Shard, Task};
 
+use crate::compute::Compute;
+
 /// What to run.
 #[derive(Debug, Args)]
 pub struct Selection {
@@ -26,12 +28,12 @@ pub struct Selection {
     /// Where a dataset is; else DEBIAS_BENCH_DATA, else the cache folder (repeatable)
     #[arg(long, value_name = "NAME=DIR")]
     pub data: Vec<String>,
-    /// Where to compute: cpu, or cuda:N in builds with CUDA
-    #[arg(long, default_value = "cpu")]
-    pub device: String,
-    /// Number format of the weights in memory
-    #[arg(long, value_enum, default_value_t)]
-    pub dtype: Dtype,
+    #[command(flatten)]
+    #[allow(
+        missing_docs,
+        reason = "a doc comment would become the help of the flattened flags"
+    )]
+    pub compute: Compute,
     /// Only the first N admitted records of each task
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
@@ -90,16 +92,4 @@ impl From<PresetName> for Preset {
             PresetName::RefEasyedit => Preset::RefEasyedit,
         }
     }
-}
-
-/// A number format on the command line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Dtype {
-    /// 32-bit floats
-    #[default]
-    F32,
-    /// Brain floats
-    Bf16,
-    /// Half floats
-    F16,
 }

@@ -1,6 +1,7 @@
 //! What a finished run says: pure functions of the store, without model, network or clock.
 
 pub mod chart;
+mod grid;
 mod json;
 mod sentence;
 mod table;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use debias_core::{CellKey, CellResult, FORMAT, Norm, RecordLine};
 use serde::{Deserialize, Serialize};
 
+pub use grid::grid;
 pub use json::Json;
 pub use sentence::closing_sentence;
 pub use table::Table;

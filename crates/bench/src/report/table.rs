@@ -1,8 +1,9 @@
 //! The report as the paper's table: rows are editors grouped by model, one block per task.
 
-use comfy_table::{Cell, CellAlignment, Row, Table as Grid, TableComponent};
+use comfy_table::{Cell, Row};
 use debias_core::{CellResult, Estimate, Status, Task, metrics::HEADLINE};
 
+use super::grid::{empty_grid, lines, right};
 use super::{Exporter, Report, closing_sentence};
 
 /// The table for people.
@@ -84,33 +85,7 @@ fn grid(report: &Report, tasks: &[Task]) -> String {
         }
         grid.add_row(row);
     }
-    for (at, column) in grid.column_iter_mut().enumerate() {
-        // Two blanks before a column, none behind; the first stands at the margin.
-        column.set_padding((if at == 0 { 0 } else { 2 }, 0));
-    }
-    grid.lines()
-        .map(|line| line.trim_end().to_owned())
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
-/// A grid whose only lines are those around its header.
-fn empty_grid() -> Grid {
-    let mut grid = Grid::new();
-    grid.load_preset(comfy_table::presets::NOTHING);
-    for line in [
-        TableComponent::HeaderLines,
-        TableComponent::MiddleHeaderIntersections,
-        TableComponent::BottomBorder,
-        TableComponent::BottomBorderIntersections,
-    ] {
-        grid.set_style(line, '─');
-    }
-    grid
-}
-
-fn right(text: impl ToString) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
+    lines(&mut grid)
 }
 
 fn header(report: &Report, tasks: &[Task]) -> Row {

@@ -117,7 +117,7 @@ impl Group<'_> {
                 let picture = self.picture(&record.image)?;
                 requests.push(Request {
                     prompt: self.templates.of(record.task).apply(&record.prompt),
-                    seen: self.model.see(&[&picture], &View::base()),
+                    seen: self.model.see(&[&picture], &View::base())?,
                     record: *record,
                 });
             }

@@ -1,5 +1,11 @@
-//! Bridges: image tokens to vectors of the decoder's width.
+//! Bridges: features of a vision tower to vectors of the decoder's width.
 
+mod glu;
+mod mlp;
+mod pixel_shuffle;
 mod qformer;
 
+pub use glu::GluBridge;
+pub use mlp::Mlp;
+pub use pixel_shuffle::PixelShuffle;
 pub use qformer::{QFormer, QFormerConfig};

@@ -6,9 +6,9 @@
 use burn::tensor::Tensor;
 use serde::Deserialize;
 
-use crate::change::View;
+use crate::change::{View, as_dtype};
 use crate::error::{Error, Result};
-use crate::layers::{Activation, LayerNorm, Linear, Matrix, attend, split_heads};
+use crate::layers::{Activation, LayerNorm, Linear, Matrix, Visible, attend, split_heads};
 use crate::loader::{Loader, Place};
 use crate::site::Stage;
 
@@ -96,7 +96,7 @@ impl QFormer {
         let activation = Activation::named(&config.hidden_act).ok_or_else(|| {
             refuse(
                 "hidden_act",
-                format!("is `{}`; known: relu, gelu, silu", config.hidden_act),
+                format!("is `{}`; known: {}", config.hidden_act, Activation::KNOWN),
             )
         })?;
         if config.num_attention_heads == 0
@@ -137,16 +137,22 @@ impl QFormer {
         self.queries.shape()
     }
 
-    /// tokens `[n, tokens, encoder_hidden]` → `[n, queries, hidden]`.
+    /// tokens `[n, tokens, encoder_hidden]` → `[n, queries, hidden]`; computed in f32 where the
+    /// view computes in less, as the reference does.
     pub fn forward(&self, tokens: Tensor<3>, view: &View) -> Tensor<3> {
+        let dtype = view.dtype();
+        let view = &view.at_least_f32();
         let n = tokens.dims()[0];
+        let tokens = as_dtype(tokens, view.dtype());
         let queries = self.queries.shared(view);
         let [q, width] = queries.dims();
         let x = queries.unsqueeze::<3>().expand([n, q, width]);
         let x = self.norm.forward(x, view);
-        self.layers
+        let x = self
+            .layers
             .iter()
-            .fold(x, |x, layer| layer.forward(x, &tokens, view))
+            .fold(x, |x, layer| layer.forward(x, &tokens, view));
+        as_dtype(x, dtype)
     }
 }
 
@@ -235,7 +241,9 @@ impl Attention {
         let q = split(&self.query, x.clone());
         let k = split(&self.key, source.clone());
         let v = split(&self.value, source);
-        let h = self.dense.forward(attend(q, k, v, false), view);
+        let h = self
+            .dense
+            .forward(attend(q, k, v, &Visible::All, None), view);
         self.norm.forward(h + x, view)
     }
 }

@@ -1,50 +1,41 @@
-//! LLaMA (Touvron et al. 2023): RMSNorm, rotary positions in the half form, SwiGLU, grouped
-//! key/value heads.
+//! LLaMA 1 to 3 and Vicuna (Touvron et al. 2023; Dubey et al. 2024): RMS norms, rotary positions,
+//! grouped keys, gated feed-forward. Qwen2 and InternLM2 are the same machine under other names.
 
 use burn::tensor::{Int, Tensor};
 use serde::Deserialize;
 
-use super::Decoder;
+use super::{Decoder, Family, Home, device_of};
 use crate::change::View;
-use crate::error::{Error, Result};
-use crate::host;
-use crate::layers::{Activation, Embedding, Linear, RmsNorm, attend, split_heads};
+use crate::error::Result;
+use crate::layers::{
+    Activation, Embedding, Linear, RmsNorm, Rotary, RotaryConfig, attend, repeat_heads, split_heads,
+};
 use crate::loader::{Loader, Place};
+use crate::places::{Pass, Places};
 use crate::site::Stage;
 
-/// `config.json` of a LLaMA model, with the published defaults.
+/// `config.json`, with the published defaults.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
-pub struct LlamaConfig {
-    /// Width of the residual stream.
-    pub hidden_size: usize,
-    /// Width of the gated feed-forward block.
-    pub intermediate_size: usize,
-    /// Number of layers.
-    pub num_hidden_layers: usize,
-    /// Query heads.
-    pub num_attention_heads: usize,
-    /// Key/value heads; as many as query heads when absent.
-    pub num_key_value_heads: Option<usize>,
-    /// Width of a head; `hidden_size / num_attention_heads` when absent.
-    pub head_dim: Option<usize>,
-    /// Vocabulary rows.
-    pub vocab_size: usize,
-    /// Longest sequence.
-    pub max_position_embeddings: usize,
-    /// Epsilon of every norm.
-    pub rms_norm_eps: f64,
-    /// Base of the rotary angles.
-    pub rope_theta: f64,
-    /// Rotary scaling; only absent (or null) is supported here.
-    pub rope_scaling: Option<serde_json::Value>,
-    /// Whether the head is the token table.
-    pub tie_word_embeddings: bool,
-    /// Activation of the gate.
-    pub hidden_act: String,
+struct Config {
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    vocab_size: usize,
+    max_position_embeddings: usize,
+    rms_norm_eps: f64,
+    tie_word_embeddings: bool,
+    attention_bias: bool,
+    mlp_bias: bool,
+    hidden_act: String,
+    #[serde(flatten)]
+    rotary: RotaryConfig,
 }
 
-impl Default for LlamaConfig {
+impl Default for Config {
     fn default() -> Self {
         Self {
             hidden_size: 4096,
@@ -56,188 +47,242 @@ impl Default for LlamaConfig {
             vocab_size: 32000,
             max_position_embeddings: 2048,
             rms_norm_eps: 1e-6,
-            rope_theta: 10000.0,
-            rope_scaling: None,
             tie_word_embeddings: false,
+            attention_bias: false,
+            mlp_bias: false,
             hidden_act: "silu".into(),
+            rotary: RotaryConfig::default(),
         }
     }
 }
 
-impl LlamaConfig {
-    fn head_dim(&self) -> usize {
-        self.head_dim
-            .unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
-    }
+pub(super) const LABELS: Labels = Labels {
+    tokens: "model.embed_tokens",
+    layers: "model.layers",
+    norm: "model.norm",
+    head: "lm_head",
+    attention_norm: "input_layernorm",
+    query: "self_attn.q_proj",
+    key: "self_attn.k_proj",
+    value: "self_attn.v_proj",
+    out: "self_attn.o_proj",
+    ffn_norm: "post_attention_layernorm",
+    gate: "mlp.gate_proj",
+    up: "mlp.up_proj",
+    down: "mlp.down_proj",
+};
 
-    fn key_heads(&self) -> usize {
-        self.num_key_value_heads.unwrap_or(self.num_attention_heads)
-    }
+pub(super) const FAMILY: Family = Family {
+    model_type: "llama",
+    load: |loader, home| {
+        let config: Config = home.read()?;
+        let heads = config.num_attention_heads;
+        let head_dim = config.head_dim.unwrap_or(config.hidden_size / heads.max(1));
+        let plan = Plan {
+            width: config.hidden_size,
+            inner: config.intermediate_size,
+            depth: config.num_hidden_layers,
+            heads,
+            key_heads: config.num_key_value_heads.unwrap_or(heads),
+            head_dim,
+            vocabulary: config.vocab_size,
+            max_positions: config.max_position_embeddings,
+            eps: config.rms_norm_eps,
+            tied: config.tie_word_embeddings,
+            qkv_bias: config.attention_bias,
+            out_bias: config.attention_bias,
+            inner_bias: config.mlp_bias,
+            activation: home.activation("hidden_act", &config.hidden_act)?,
+            rotary: config
+                .rotary
+                .build(head_dim, config.max_position_embeddings, home.location)?,
+            windows: Vec::new(),
+            packed: None,
+            labels: &LABELS,
+        };
+        Ok(Box::new(Llama::load(loader, plan, home)?))
+    },
+    optional: &[
+        "lm_head.weight",
+        "model.layers.#.self_attn.rotary_emb.inv_freq",
+    ],
+};
+
+/// What distinguishes one LLaMA-like model from another.
+pub(super) struct Plan {
+    pub width: usize,
+    pub inner: usize,
+    pub depth: usize,
+    pub heads: usize,
+    pub key_heads: usize,
+    pub head_dim: usize,
+    pub vocabulary: usize,
+    pub max_positions: usize,
+    pub eps: f64,
+    pub tied: bool,
+    pub qkv_bias: bool,
+    pub out_bias: bool,
+    pub inner_bias: bool,
+    pub activation: Activation,
+    pub rotary: Rotary,
+    /// Attention windows by layer; empty where every layer sees everything.
+    pub windows: Vec<Option<usize>>,
+    /// Name of the matrix that holds queries, keys and values, for InternLM2.
+    pub packed: Option<&'static str>,
+    pub labels: &'static Labels,
+}
+
+/// Published names of the parts.
+pub(super) struct Labels {
+    pub tokens: &'static str,
+    pub layers: &'static str,
+    pub norm: &'static str,
+    pub head: &'static str,
+    pub attention_norm: &'static str,
+    pub query: &'static str,
+    pub key: &'static str,
+    pub value: &'static str,
+    pub out: &'static str,
+    pub ffn_norm: &'static str,
+    pub gate: &'static str,
+    pub up: &'static str,
+    pub down: &'static str,
 }
 
 /// The decoder.
-#[derive(Clone, Debug)]
-pub struct Llama {
+pub(super) struct Llama {
     tokens: Embedding,
     layers: Vec<Layer>,
     norm: RmsNorm,
     head: Embedding,
-    rotary: Rotary,
+    /// Of layer names, as published.
     prefix: String,
-    config: LlamaConfig,
+    plan: Plan,
 }
 
-#[derive(Clone, Debug)]
 struct Layer {
     attention_norm: RmsNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    projections: Projections,
     out: Linear,
     ffn_norm: RmsNorm,
     gate: Linear,
     up: Linear,
     down: Linear,
-    activation: Activation,
+}
+
+/// How queries, keys and values are stored.
+enum Projections {
+    Separate {
+        query: Linear,
+        key: Linear,
+        value: Linear,
+    },
+    /// Rows `[K, N/K + 2, D]`: each group's queries, its key, its value.
+    Grouped(Linear),
 }
 
 impl Llama {
-    /// Loads the decoder under `{prefix}model.`, and `{prefix}lm_head.weight` unless tied.
+    /// Loads the decoder that `plan` describes.
     ///
     /// # Errors
-    /// Missing or misshapen tensors, or a configuration this decoder cannot honour.
-    pub fn load(
-        loader: &mut Loader,
-        prefix: &str,
-        config: &LlamaConfig,
-        location: &str,
-    ) -> Result<Self> {
-        let refuse = |field: &str, problem: String| Error::Config {
-            location: location.to_owned(),
-            field: field.to_owned(),
-            problem,
-        };
-        if config.rope_scaling.is_some() {
-            return Err(refuse(
-                "rope_scaling",
-                "is set; only unscaled rotary positions are supported".into(),
-            ));
+    /// Missing or misshapen tensors, or heads that do not fit.
+    pub fn load(loader: &mut Loader, plan: Plan, home: Home) -> Result<Self> {
+        home.check_heads("num_key_value_heads", plan.key_heads, plan.heads)?;
+        if plan.head_dim == 0 || !plan.head_dim.is_multiple_of(2) {
+            return Err(home.refuse("head_dim", "must be even and positive".into()));
         }
-        if config.key_heads() == 0
-            || !config
-                .num_attention_heads
-                .is_multiple_of(config.key_heads())
-        {
-            return Err(refuse(
-                "num_key_value_heads",
-                "must divide num_attention_heads".into(),
-            ));
-        }
-        if config.head_dim() == 0 || !config.head_dim().is_multiple_of(2) {
-            return Err(refuse("head_dim", "must be even and positive".into()));
-        }
-        let activation = Activation::named(&config.hidden_act).ok_or_else(|| {
-            refuse(
-                "hidden_act",
-                format!("is `{}`; known: relu, gelu, silu", config.hidden_act),
-            )
-        })?;
-        let table = [config.vocab_size, config.hidden_size];
-        let tokens = Embedding::new(loader.matrix(
-            &format!("{prefix}model.embed_tokens.weight"),
-            &table,
-            Place::language(Stage::Embed),
-        )?);
-        let layers = (0..config.num_hidden_layers)
+        let labels = plan.labels;
+        let at = |name: &str| format!("{}{name}", home.prefix);
+        let weight = |name: &str| format!("{}{name}.weight", home.prefix);
+        let table = [plan.vocabulary, plan.width];
+        let embed = Place::language(Stage::Embed);
+        let tokens = Embedding::new(loader.matrix(&weight(labels.tokens), &table, embed)?);
+        let layers = (0..plan.depth)
             .map(|index| {
-                Layer::load(
-                    loader,
-                    config,
-                    activation,
-                    &format!("{prefix}model.layers.{index}"),
-                    index,
-                )
+                let at = at(&format!("{}.{index}", labels.layers));
+                Layer::load(loader, &plan, &at, index)
             })
             .collect::<Result<_>>()?;
-        let at_head = Place::language(Stage::Head);
-        let norm = RmsNorm::load(
-            loader,
-            &format!("{prefix}model.norm"),
-            config.hidden_size,
-            config.rms_norm_eps,
-            at_head,
-        )?;
-        let head = match config.tie_word_embeddings {
+        let end = Place::language(Stage::Head);
+        let norm = RmsNorm::load(loader, &at(labels.norm), plan.width, plan.eps, end)?;
+        let head = match plan.tied {
             true => tokens.clone(),
-            false => Embedding::new(loader.matrix(
-                &format!("{prefix}lm_head.weight"),
-                &table,
-                at_head,
-            )?),
+            false => Embedding::new(loader.matrix(&weight(labels.head), &table, end)?),
         };
         Ok(Self {
             tokens,
             layers,
             norm,
             head,
-            rotary: Rotary::new(config),
-            prefix: prefix.to_owned(),
-            config: config.clone(),
+            prefix: loader.published(&at(&format!("{}.", labels.layers))),
+            plan,
         })
     }
 }
 
 impl Layer {
-    fn load(
-        loader: &mut Loader,
-        config: &LlamaConfig,
-        activation: Activation,
-        at: &str,
-        index: usize,
-    ) -> Result<Self> {
+    fn load(loader: &mut Loader, plan: &Plan, at: &str, index: usize) -> Result<Self> {
         let attention = Place::language(Stage::Attention(index));
         let ffn = Place::language(Stage::FeedForward(index));
-        let (d, f, eps) = (
-            config.hidden_size,
-            config.intermediate_size,
-            config.rms_norm_eps,
-        );
-        let queries = config.num_attention_heads * config.head_dim();
-        let keys = config.key_heads() * config.head_dim();
-        let mut linear = |name: &str, shape: [usize; 2], place: Place| {
-            Linear::load(loader, &format!("{at}.{name}"), shape, false, place)
+        let (d, f, labels) = (plan.width, plan.inner, plan.labels);
+        let queries = plan.heads * plan.head_dim;
+        let keys = plan.key_heads * plan.head_dim;
+        let mut linear = |name: &str, shape: [usize; 2], bias: bool, place: Place| {
+            Linear::load(loader, &format!("{at}.{name}"), shape, bias, place)
         };
-        let query = linear("self_attn.q_proj", [queries, d], attention)?;
-        let key = linear("self_attn.k_proj", [keys, d], attention)?;
-        let value = linear("self_attn.v_proj", [keys, d], attention)?;
-        let out = linear("self_attn.o_proj", [d, queries], attention)?;
-        let gate = linear("mlp.gate_proj", [f, d], ffn)?;
-        let up = linear("mlp.up_proj", [f, d], ffn)?;
-        let down = linear("mlp.down_proj", [d, f], ffn)?;
+        let projections = match plan.packed {
+            None => Projections::Separate {
+                query: linear(labels.query, [queries, d], plan.qkv_bias, attention)?,
+                key: linear(labels.key, [keys, d], plan.qkv_bias, attention)?,
+                value: linear(labels.value, [keys, d], plan.qkv_bias, attention)?,
+            },
+            Some(name) => {
+                let shape = [queries + 2 * keys, d];
+                Projections::Grouped(linear(name, shape, plan.qkv_bias, attention)?)
+            }
+        };
+        let out = linear(labels.out, [d, queries], plan.out_bias, attention)?;
+        let gate = linear(labels.gate, [f, d], plan.inner_bias, ffn)?;
+        let up = linear(labels.up, [f, d], plan.inner_bias, ffn)?;
+        let down = linear(labels.down, [d, f], plan.inner_bias, ffn)?;
+        let mut norm = |name: &str, place: Place| {
+            RmsNorm::load(loader, &format!("{at}.{name}"), d, plan.eps, place)
+        };
         Ok(Self {
-            query,
-            key,
-            value,
+            attention_norm: norm(labels.attention_norm, attention)?,
+            projections,
             out,
+            ffn_norm: norm(labels.ffn_norm, ffn)?,
             gate,
             up,
             down,
-            attention_norm: RmsNorm::load(
-                loader,
-                &format!("{at}.input_layernorm"),
-                d,
-                eps,
-                attention,
-            )?,
-            ffn_norm: RmsNorm::load(
-                loader,
-                &format!("{at}.post_attention_layernorm"),
-                d,
-                eps,
-                ffn,
-            )?,
-            activation,
         })
+    }
+}
+
+impl Projections {
+    /// Queries `[b, N, t, D]`, keys and values `[b, K, t, D]`.
+    fn apply(&self, h: Tensor<3>, plan: &Plan, view: &View) -> [Tensor<4>; 3] {
+        match self {
+            Self::Separate { query, key, value } => [
+                split_heads(query.forward(h.clone(), view), plan.heads),
+                split_heads(key.forward(h.clone(), view), plan.key_heads),
+                split_heads(value.forward(h, view), plan.key_heads),
+            ],
+            Self::Grouped(packed) => {
+                let [b, t, _] = h.dims();
+                let (k, d) = (plan.key_heads, plan.head_dim);
+                let group = plan.heads / k;
+                let all = packed.forward(h, view).reshape([b, t, k, group + 2, d]);
+                let part = |from: usize, n: usize| {
+                    all.clone()
+                        .narrow(3, from, n)
+                        .reshape([b, t, k * n, d])
+                        .swap_dims(1, 2)
+                };
+                [part(0, group), part(group, 1), part(group + 1, 1)]
+            }
+        }
     }
 }
 
@@ -247,27 +292,28 @@ impl Decoder for Llama {
     }
 
     fn width(&self) -> usize {
-        self.config.hidden_size
+        self.plan.width
     }
 
     fn vocabulary(&self) -> usize {
-        self.config.vocab_size
+        self.plan.vocabulary
     }
 
     fn max_positions(&self) -> usize {
-        self.config.max_position_embeddings
+        self.plan.max_positions
     }
 
     fn layer_prefix(&self, layer: usize) -> String {
-        format!("{}model.layers.{layer}.", self.prefix)
+        format!("{}{layer}.", self.prefix)
     }
 
     /// The paper edits `down_proj` and `up_proj`, not the gate.
     fn feed_forward_sites(&self, layer: usize) -> Vec<String> {
         let at = self.layer_prefix(layer);
+        let labels = self.plan.labels;
         vec![
-            format!("{at}mlp.up_proj.weight"),
-            format!("{at}mlp.down_proj.weight"),
+            format!("{at}{}.weight", labels.up),
+            format!("{at}{}.weight", labels.down),
         ]
     }
 
@@ -279,101 +325,39 @@ impl Decoder for Llama {
         self.tokens.forward(ids, shape, view)
     }
 
-    fn place(&self, x: Tensor<3>, _view: &View) -> Tensor<3> {
+    fn place(&self, x: Tensor<3>, _places: &Places, _view: &View) -> Tensor<3> {
         x
     }
 
-    fn attention(&self, layer: usize, x: Tensor<3>, view: &View) -> Tensor<3> {
-        let layer = &self.layers[layer];
-        let (heads, shared) = (self.config.num_attention_heads, self.config.key_heads());
+    fn attention(&self, index: usize, x: Tensor<3>, pass: &mut Pass, view: &View) -> Tensor<3> {
+        let (layer, plan) = (&self.layers[index], &self.plan);
         let h = layer.attention_norm.forward(x.clone(), view);
-        let split = |linear: &Linear, heads| split_heads(linear.forward(h.clone(), view), heads);
-        let [_, t, _] = x.dims();
-        let (cos, sin) = self.rotary.angles(t, &x, view);
-        let q = rotate(split(&layer.query, heads), &cos, &sin);
-        let k = rotate(split(&layer.key, shared), &cos, &sin);
-        let v = split(&layer.value, shared);
+        let t = x.dims()[1];
+        let angles = plan.rotary.angles(pass.places().positions(), t, &x, view);
+        let [q, k, v] = layer.projections.apply(h, plan, view);
+        let (k, v) = pass.remember(index, plan.rotary.turn(k, &angles), v);
+        let window = plan.windows.get(index).copied().flatten();
+        let visible = pass.visible(window, &device_of(&x));
+        let times = plan.heads / plan.key_heads;
         let mixed = attend(
-            q,
-            repeat_heads(k, heads / shared),
-            repeat_heads(v, heads / shared),
-            true,
+            plan.rotary.turn(q, &angles),
+            repeat_heads(k, times),
+            repeat_heads(v, times),
+            &visible,
+            None,
         );
         x + layer.out.forward(mixed, view)
     }
 
-    fn feed_forward(&self, layer: usize, x: Tensor<3>, view: &View) -> Tensor<3> {
-        let layer = &self.layers[layer];
+    fn feed_forward(&self, index: usize, x: Tensor<3>, view: &View) -> Tensor<3> {
+        let layer = &self.layers[index];
         let h = layer.ffn_norm.forward(x.clone(), view);
-        let gate = layer.activation.apply(layer.gate.forward(h.clone(), view));
-        x + layer.down.forward(gate * layer.up.forward(h, view), view)
+        let gate = layer.gate.forward(h.clone(), view);
+        let h = self.plan.activation.apply(gate) * layer.up.forward(h, view);
+        x + layer.down.forward(h, view)
     }
 
     fn head(&self, x: Tensor<3>, view: &View) -> Tensor<3> {
         self.head.unembed(self.norm.forward(x, view), view)
     }
-}
-
-/// Rotary positions: `inv_i = theta^(-2i/D)`, the angle table is `[a, a]`.
-#[derive(Clone, Debug)]
-struct Rotary {
-    inverse: Vec<f64>,
-}
-
-impl Rotary {
-    fn new(config: &LlamaConfig) -> Self {
-        let d = config.head_dim();
-        Self {
-            inverse: (0..d / 2)
-                .map(|i| config.rope_theta.powf(-2.0 * i as f64 / d as f64))
-                .collect(),
-        }
-    }
-
-    /// Cosines and sines of positions `0..t`, each `[1, 1, t, d]`.
-    fn angles(&self, t: usize, like: &Tensor<3>, view: &View) -> (Tensor<4>, Tensor<4>) {
-        let table = |f: fn(f64) -> f64| {
-            let values = (0..t)
-                .flat_map(|position| {
-                    let row: Vec<f32> = self
-                        .inverse
-                        .iter()
-                        .map(|inverse| f(position as f64 * inverse) as f32)
-                        .collect();
-                    [row.clone(), row].concat()
-                })
-                .collect();
-            let device = like.device().inner();
-            view.lift(&host::tensor(
-                values,
-                [1, 1, t, 2 * self.inverse.len()],
-                &device,
-            ))
-        };
-        (table(f64::cos), table(f64::sin))
-    }
-}
-
-/// `x cos + rotate_half(x) sin` with `rotate_half(x) = [-x2, x1]`.
-fn rotate(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4> {
-    let half = x.dims()[3] / 2;
-    let turned = Tensor::cat(
-        vec![
-            x.clone().narrow(3, half, half).neg(),
-            x.clone().narrow(3, 0, half),
-        ],
-        3,
-    );
-    x * cos.clone() + turned * sin.clone()
-}
-
-/// Each key/value head serves `times` consecutive query heads.
-fn repeat_heads(x: Tensor<4>, times: usize) -> Tensor<4> {
-    if times == 1 {
-        return x;
-    }
-    let [b, heads, t, d] = x.dims();
-    x.reshape([b, heads, 1, t * d])
-        .expand([b, heads, times, t * d])
-        .reshape([b, heads * times, t, d])
 }

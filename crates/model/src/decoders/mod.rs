@@ -1,17 +1,24 @@
-//! Decoders: token and prefix vectors to logits, in half-layer steps.
+//! Decoders: token and image vectors to logits, in half-layer steps.
 //!
 //! A decoder layer is an attention block followed by a feed-forward block. Passes may stop and
 //! resume between any two blocks, so that whatever an edit does not touch is computed once.
 
+mod glm4;
+mod gpt2;
+mod gpt_neo;
+mod internlm2;
 mod llama;
 mod opt;
+mod qwen2;
 
-pub use llama::{Llama, LlamaConfig};
-pub use opt::{Opt, OptConfig};
-
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::change::View;
+use crate::error::{Error, Result};
+use crate::loader::Loader;
+use crate::places::{Pass, Places};
 use crate::site::Stage;
 
 /// What every decoder family offers.
@@ -22,9 +29,9 @@ pub trait Decoder: Send + Sync {
     fn width(&self) -> usize;
     /// Rows of the vocabulary.
     fn vocabulary(&self) -> usize;
-    /// Longest sequence, image prefix included.
+    /// Longest sequence, image vectors included.
     fn max_positions(&self) -> usize;
-    /// Prefix under which the decoder's parameters are published, e.g. `language_model.`.
+    /// The published name under which the parameters of `layer` stand, with a final dot.
     fn layer_prefix(&self, layer: usize) -> String;
     /// Published names of the feed-forward matrices that FT-L edits in `layer`.
     fn feed_forward_sites(&self, layer: usize) -> Vec<String>;
@@ -33,27 +40,147 @@ pub trait Decoder: Send + Sync {
 
     /// ids `[b * t]` → embeddings `[b, t, d]`, without positions.
     fn embed(&self, ids: Tensor<1, Int>, shape: [usize; 2], view: &View) -> Tensor<3>;
-    /// Adds absolute positions 0, 1, … where the family has them: `[b, t, d]` → `[b, t, d]`.
-    fn place(&self, x: Tensor<3>, view: &View) -> Tensor<3>;
+    /// Adds absolute positions where the family has them: `[b, t, d]` → `[b, t, d]`.
+    fn place(&self, x: Tensor<3>, places: &Places, view: &View) -> Tensor<3>;
     /// Attention block of `layer` with its residual, `[b, t, d]` → `[b, t, d]`.
-    fn attention(&self, layer: usize, x: Tensor<3>, view: &View) -> Tensor<3>;
+    fn attention(&self, layer: usize, x: Tensor<3>, pass: &mut Pass, view: &View) -> Tensor<3>;
     /// Feed-forward block of `layer` with its residual; acts on every position alone.
     fn feed_forward(&self, layer: usize, x: Tensor<3>, view: &View) -> Tensor<3>;
     /// Final norm and head, `[b, t, d]` → logits `[b, t, vocabulary]`.
     fn head(&self, x: Tensor<3>, view: &View) -> Tensor<3>;
 
     /// Runs the blocks from `from` up to, not including, `to`.
-    fn advance(&self, x: Tensor<3>, from: Stage, to: Stage, view: &View) -> Tensor<3> {
+    fn advance(
+        &self,
+        x: Tensor<3>,
+        pass: &mut Pass,
+        from: Stage,
+        to: Stage,
+        view: &View,
+    ) -> Tensor<3> {
         let mut x = x;
         for layer in 0..self.depth() {
             let within = |stage: Stage| !stage.precedes(from) && stage.precedes(to);
             if within(Stage::Attention(layer)) {
-                x = self.attention(layer, x, view);
+                x = self.attention(layer, x, pass, view);
             }
             if within(Stage::FeedForward(layer)) {
                 x = self.feed_forward(layer, x, view);
+                view.note(&format!("hidden.layer{layer}"), &x);
             }
         }
         x
     }
+}
+
+/// Sizes from which tables are made before any tensor is read, and what no model comes near.
+const LIMITS: [(&str, u64); 7] = [
+    ("hidden_size", 1 << 20),
+    ("n_embd", 1 << 20),
+    ("head_dim", 1 << 20),
+    ("kv_channels", 1 << 20),
+    ("num_hidden_layers", 1 << 16),
+    ("num_layers", 1 << 16),
+    ("n_layer", 1 << 16),
+];
+
+/// Where a decoder's configuration and parameters are to be found.
+#[derive(Clone, Copy)]
+pub(crate) struct Home<'a> {
+    /// Its configuration.
+    pub config: &'a Value,
+    /// Name of the object in `config.json` that holds it, for messages; empty at the top.
+    pub within: &'a str,
+    /// What stands in front of its parameters' names, with a final dot where not empty.
+    pub prefix: &'a str,
+    /// Of the folder, for messages.
+    pub location: &'a str,
+}
+
+impl Home<'_> {
+    /// The typed configuration.
+    ///
+    /// # Errors
+    /// A field of the wrong kind, or a size beyond that of any model.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        for (field, limit) in LIMITS {
+            if let Some(size) = self.config[field].as_u64().filter(|size| *size > limit) {
+                return Err(self.refuse(field, format!("is {size}; the limit is {limit}")));
+            }
+        }
+        serde_path_to_error::deserialize(self.config).map_err(|problem| {
+            self.refuse(&problem.path().to_string(), problem.inner().to_string())
+        })
+    }
+
+    /// A configuration value that cannot be honoured.
+    pub fn refuse(&self, field: &str, problem: String) -> Error {
+        Error::Config {
+            location: self.location.to_owned(),
+            field: match self.within {
+                "" => field.to_owned(),
+                within => format!("{within}.{field}"),
+            },
+            problem,
+        }
+    }
+
+    /// Refuses a number of heads that does not divide the width.
+    pub fn check_heads(&self, field: &str, heads: usize, width: usize) -> Result<()> {
+        match heads > 0 && width.is_multiple_of(heads) {
+            true => Ok(()),
+            false => Err(self.refuse(field, format!("must divide the width {width}"))),
+        }
+    }
+
+    /// An activation by its name.
+    pub fn activation(&self, field: &str, name: &str) -> Result<crate::layers::Activation> {
+        use crate::layers::Activation;
+        Activation::named(name)
+            .ok_or_else(|| self.refuse(field, format!("is `{name}`; known: {}", Activation::KNOWN)))
+    }
+}
+
+/// A family of decoders: its name in `config.json`, and how to load it.
+pub(crate) struct Family {
+    /// `model_type`.
+    pub model_type: &'static str,
+    /// Reads the configuration and loads the weights.
+    pub load: fn(&mut Loader, Home) -> Result<Box<dyn Decoder>>,
+    /// Names, as in [`crate::names::refuse_unused`], that a file may hold and no layer reads.
+    pub optional: &'static [&'static str],
+}
+
+/// Every decoder family; to add one, write its file and name it here.
+pub(crate) const FAMILIES: &[Family] = &[
+    glm4::FAMILY,
+    gpt2::FAMILY,
+    gpt_neo::FAMILY,
+    internlm2::FAMILY,
+    llama::FAMILY,
+    opt::FAMILY,
+    qwen2::FAMILY,
+];
+
+/// The family that `home` names.
+///
+/// # Errors
+/// A missing or unknown `model_type`; the known ones are listed.
+pub(crate) fn family(home: Home) -> Result<&'static Family> {
+    let known = || {
+        let names: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
+        names.join(", ")
+    };
+    let Some(name) = home.config.get("model_type").and_then(Value::as_str) else {
+        return Err(home.refuse("model_type", format!("is missing; known: {}", known())));
+    };
+    FAMILIES
+        .iter()
+        .find(|family| family.model_type == name)
+        .ok_or_else(|| home.refuse("model_type", format!("is `{name}`; known: {}", known())))
+}
+
+/// The device of a residual stream, outside autodiff.
+pub(crate) fn device_of(x: &Tensor<3>) -> Device {
+    x.device().inner()
 }

@@ -2,137 +2,237 @@
 //! vision side, one linear projection, and OPT or LLaMA behind it.
 
 use burn::tensor::Tensor;
-use debias_weights::Checkpoint;
 use serde::Deserialize;
 
+use super::{Family, Folder, Parts, Sight};
 use crate::bridge::{QFormer, QFormerConfig};
 use crate::change::View;
-use crate::decoders::{Decoder, Llama, LlamaConfig, Opt, OptConfig};
-use crate::error::{Error, Result};
+use crate::decoders::Home;
+use crate::error::Result;
 use crate::layers::Linear;
 use crate::loader::{Loader, Place};
+use crate::names::Names;
+use crate::places::ImagePositions;
+use crate::prompt::{Frame, Piece};
 use crate::site::Stage;
-use crate::vision::{Blip2Vision, Blip2VisionConfig};
+use crate::vision::{Blip2VisionConfig, Tower};
 
-/// `config.json` of a BLIP-2 folder.
+pub(super) const FAMILY: Family = Family {
+    model_type: "blip-2",
+    needs: None,
+    load,
+};
+
+/// `config.json`.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Blip2Config {
-    /// Always `blip-2`.
-    pub model_type: String,
-    /// Number of learned queries.
+struct Config {
     #[serde(default = "default_queries")]
-    pub num_query_tokens: usize,
-    /// Vision tower.
-    pub vision_config: Blip2VisionConfig,
-    /// Bridge.
-    pub qformer_config: QFormerConfig,
-    /// Decoder; its `model_type` decides the family.
-    pub text_config: serde_json::Value,
-    /// Text around the image, for models that were trained with a wrapper (MiniGPT-4).
+    num_query_tokens: usize,
     #[serde(default)]
-    pub image_wrapper: Option<ImageWrapper>,
+    vision_config: Blip2VisionConfig,
+    #[serde(default)]
+    qformer_config: QFormerConfig,
+    /// Text around the image, for models that were trained with a wrapper.
+    #[serde(default)]
+    image_wrapper: Option<ImageWrapper>,
 }
 
 /// Text in front of and behind the image vectors; each piece is tokenised on its own.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct ImageWrapper {
-    /// In front, e.g. `###Human: <Img>`.
-    pub before: String,
-    /// Behind, e.g. `</Img> `.
-    pub after: String,
+struct ImageWrapper {
+    before: String,
+    after: String,
 }
 
 fn default_queries() -> usize {
     32
 }
 
-/// The three parts and the projection between the last two.
-pub(crate) struct Parts {
-    pub vision: Blip2Vision,
-    pub bridge: QFormer,
-    pub projection: Linear,
-    pub decoder: Box<dyn Decoder>,
-}
+/// Where MiniGPT-4's prompts say that the picture goes.
+pub(super) const IMAGE_HERE: &str = "<ImageHere>";
 
-impl Parts {
-    /// image tokens `[n, tokens, c]` → decoder vectors `[n, queries, d]`.
-    pub fn prefix(&self, tokens: Tensor<3>, view: &View) -> Tensor<3> {
-        self.projection
-            .forward(self.bridge.forward(tokens, view), view)
-    }
-}
+/// The names of LAVIS and of the original MiniGPT-4, but for the projection and the decoder.
+pub(super) const LAVIS: Names = Names(&[
+    (
+        "vision_model.embeddings.class_embedding",
+        "visual_encoder.cls_token",
+    ),
+    (
+        "vision_model.embeddings.position_embedding",
+        "visual_encoder.pos_embed",
+    ),
+    (
+        "vision_model.embeddings.patch_embedding",
+        "visual_encoder.patch_embed.proj",
+    ),
+    (
+        "vision_model.encoder.layers.#.layer_norm1",
+        "visual_encoder.blocks.#.norm1",
+    ),
+    (
+        "vision_model.encoder.layers.#.layer_norm2",
+        "visual_encoder.blocks.#.norm2",
+    ),
+    (
+        "vision_model.encoder.layers.#.self_attn.projection",
+        "visual_encoder.blocks.#.attn.proj",
+    ),
+    (
+        "vision_model.encoder.layers.#.self_attn.",
+        "visual_encoder.blocks.#.attn.",
+    ),
+    (
+        "vision_model.encoder.layers.#.mlp.",
+        "visual_encoder.blocks.#.mlp.",
+    ),
+    ("vision_model.post_layernorm", "ln_vision"),
+    ("qformer.layernorm", "Qformer.bert.embeddings.LayerNorm"),
+    (
+        "qformer.encoder.layer.#.attention.attention.",
+        "Qformer.bert.encoder.layer.#.attention.self.",
+    ),
+    (
+        "qformer.encoder.layer.#.crossattention.attention.",
+        "Qformer.bert.encoder.layer.#.crossattention.self.",
+    ),
+    ("qformer.", "Qformer.bert."),
+]);
 
-/// Reads the configuration and loads the parts.
-///
-/// # Errors
-/// An unknown `model_type`, or what the parts refuse.
-pub(crate) fn parts(loader: &mut Loader, config: &Blip2Config, location: &str) -> Result<Parts> {
-    if config.model_type != "blip-2" {
-        return Err(Error::Config {
-            location: location.to_owned(),
-            field: "model_type".into(),
-            problem: format!("is `{}`; known: blip-2", config.model_type),
-        });
+/// What LAVIS files hold beside the parts used here: the text twins of the Q-Former, its token
+/// tables and heads, the classifier of the vision tower.
+pub(super) const LAVIS_OPTIONAL: [&str; 9] = [
+    "Qformer.bert.embeddings.word_embeddings",
+    "Qformer.bert.embeddings.position_",
+    "Qformer.bert.encoder.layer.#.intermediate.",
+    "Qformer.bert.encoder.layer.#.output.",
+    "Qformer.cls.",
+    "visual_encoder.head",
+    "visual_encoder.norm.",
+    "visual_encoder.fc_norm.",
+    "t5_",
+];
+
+/// What older files of the Hugging Face layout may hold.
+const OPTIONAL: [&str; 2] = ["qformer.embeddings.", "*.position_ids"];
+
+fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
+    let mut config: Config = folder.home("").read()?;
+    let lavis = loader.has("visual_encoder.cls_token") || loader.has("ln_vision.weight");
+    let mut optional: Vec<String> = OPTIONAL.map(str::to_owned).to_vec();
+    if lavis {
+        config.vision_config.post_norm_eps = Some(1e-5);
+        loader.translate(LAVIS);
+        optional.extend(LAVIS_OPTIONAL.map(str::to_owned));
     }
-    let vision = Blip2Vision::load(loader, &config.vision_config, location)?;
-    let bridge = QFormer::load(
+    let language = ["llama_model.", "opt_model.", "language_model."];
+    let prefix = language
+        .into_iter()
+        .find(|prefix| has_decoder(loader, prefix))
+        .unwrap_or("language_model.");
+    let home = folder.part("text_config", prefix)?;
+    let (decoder, beside) = folder.decoder(loader, home)?;
+    optional.extend(beside);
+    let projection = ["llama_proj", "opt_proj", "language_projection"]
+        .into_iter()
+        .find(|name| loader.has(&format!("{name}.weight")))
+        .unwrap_or("language_projection");
+    let sight = Blip2Sight::load(
         loader,
-        &config.qformer_config,
-        config.num_query_tokens,
-        location,
-    )?;
-    let decoder = decoder(loader, &config.text_config, location)?;
-    let projection = Linear::load(
-        loader,
-        "language_projection",
-        [decoder.width(), config.qformer_config.hidden_size],
-        true,
-        Place::vision(Stage::Bridge),
+        (&config.vision_config, &config.qformer_config),
+        (config.num_query_tokens, projection, decoder.width()),
+        Home {
+            within: "vision_config",
+            ..folder.home("")
+        },
     )?;
     Ok(Parts {
-        vision,
-        bridge,
-        projection,
+        pixels: Some(folder.pixels(sight.image_size())?),
+        sight: Some(Box::new(sight)),
         decoder,
+        text: folder.text()?,
+        frame: frame(config.image_wrapper),
+        image_positions: ImagePositions::Counted,
+        optional,
     })
 }
 
-fn decoder(
-    loader: &mut Loader,
-    config: &serde_json::Value,
-    location: &str,
-) -> Result<Box<dyn Decoder>> {
-    const PREFIX: &str = "language_model.";
-    let refuse = |field: &str, problem: String| Error::Config {
-        location: location.to_owned(),
-        field: field.to_owned(),
-        problem,
-    };
-    let invalid = |problem: serde_json::Error| refuse("text_config", problem.to_string());
-    match config.get("model_type").and_then(serde_json::Value::as_str) {
-        Some("opt") => {
-            let config = OptConfig::deserialize(config).map_err(invalid)?;
-            Ok(Box::new(Opt::load(loader, PREFIX, &config, location)?))
+fn has_decoder(loader: &Loader, prefix: &str) -> bool {
+    ["model.embed_tokens", "model.decoder.embed_tokens"]
+        .iter()
+        .any(|name| loader.has(&format!("{prefix}{name}.weight")))
+}
+
+fn frame(wrapper: Option<ImageWrapper>) -> Frame {
+    match wrapper {
+        None => Frame::front(IMAGE_HERE),
+        Some(ImageWrapper { before, after }) => {
+            let prompt = Piece::Text("{prompt}".into());
+            let pieces = [
+                Piece::Text(before),
+                Piece::Image,
+                Piece::Text(after),
+                prompt,
+            ];
+            Frame::cut(pieces.to_vec(), IMAGE_HERE)
         }
-        Some("llama") => {
-            let config = LlamaConfig::deserialize(config).map_err(invalid)?;
-            Ok(Box::new(Llama::load(loader, PREFIX, &config, location)?))
-        }
-        Some(other) => Err(refuse(
-            "text_config.model_type",
-            format!("is `{other}`; known: opt, llama"),
-        )),
-        None => Err(refuse(
-            "text_config.model_type",
-            "is missing; known: opt, llama".into(),
-        )),
     }
 }
 
-/// Parses `config.json`.
-///
-/// # Errors
-/// A missing file or field, or a wrong type, named.
-pub(crate) fn config(checkpoint: &Checkpoint) -> Result<Blip2Config> {
-    Ok(checkpoint.json("config.json")?)
+/// Tower, querying transformer and projection.
+pub(super) struct Blip2Sight {
+    vision: Tower,
+    bridge: QFormer,
+    projection: Linear,
+}
+
+impl Blip2Sight {
+    /// Loads the three; `queries` vectors are projected by the layer `projection` to `width`;
+    /// `home` is the tower's configuration, for messages.
+    ///
+    /// # Errors
+    /// What the parts refuse.
+    pub fn load(
+        loader: &mut Loader,
+        (vision, bridge): (&Blip2VisionConfig, &QFormerConfig),
+        (queries, projection, width): (usize, &str, usize),
+        home: Home,
+    ) -> Result<Self> {
+        let shape = [width, bridge.hidden_size];
+        let place = Place::vision(Stage::Bridge);
+        Ok(Self {
+            vision: vision.load(loader, home)?,
+            bridge: QFormer::load(loader, bridge, queries, home.location)?,
+            projection: Linear::load(loader, projection, shape, true, place)?,
+        })
+    }
+}
+
+impl Sight for Blip2Sight {
+    fn image_size(&self) -> usize {
+        self.vision.image_size()
+    }
+
+    fn vectors(&self) -> usize {
+        self.bridge.shape()[0]
+    }
+
+    fn see(&self, pixels: Tensor<4>, view: &View) -> Tensor<3> {
+        self.vision.forward(pixels, view)
+    }
+
+    fn bridge(&self, features: Tensor<3>, view: &View) -> Tensor<3> {
+        let queries = self.bridge.forward(features, view);
+        view.note("qformer.last_hidden_state", &queries);
+        self.project(queries, view)
+    }
+
+    fn queries(&self, features: Tensor<3>, view: &View) -> Option<Tensor<3>> {
+        Some(self.bridge.forward(features, view))
+    }
+
+    fn project(&self, queries: Tensor<3>, view: &View) -> Tensor<3> {
+        let vectors = self.projection.forward(queries, view);
+        view.note("projected", &vectors);
+        vectors
+    }
 }

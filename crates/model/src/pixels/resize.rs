@@ -13,6 +13,15 @@ use debias_core::Picture;
 /// Fractional bits of a weight: 32 less 8 for the value and 2 for overshoot.
 const FRACTION: u32 = 22;
 
+/// Lines of the horizontal pass that are summed side by side.
+const LINES: usize = 16;
+
+/// Columns of the horizontal pass that are turned at a time.
+const COLUMNS: usize = 32;
+
+/// Bytes of a line of the vertical pass that are summed side by side.
+const STRIP: usize = 64;
+
 /// `picture` at `width` x `height` pixels, byte for byte as Pillow's bicubic filter (horizontal
 /// pass first) gives it; `None` when a side is 0.
 pub fn resize_bicubic(picture: &Picture, width: u32, height: u32) -> Option<Picture> {
@@ -67,6 +76,7 @@ pub(super) struct Taps {
 
 impl Taps {
     /// The sum over a source of one `value`, half a unit included for the rounding.
+    #[inline(always)]
     fn plain(&self, value: u8) -> i32 {
         (1 << (FRACTION - 1)) + self.total * i32::from(value)
     }
@@ -158,53 +168,154 @@ impl<'a> Canvas<'a> {
 /// Only the picture itself is visited: what surrounds it enters as one sum per output pixel, and
 /// the picture as its difference from it, which integers keep exact.
 pub(super) fn resample(canvas: &Canvas, columns: &[Taps], rows: &[Taps]) -> Vec<u8> {
-    let blank: Vec<u8> = columns
-        .iter()
-        .flat_map(|taps| canvas.fill.map(|fill| clip(taps.plain(fill))))
-        .collect();
-    // Taps move forward with the output, so the first and the last bound the rows needed.
-    let above = rows.first().map_or(0, |taps| taps.inside(canvas.top).0);
-    let below = rows.last().map_or(0, |taps| {
-        let (first, weights) = taps.inside(canvas.top);
-        (first + weights.len()).min(canvas.picture.height() as usize)
-    });
-    let source = canvas.picture.rgb().as_chunks::<3>().0;
-    let source = source.chunks_exact(canvas.picture.width() as usize);
-    let mut narrow = Vec::with_capacity(below.saturating_sub(above) * blank.len());
-    for line in source.take(below).skip(above) {
-        for taps in columns {
-            let (first, weights) = taps.inside(canvas.left);
-            let mut sums = canvas.fill.map(|fill| taps.plain(fill));
-            for (pixel, weight) in line.iter().skip(first).zip(weights) {
-                for channel in 0..3 {
-                    let fill = i32::from(canvas.fill[channel]);
-                    sums[channel] += weight * (i32::from(pixel[channel]) - fill);
+    // Integers add up to the same bytes whichever instructions the processor has.
+    pulp::Arch::new().dispatch(Passes {
+        canvas,
+        columns,
+        rows,
+    })
+}
+
+/// Both passes, compiled once for every set of vector instructions: what they call has to be
+/// inlined to be part of that.
+struct Passes<'a> {
+    canvas: &'a Canvas<'a>,
+    columns: &'a [Taps],
+    rows: &'a [Taps],
+}
+
+impl pulp::NullaryFnOnce for Passes<'_> {
+    type Output = Vec<u8>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<u8> {
+        let blank: Vec<u8> = self
+            .columns
+            .iter()
+            .flat_map(|taps| self.canvas.fill.map(|fill| clip(taps.plain(fill))))
+            .collect();
+        // Taps move forward with the output, so the first and the last bound the lines needed.
+        let top = self.canvas.top;
+        let lines = needed(self.rows, top, self.canvas.picture.height() as usize);
+        let above = lines.start;
+        let narrow = self.horizontal(lines, blank.len());
+        self.vertical(&narrow, above, &blank)
+    }
+}
+
+impl Passes<'_> {
+    /// The picture's `lines` with the output's columns, `stride` bytes each.
+    #[inline(always)]
+    fn horizontal(&self, lines: Range<usize>, stride: usize) -> Vec<u8> {
+        let Canvas {
+            picture,
+            left,
+            fill,
+            ..
+        } = *self.canvas;
+        let width = picture.width() as usize;
+        let span = needed(self.columns, left, width);
+        let fill = fill.map(i16::from);
+        let source = picture.rgb().as_chunks::<3>().0;
+        let mut narrow = vec![0; lines.len() * stride];
+        let mut turned = vec![[[0_i16; LINES]; 3]; span.len()];
+        for (block, out) in lines
+            .step_by(LINES)
+            .zip(narrow.chunks_mut((LINES * stride).max(1)))
+        {
+            let count = out.len() / stride;
+            // A few columns at a time, so that what is written stays in the nearest cache.
+            for (places, start) in turned
+                .chunks_mut(COLUMNS)
+                .zip(span.clone().step_by(COLUMNS))
+            {
+                for line in 0..count {
+                    let start = (block + line) * width + start;
+                    let pixels = &source[start..start + places.len()];
+                    for (place, pixel) in places.iter_mut().zip(pixels) {
+                        for channel in 0..3 {
+                            place[channel][line] = i16::from(pixel[channel]) - fill[channel];
+                        }
+                    }
                 }
             }
-            narrow.extend(sums.map(clip));
-        }
-    }
-    let mut out = Vec::with_capacity(rows.len() * blank.len());
-    let mut sums = vec![0; blank.len()];
-    for taps in rows {
-        for (sum, blank) in sums.iter_mut().zip(&blank) {
-            *sum = taps.plain(*blank);
-        }
-        let (first, weights) = taps.inside(canvas.top);
-        let lines = narrow
-            .chunks_exact(blank.len())
-            .skip(first.saturating_sub(above));
-        for (line, weight) in lines.zip(weights) {
-            for ((sum, byte), blank) in sums.iter_mut().zip(line).zip(&blank) {
-                *sum += weight * (i32::from(*byte) - i32::from(*blank));
+            for (column, taps) in self.columns.iter().enumerate() {
+                let (first, weights) = taps.inside(left);
+                let plain = self.canvas.fill.map(|fill| taps.plain(fill));
+                let mut sums = plain.map(|plain| [plain; LINES]);
+                let pixels = turned.iter().skip(first.saturating_sub(span.start));
+                for (pixel, weight) in pixels.zip(weights) {
+                    for (sums, values) in sums.iter_mut().zip(pixel) {
+                        for (sum, value) in sums.iter_mut().zip(values) {
+                            *sum += weight * i32::from(*value);
+                        }
+                    }
+                }
+                let bytes = sums.map(|sums| sums.map(clip));
+                for (line, out) in out.chunks_exact_mut(stride).enumerate() {
+                    let pixel = [bytes[0][line], bytes[1][line], bytes[2][line]];
+                    out[3 * column..3 * column + 3].copy_from_slice(&pixel);
+                }
             }
         }
-        out.extend(sums.iter().map(|sum| clip(*sum)));
+        narrow
     }
-    out
+
+    /// The output's rows from the lines of `narrow`, of which the first is the picture's line
+    /// `above`; beside the picture every line is `blank`.
+    #[inline(always)]
+    fn vertical(&self, narrow: &[u8], above: usize, blank: &[u8]) -> Vec<u8> {
+        let stride = blank.len();
+        let mut out = vec![0; self.rows.len() * stride];
+        for (taps, out) in self.rows.iter().zip(out.chunks_exact_mut(stride.max(1))) {
+            let (first, weights) = taps.inside(self.canvas.top);
+            let narrow = &narrow[(first.saturating_sub(above) * stride).min(narrow.len())..];
+            let (whole, rest) = out.as_chunks_mut::<STRIP>();
+            let (blanks, last) = blank.as_chunks::<STRIP>();
+            for (index, (out, blank)) in whole.iter_mut().zip(blanks).enumerate() {
+                let mut sums = blank.map(|blank| taps.plain(blank));
+                for (line, weight) in narrow.chunks_exact(stride).zip(weights) {
+                    let line = &line.as_chunks::<STRIP>().0[index];
+                    add(&mut sums, line, blank, *weight);
+                }
+                *out = sums.map(clip);
+            }
+            let mut sums = [0; STRIP];
+            let sums = &mut sums[..rest.len()];
+            for (sum, blank) in sums.iter_mut().zip(last) {
+                *sum = taps.plain(*blank);
+            }
+            for (line, weight) in narrow.chunks_exact(stride).zip(weights) {
+                add(sums, &line[stride - rest.len()..], last, *weight);
+            }
+            for (out, sum) in rest.iter_mut().zip(sums) {
+                *out = clip(*sum);
+            }
+        }
+        out
+    }
+}
+
+/// Adds to each of the `sums` the weighted difference of a byte from its blank.
+#[inline(always)]
+fn add(sums: &mut [i32], bytes: &[u8], blank: &[u8], weight: i32) {
+    for ((sum, byte), blank) in sums.iter_mut().zip(bytes).zip(blank) {
+        *sum += weight * (i32::from(*byte) - i32::from(*blank));
+    }
+}
+
+/// The source pixels, counted from `from`, on which the taps fall; there are `limit` of them.
+fn needed(taps: &[Taps], from: usize, limit: usize) -> Range<usize> {
+    let start = taps.first().map_or(0, |taps| taps.inside(from).0);
+    let end = taps.last().map_or(0, |taps| {
+        let (first, weights) = taps.inside(from);
+        (first + weights.len()).min(limit)
+    });
+    start.min(end)..end
 }
 
 /// A sum with [`FRACTION`] bits, half a unit included, as a byte.
+#[inline(always)]
 fn clip(sum: i32) -> u8 {
     (sum >> FRACTION).clamp(0, 255) as u8
 }

@@ -1,13 +1,26 @@
 //! What `preprocessor_config.json` may say.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::PixelConfig;
 use super::resize::Filter;
+use super::tiling::Tiling;
+use super::{Colours, PixelConfig};
 
 /// Largest side of a prepared picture; published models use up to 1344.
-const LONGEST_SIDE: u64 = 8192;
+pub(super) const LONGEST_SIDE: usize = 8192;
+
+/// Steps of other processors that change the pixels and are not done here.
+const FOREIGN: [&str; 8] = [
+    "crop_pct",
+    "do_image_splitting",
+    "do_pan_and_scan",
+    "image_grid_pinpoints",
+    "max_pixels",
+    "min_pixels",
+    "rescale_offset",
+    "size_divisor",
+];
 
 /// A size as configurations write it.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
@@ -41,12 +54,18 @@ impl TryFrom<Value> for Size {
 
     fn try_from(value: Value) -> Result<Self, String> {
         let side = |value: &Value| {
-            let side = value.as_u64().filter(|n| (1..=LONGEST_SIDE).contains(n));
-            side.map(|n| n as usize)
+            let side = value.as_u64().and_then(|n| usize::try_from(n).ok());
+            side.filter(|n| (1..=LONGEST_SIDE).contains(n))
                 .ok_or_else(|| format!("`{value}` is not a number of pixels up to {LONGEST_SIDE}"))
         };
         let object = match &value {
             Value::Object(object) => object,
+            Value::Array(sides) if sides.len() == 2 => {
+                return Ok(Self::Sides {
+                    height: side(&sides[0])?,
+                    width: side(&sides[1])?,
+                });
+            }
             number => return side(number).map(Self::Number),
         };
         let at = |key: &str| object.get(key).filter(|value| !value.is_null());
@@ -80,6 +99,10 @@ pub(super) struct Written {
     image_std: Option<[f64; 3]>,
     do_pad: Option<bool>,
     crop_to_patches: Option<bool>,
+    min_patches: Option<usize>,
+    max_patches: Option<usize>,
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 impl TryFrom<Written> for PixelConfig {
@@ -89,13 +112,18 @@ impl TryFrom<Written> for PixelConfig {
         if written.do_resize == Some(false) {
             return Err("`do_resize` false is not supported: the model takes one size".to_owned());
         }
-        for (key, value) in [
-            ("do_pad", written.do_pad),
-            ("crop_to_patches", written.crop_to_patches),
-        ] {
-            if value == Some(true) {
-                return Err(format!("`{key}` true is not supported by this processor"));
+        for key in FOREIGN {
+            match written.others.get(key) {
+                None | Some(Value::Null | Value::Bool(false)) => {}
+                Some(_) => {
+                    return Err(format!(
+                        "`{key}` is a step of a processor that is not supported"
+                    ));
+                }
             }
+        }
+        if written.do_pad == Some(true) && !written.is_of("Llava") {
+            return Err("`do_pad` true is not supported by this processor".to_owned());
         }
         let filter = match written.resample {
             Some(2) => Filter::Bilinear,
@@ -107,25 +135,51 @@ impl TryFrom<Written> for PixelConfig {
             }
         };
         let (resize, width, height) = written.geometry()?;
-        let (levels, mean) = written.levels()?;
+        let (factor, colours) = written.colours()?;
         Ok(Self {
             resize,
             width,
             height,
             filter,
-            levels,
-            mean,
-            pad_to_square: false,
+            levels: levels(factor, &colours)?,
+            mean: colours.mean,
+            // LLaVA's own processor, which pads as the original evaluation does.
+            pad_to_square: written.do_pad == Some(true),
+            tiling: written.tiling()?,
         })
     }
 }
 
 impl Written {
-    /// The resize, and width and height after the crop.
-    fn geometry(&self) -> Result<(Size, usize, usize), String> {
+    /// Whether this is the configuration of the `family`'s processor.
+    fn is_of(&self, family: &str) -> bool {
         let kind = self.image_processor_type.as_ref();
         let kind = kind.or(self.feature_extractor_type.as_ref());
-        let clip = kind.is_some_and(|kind| kind.starts_with("CLIP"));
+        let rest = kind.and_then(|kind| kind.strip_prefix(family));
+        rest.is_some_and(|rest| rest.starts_with("ImageProcessor") || rest == "FeatureExtractor")
+    }
+
+    /// The grids of tiles, where there are any.
+    fn tiling(&self) -> Result<Option<Tiling>, String> {
+        if self.crop_to_patches != Some(true) {
+            return Ok(None);
+        }
+        if self.do_center_crop == Some(true) {
+            return Err("`crop_to_patches` and `do_center_crop` exclude each other".to_owned());
+        }
+        let (min, max) = (
+            self.min_patches.unwrap_or(1),
+            self.max_patches.unwrap_or(12),
+        );
+        // The reference always appends the whole picture.
+        Tiling::new(min, max, true)
+            .map(Some)
+            .map_err(|problem| format!("`min_patches`, `max_patches`: {problem}"))
+    }
+
+    /// The resize, and width and height after the crop.
+    fn geometry(&self) -> Result<(Size, usize, usize), String> {
+        let clip = self.is_of("CLIP") || self.is_of("Llava");
         let resize = match self.size {
             // CLIP's processors read one number as the shortest edge, all others as a square.
             Size::Number(edge) if clip => Size::ShortestEdge(edge),
@@ -161,8 +215,8 @@ impl Written {
         }
     }
 
-    /// The value of every level of every channel, and the mean colour.
-    fn levels(&self) -> Result<([Vec<f32>; 3], [f64; 3]), String> {
+    /// The factor of the rescaling, and what normalises.
+    fn colours(&self) -> Result<(f64, Colours), String> {
         let factor = match (self.do_rescale.unwrap_or(true), self.rescale_factor) {
             (false, _) => 1.0,
             (true, None) => 1.0 / 255.0,
@@ -173,31 +227,41 @@ impl Written {
                 ));
             }
         };
-        let (mean, std) = if self.do_normalize.unwrap_or(true) {
-            (
-                self.image_mean
+        let colours = if self.do_normalize.unwrap_or(true) {
+            Colours {
+                mean: self
+                    .image_mean
                     .ok_or("`image_mean` is required and missing")?,
-                self.image_std
+                std: self
+                    .image_std
                     .ok_or("`image_std` is required and missing")?,
-            )
+            }
         } else {
-            ([0.0; 3], [1.0; 3])
+            Colours {
+                mean: [0.0; 3],
+                std: [1.0; 3],
+            }
         };
-        if !mean.iter().all(|mean| mean.is_finite()) {
-            return Err("`image_mean` is not finite".to_owned());
-        }
-        if !std.iter().all(|std| std.is_finite() && *std > 0.0) {
-            return Err("`image_std` must be positive".to_owned());
-        }
-        // Rescaled in f64, rounded to f32, normalised in f32: the reference's own order.
-        let levels = [0, 1, 2].map(|channel| {
-            let level = |byte| (f64::from(byte) * factor) as f32;
-            (0..=u8::MAX)
-                .map(|byte| (level(byte) - mean[channel] as f32) / std[channel] as f32)
-                .collect()
-        });
-        Ok((levels, mean))
+        Ok((factor, colours))
     }
+}
+
+/// The value of every level of every channel.
+pub(super) fn levels(factor: f64, colours: &Colours) -> Result<[Vec<f32>; 3], String> {
+    let Colours { mean, std } = colours;
+    if !mean.iter().all(|mean| mean.is_finite()) {
+        return Err("`image_mean` is not finite".to_owned());
+    }
+    if !std.iter().all(|std| std.is_finite() && *std > 0.0) {
+        return Err("`image_std` must be positive".to_owned());
+    }
+    // Rescaled in f64, rounded to f32, normalised in f32: the reference's own order.
+    Ok([0, 1, 2].map(|channel| {
+        let level = |byte| (f64::from(byte) * factor) as f32;
+        (0..=u8::MAX)
+            .map(|byte| (level(byte) - mean[channel] as f32) / std[channel] as f32)
+            .collect()
+    }))
 }
 
 /// One number read as a square.
@@ -249,9 +313,18 @@ mod tests {
             ),
             (json!({"size": side, "do_pad": true}), "`do_pad` true"),
             (
-                json!({"size": side, "crop_to_patches": true}),
-                "`crop_to_patches` true",
+                json!({"size": side, "crop_to_patches": true, "max_patches": 0}),
+                "`max_patches`: from 1 to 0 tiles",
             ),
+            (
+                json!({"size": side, "crop_to_patches": true, "do_center_crop": true, "crop_size": 4}),
+                "exclude each other",
+            ),
+            (
+                json!({"size": side, "image_grid_pinpoints": [[336, 672]]}),
+                "`image_grid_pinpoints` is a step",
+            ),
+            (json!({"size": [4]}), "`[4]` is not a number of pixels"),
             (
                 json!({"size": side, "do_center_crop": true}),
                 "`crop_size` is required",
@@ -284,7 +357,28 @@ mod tests {
             let error = config(clip(extra.clone())).expect_err("not supported");
             assert!(error.contains(said), "{extra}: {error}");
         }
-        let tolerated = clip(json!({"size": side, "note": "any", "do_convert_rgb": true}));
+        let tolerated = clip(json!({
+            "size": side, "note": "any", "do_convert_rgb": true, "rescale_offset": false,
+            "max_pixels": null, "crop_to_patches": false,
+        }));
         assert_eq!(config(tolerated).expect("valid").width(), 4);
+        let sides = config(clip(json!({"size": [4, 6]}))).expect("valid");
+        assert_eq!((sides.height(), sides.width()), (4, 6));
+    }
+
+    #[test]
+    fn the_processor_of_llava_pads_where_it_is_told_to() {
+        let read = |kind: &str, pad: bool| {
+            config(clip(json!({
+                "image_processor_type": kind, "size": {"shortest_edge": 8},
+                "crop_size": {"height": 8, "width": 8}, "do_pad": pad,
+            })))
+        };
+        let plain = read("CLIPImageProcessor", false).expect("valid");
+        assert_eq!(read("LlavaImageProcessor", false), Ok(plain.clone()));
+        let padded = read("LlavaImageProcessorFast", true);
+        assert_eq!(padded, Ok(plain.padded_to_square()));
+        assert!(read("CLIPImageProcessor", true).is_err());
+        assert!(read("LlavaNextImageProcessor", true).is_err());
     }
 }

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 mod fixtures;
 mod format;
+mod hostile;
 mod open;
+mod pytorch;
+mod torch;
 mod write;
 
 /// A safetensors file with this header and data.

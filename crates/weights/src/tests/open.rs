@@ -99,7 +99,7 @@ fn tensors_are_refused_by_name() {
     assert_eq!(
         message("a", &[3, 1]),
         format!(
-            "{at}: tensor `a` has shape [2], expected [3, 1]; weights and config.json do not belong together"
+            "{at}/model.safetensors: tensor `a` has shape [2], expected [3, 1]; weights and config.json do not belong together"
         )
     );
     assert!(message("nope", &[1]).contains("tensor `nope` is missing"));

@@ -1,0 +1,72 @@
+//! `bench score`: log-likelihoods of answers.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use super::Session;
+use crate::compute::{Input, Loading};
+use crate::exit::Exit;
+use crate::lines::Lines;
+use crate::scoring::{Item, Scorer};
+
+/// Score answers: the log-likelihood of each under a model, token by token
+///
+/// Reads JSON lines {"id", "prompt", "answer", "image", "join"} and writes one line each, in the
+/// same order: {"id", "sum", "mean", "tokens", "token_logprobs"}, natural logarithms. The image is
+/// optional; the answer follows the prompt after one space unless "join" says otherwise.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bench score --model path/to/folder questions.jsonl
+  bench score --model path/to/blip2 --images photos/ --raw < questions.jsonl
+
+A line: {\"id\": \"1\", \"prompt\": \"Question: Who is it? Answer:\", \"answer\": \"a nurse\", \"image\": \"a.png\"}
+Rows with the same picture and prompt are read once for all their answers.")]
+pub struct Args {
+    /// The model: a name, or a Hugging Face folder
+    #[arg(long, value_name = "ID|DIR")]
+    model: String,
+    #[command(flatten)]
+    input: Input,
+    /// The folder that images are relative to
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    images: PathBuf,
+    /// Put nothing around the prompt: no chat template, no text around the picture
+    #[arg(long)]
+    raw: bool,
+    /// Tokens per batch, padding included
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_tokens: u32,
+    #[command(flatten)]
+    loading: Loading,
+}
+
+/// Lines read before they are scored and written.
+const WINDOW: usize = 2048;
+
+impl Args {
+    pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
+        let mut lines = Lines::open(&self.input)?;
+        let scorer = Scorer {
+            model: self.loading.open(&self.model)?,
+            view: self.loading.view(),
+            images: self.images,
+            raw: self.raw,
+            budget: self.batch_tokens as usize,
+        };
+        loop {
+            let items: Vec<Item> = lines.window(WINDOW)?;
+            if items.is_empty() {
+                break;
+            }
+            let mut text = Vec::new();
+            for score in scorer.score(&items)? {
+                serde_json::to_writer(&mut text, &score)?;
+                text.write_all(b"\n").context("cannot write to memory")?;
+            }
+            session.printer.lines(&text)?;
+        }
+        Ok(Exit::Done)
+    }
+}

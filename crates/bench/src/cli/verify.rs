@@ -1,0 +1,124 @@
+//! `bench verify`: a checkpoint folder against its golden file.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use debias_core::Picture;
+use debias_data::read_picture;
+use debias_model::verify::{Case, Comparison, verify, verify_encoder};
+use debias_model::{Encoder, family};
+use debias_weights::Checkpoint;
+use serde::Serialize;
+
+use super::Session;
+use crate::compute::Loading;
+use crate::exit::Exit;
+use crate::models::ModelSource;
+use crate::report::grid;
+
+/// Compare a checkpoint folder with what the reference implementation computes from it
+///
+/// The golden file holds inputs and outputs of the reference: hidden states, logits, losses,
+/// gradients, greedy continuations. Everything it holds is computed again and compared at the
+/// tolerances in `case.json` beside it, or at the published ones.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bench verify path/to/folder
+  bench verify path/to/folder --golden elsewhere/golden.safetensors --json
+
+Exit status: 0 all within tolerance, 1 not, or not everything could be computed.")]
+pub struct Args {
+    /// The checkpoint folder
+    dir: String,
+    /// The golden file [default: golden.safetensors in the folder]
+    #[arg(long, value_name = "FILE")]
+    golden: Option<PathBuf>,
+    #[command(flatten)]
+    loading: Loading,
+}
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct Report {
+    arch: String,
+    tensors: Vec<Comparison>,
+    ok: bool,
+}
+
+impl Args {
+    pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
+        let source = ModelSource::resolve(&self.dir)?;
+        let golden = match (&self.golden, &source) {
+            (Some(path), _) => path.clone(),
+            (None, ModelSource::Folder(dir)) => dir.join("golden.safetensors"),
+            (None, ModelSource::Embedded(model)) => PathBuf::from(model.name()),
+        };
+        let folder = golden.parent().unwrap_or(Path::new(".")).to_owned();
+        let golden = Checkpoint::open_file(&golden)
+            .with_context(|| format!("no golden file for {}", self.dir))?;
+        self.loading.prepare()?;
+        let checkpoint = source.checkpoint()?.allow_nan(self.loading.allow_nan);
+        let case = Case::read(
+            &golden,
+            &folder,
+            checkpoint_config(&checkpoint).as_ref(),
+            picture,
+        )?;
+        let device = Default::default();
+        let tensors = match Encoder::knows(&checkpoint)? {
+            true => verify_encoder(&Encoder::open(&checkpoint, &device)?, &golden, &case)?,
+            false => verify(&self.loading.open_source(&source)?, &golden, &case)?,
+        };
+        let report = Report {
+            arch: family(&checkpoint)?.replace('-', ""),
+            ok: tensors.iter().all(|tensor| tensor.ok == Some(true)),
+            tensors,
+        };
+        match session.json {
+            true => session.print_json(&report)?,
+            false => session.printer.result(&table(&report))?,
+        }
+        Ok(match report.ok {
+            true => Exit::Done,
+            false => Exit::Gate,
+        })
+    }
+}
+
+fn checkpoint_config(checkpoint: &Checkpoint) -> Option<serde_json::Value> {
+    checkpoint.json_if_present("config.json").ok().flatten()
+}
+
+fn picture(path: &Path) -> Result<Picture, String> {
+    read_picture(path).map_err(|error| error.to_string())
+}
+
+/// One line per tensor and one for all.
+fn table(report: &Report) -> String {
+    let number = |value: Option<f64>| match value {
+        Some(value) => format!("{value:.1e}"),
+        None => "-".to_owned(),
+    };
+    let rows = report.tensors.iter().map(|tensor| {
+        let verdict = match tensor.ok {
+            Some(true) => "ok",
+            Some(false) => "WRONG",
+            None => "not computed",
+        };
+        [
+            tensor.name.clone(),
+            format!("{:?}", tensor.shape),
+            number(tensor.max_abs),
+            format!("{:.1e}", tensor.tolerance),
+            tensor.computed_in.to_owned(),
+            verdict.to_owned(),
+        ]
+    });
+    let within = report.tensors.iter().filter(|t| t.ok == Some(true)).count();
+    format!(
+        "{}\n{}: {within} of {} tensors agree with the reference",
+        grid(["tensor", "shape", "max abs", "allowed", "in", ""], rows),
+        report.arch,
+        report.tensors.len(),
+    )
+}

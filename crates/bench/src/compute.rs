@@ -1,0 +1,150 @@
+//! Where and in what a command computes, and the models it opens.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use debias_model::{DType, Mllm, View};
+
+use crate::exit::Exit;
+use crate::failure::Refusal;
+use crate::models::ModelSource;
+
+/// A number format on the command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    /// 32-bit floats
+    #[default]
+    F32,
+    /// Brain floats
+    Bf16,
+    /// Half floats
+    F16,
+}
+
+impl From<Dtype> for DType {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::Bf16 => DType::BF16,
+            Dtype::F16 => DType::F16,
+        }
+    }
+}
+
+/// The device and number format of a command.
+#[derive(Clone, Debug, Args)]
+pub struct Compute {
+    /// Where to compute: cpu, or cuda:N in builds with CUDA
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Number format to compute in; weights stay in the format they are stored in
+    #[arg(long, value_enum, default_value_t)]
+    pub dtype: Dtype,
+}
+
+/// How a command opens one model.
+#[derive(Clone, Debug, Args)]
+pub struct Loading {
+    #[command(flatten)]
+    #[allow(
+        missing_docs,
+        reason = "a doc comment would become the help of the flattened flags"
+    )]
+    pub compute: Compute,
+    /// Accept weights that are NaN or infinite
+    #[arg(long)]
+    pub allow_nan: bool,
+    /// Worker threads
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+}
+
+impl Compute {
+    /// Refuses a device that this build does not have.
+    ///
+    /// # Errors
+    /// [`Exit::Device`] for CUDA, [`Exit::Usage`] for anything unknown.
+    pub fn check_device(&self) -> Result<(), Refusal> {
+        match self.device.as_str() {
+            "cpu" => Ok(()),
+            name if name == "cuda" || name.starts_with("cuda:") => Err(Refusal::new(
+                Exit::Device,
+                format!("no device `{name}`: this build computes on the CPU"),
+            )
+            .help("Leave --device out, or give --device cpu.")),
+            name => Err(
+                Refusal::new(Exit::Usage, format!("unknown device `{name}`"))
+                    .help("Devices are cpu and cuda[:N]."),
+            ),
+        }
+    }
+}
+
+impl Loading {
+    /// Opens the model that `name` is, a name or a folder.
+    ///
+    /// # Errors
+    /// An unknown name, or anything in its folder that cannot be used.
+    pub fn open(&self, name: &str) -> anyhow::Result<Mllm> {
+        self.open_source(&ModelSource::resolve(name)?)
+    }
+
+    /// Opens `source` on the device asked for.
+    ///
+    /// # Errors
+    /// Anything in its folder that cannot be used.
+    pub fn open_source(&self, source: &ModelSource) -> anyhow::Result<Mllm> {
+        self.prepare()?;
+        let checkpoint = source.checkpoint()?.allow_nan(self.allow_nan);
+        Ok(Mllm::open(&checkpoint, &Default::default())?)
+    }
+
+    /// The model as it is, seen in the number format asked for.
+    pub fn view(&self) -> View {
+        View::base().computing_in(self.compute.dtype.into())
+    }
+
+    /// The tokens that end a text of the model `name`: those of `generation_config.json`, else of
+    /// `config.json`, else the tokenizer's own.
+    ///
+    /// # Errors
+    /// An unknown name, or a malformed file.
+    pub fn end_tokens(&self, name: &str) -> anyhow::Result<Vec<u32>> {
+        Ok(debias_model::end_tokens(
+            &ModelSource::resolve(name)?.checkpoint()?,
+        )?)
+    }
+
+    /// Checks the device and sets the number of threads.
+    ///
+    /// # Errors
+    /// A device that this build does not have.
+    pub fn prepare(&self) -> anyhow::Result<()> {
+        self.compute.check_device()?;
+        if let Some(threads) = self.threads {
+            // Fails only where a pool exists already, and then it is the same one.
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+            let _ = pool.build_global();
+        }
+        Ok(())
+    }
+}
+
+/// Where a command reads its lines: a file, or standard input.
+#[derive(Clone, Debug, Args)]
+pub struct Input {
+    /// The lines; standard input if left out or `-`
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The same by a flag
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    input: Option<PathBuf>,
+}
+
+impl Input {
+    /// The path, unless lines come from standard input.
+    pub fn path(&self) -> Option<&PathBuf> {
+        let path = self.file.as_ref().or(self.input.as_ref());
+        path.filter(|path| path.as_os_str() != "-")
+    }
+}

@@ -1,0 +1,101 @@
+//! Greedy continuations of prompts, batched by picture.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use debias_model::{Limits, Mllm, Question, Row, View};
+use serde::Deserialize;
+
+use crate::lines::{Id, image};
+use crate::scoring::{by_picture, in_item, see, style};
+
+/// Rows continued together.
+const ROWS: usize = 16;
+
+/// One line of input.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Prompt {
+    /// Comes back with the continuation.
+    pub id: Id,
+    /// The prompt.
+    pub prompt: String,
+    /// A picture, relative to the images' folder.
+    #[serde(default, deserialize_with = "image")]
+    pub image: Option<String>,
+}
+
+/// A model and how it is to go on.
+pub struct Continuer {
+    /// The model.
+    pub model: Mllm,
+    /// What it is seen through.
+    pub view: View,
+    /// The folder of the pictures.
+    pub images: PathBuf,
+    /// Whether nothing is put around a prompt.
+    pub raw: bool,
+    /// Most tokens added.
+    pub max_tokens: usize,
+    /// Texts that end a continuation.
+    pub stops: Vec<String>,
+    /// Tokens that end it.
+    pub ends: Vec<u32>,
+}
+
+impl Continuer {
+    /// The text and the tokens added to each prompt, in order; the end token and what follows a
+    /// stop text are in neither.
+    ///
+    /// # Errors
+    /// A picture that cannot be read, a prompt that cannot be tokenised or is too long, or a model
+    /// whose logits are not finite.
+    pub fn run(&self, prompts: &[Prompt]) -> anyhow::Result<Vec<(String, Vec<u32>)>> {
+        let mut found = vec![(String::new(), Vec::new()); prompts.len()];
+        for group in by_picture(prompts.iter().map(|prompt| prompt.image.as_deref())) {
+            let seen = see(&self.model, &self.images, &group.pictures, &self.view)?;
+            for members in group.members.chunks(ROWS) {
+                let rows = members.iter().map(|(prompt, picture)| {
+                    let picture = picture.zip(seen.as_ref());
+                    self.row(&prompts[*prompt], picture.map(|(i, seen)| seen.sighting(i)))
+                });
+                let rows: Vec<Row> = rows.collect::<anyhow::Result<_>>()?;
+                let limits = Limits {
+                    max_tokens: self.max_tokens,
+                    stops: self.ends.clone(),
+                };
+                let view = &self.view;
+                let added = self.model.generate(&rows, seen.as_ref(), &limits, view)?;
+                for ((prompt, _), ids) in members.iter().zip(added) {
+                    found[*prompt] = self.finish(ids)?;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn row(&self, prompt: &Prompt, picture: Option<debias_model::Sighting>) -> anyhow::Result<Row> {
+        let question = Question {
+            picture,
+            prompt: &prompt.prompt,
+            answer: None,
+            join: "",
+            style: style(self.raw),
+        };
+        let rows = self.model.rows(&[question]);
+        let mut rows = rows.with_context(|| in_item(&prompt.id))?;
+        rows.pop().context("a prompt without a row")
+    }
+
+    /// Cuts off the end token and whatever stands behind a stop text.
+    fn finish(&self, mut ids: Vec<u32>) -> anyhow::Result<(String, Vec<u32>)> {
+        if ids.last().is_some_and(|last| self.ends.contains(last)) {
+            ids.pop();
+        }
+        let mut text = self.model.text().decode(&ids, true)?;
+        let stops = self.stops.iter();
+        if let Some(at) = stops.filter_map(|stop| text.find(stop.as_str())).min() {
+            text.truncate(at);
+        }
+        Ok((text, ids))
+    }
+}

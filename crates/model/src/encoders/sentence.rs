@@ -1,0 +1,209 @@
+//! How a text's one vector is read from its tokens' vectors (Reimers and Gurevych 2019).
+//!
+//! Folders in the layout of sentence-transformers say it in `modules.json`, in the pooling module's
+//! own folder and in `sentence_bert_config.json`; others get the normalised mean.
+
+use burn::tensor::{Bool, Tensor, TensorData};
+use debias_weights::Checkpoint;
+use serde::Deserialize;
+
+use super::Hidden;
+use crate::change::{View, as_dtype};
+use crate::decoders::device_of;
+use crate::error::Result;
+use crate::host;
+
+/// Where the pooling module is published.
+const POOLING_FOLDER: &str = "1_Pooling";
+
+/// Which vector stands for a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pooling {
+    /// That of the first token.
+    First,
+    /// The mean over all real tokens.
+    Mean,
+    /// The largest value of each entry over all real tokens.
+    Max,
+}
+
+/// From hidden states to sentence embeddings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sentence {
+    pub pooling: Pooling,
+    /// Whether embeddings are brought to length 1.
+    pub normalised: bool,
+    /// Most tokens that are read, special tokens included.
+    pub longest: usize,
+    /// Whether texts are lowercased before they are tokenised.
+    pub lowercase: bool,
+}
+
+/// An entry of `modules.json`.
+#[derive(Deserialize)]
+struct Module {
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// `sentence_bert_config.json`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Limits {
+    max_seq_length: Option<usize>,
+    do_lower_case: bool,
+}
+
+/// What is needed of `tokenizer_config.json`.
+#[derive(Deserialize)]
+struct Tokenizer {
+    /// Some publish 1e30 for no limit.
+    model_max_length: Option<f64>,
+}
+
+/// `config.json` of the pooling module.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Modes {
+    pooling_mode_cls_token: bool,
+    pooling_mode_mean_tokens: bool,
+    pooling_mode_max_tokens: bool,
+    pooling_mode_mean_sqrt_len_tokens: bool,
+    pooling_mode_weightedmean_tokens: bool,
+    pooling_mode_lasttoken: bool,
+}
+
+impl Sentence {
+    /// What the folder says, for a model of that many positions.
+    ///
+    /// # Errors
+    /// A module or a way of pooling that this build does not know.
+    pub fn read(checkpoint: &Checkpoint, positions: usize) -> Result<Self> {
+        let modules: Option<Vec<Module>> = checkpoint.json_if_present("modules.json")?;
+        let limits: Option<Limits> = checkpoint.json_if_present("sentence_bert_config.json")?;
+        let limits = limits.unwrap_or_default();
+        let longest = match limits.max_seq_length {
+            Some(longest) => longest,
+            None => {
+                let written: Option<Tokenizer> =
+                    checkpoint.json_if_present("tokenizer_config.json")?;
+                let longest = written.and_then(|written| written.model_max_length);
+                longest.map_or(positions, |longest| longest as usize)
+            }
+        };
+        let mut sentence = Self {
+            pooling: Pooling::Mean,
+            normalised: modules.is_none(),
+            longest: longest.min(positions),
+            lowercase: limits.do_lower_case,
+        };
+        match modules {
+            Some(modules) => sentence.follow(checkpoint, &modules)?,
+            None => {
+                if let Some(folder) = checkpoint.subfolder(POOLING_FOLDER)? {
+                    sentence.pooling = pooling(&folder)?;
+                }
+            }
+        }
+        Ok(sentence)
+    }
+
+    fn follow(&mut self, checkpoint: &Checkpoint, modules: &[Module]) -> Result<()> {
+        for (index, module) in modules.iter().enumerate() {
+            let refuse = |field: &str, problem: String, mend| {
+                Err(debias_weights::Error::Json {
+                    file: format!("{}/modules.json", checkpoint.location()),
+                    field: Some(format!("[{index}].{field}")),
+                    problem,
+                    mend,
+                }
+                .into())
+            };
+            let kind = module.kind.rsplit('.').next().unwrap_or_default();
+            match kind {
+                "Transformer" if module.path.is_empty() => {}
+                "Transformer" => {
+                    let problem = format!("the weights are in the folder `{}`", module.path);
+                    return refuse("path", problem, "move its files up, beside modules.json");
+                }
+                "Pooling" => match checkpoint.subfolder(&module.path)? {
+                    Some(folder) => self.pooling = pooling(&folder)?,
+                    None => {
+                        let problem = format!("there is no folder `{}`", module.path);
+                        return refuse("path", problem, "fetch the whole folder");
+                    }
+                },
+                "Normalize" => self.normalised = true,
+                _ => {
+                    let problem = format!("unknown module `{}`", module.kind);
+                    let mend = "known: Transformer, Pooling, Normalize";
+                    return refuse("type", problem, mend);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn pooling(folder: &Checkpoint) -> Result<Pooling> {
+    let modes: Modes = folder.json("config.json")?;
+    let known = [
+        (modes.pooling_mode_cls_token, Some(Pooling::First)),
+        (modes.pooling_mode_mean_tokens, Some(Pooling::Mean)),
+        (modes.pooling_mode_max_tokens, Some(Pooling::Max)),
+        (modes.pooling_mode_mean_sqrt_len_tokens, None),
+        (modes.pooling_mode_weightedmean_tokens, None),
+        (modes.pooling_mode_lasttoken, None),
+    ];
+    let chosen: Vec<Option<Pooling>> = known
+        .into_iter()
+        .filter_map(|(on, pooling)| on.then_some(pooling))
+        .collect();
+    match chosen[..] {
+        [Some(pooling)] => Ok(pooling),
+        _ => Err(debias_weights::Error::Json {
+            file: format!("{}/config.json", folder.location()),
+            field: Some("pooling_mode_*".into()),
+            problem: "none of the supported ways of pooling alone is true".into(),
+            mend: "supported: pooling_mode_cls_token, pooling_mode_mean_tokens, pooling_mode_max_tokens",
+        }
+        .into()),
+    }
+}
+
+impl Pooling {
+    /// One vector per row, `[b, d]`, in f32 where the view computes in less.
+    pub fn pool(self, hidden: &Hidden, view: &View) -> Tensor<2> {
+        let view = view.at_least_f32();
+        let states = as_dtype(hidden.states.clone(), view.dtype());
+        let [b, t, d] = states.dims();
+        let device = device_of(&states);
+        let real = hidden
+            .lengths
+            .iter()
+            .flat_map(|length| (0..t).map(move |i| (i < *length, *length)));
+        let pooled = match self {
+            Self::First => states.narrow(1, 0, 1),
+            Self::Mean => {
+                let share = |(real, length)| if real { 1.0 / length as f32 } else { 0.0 };
+                let shares: Tensor<3> = host::tensor(real.map(share).collect(), [b, 1, t], &device);
+                view.lift(&shares).matmul(states)
+            }
+            Self::Max => {
+                let padding = TensorData::new(real.map(|(real, _)| !real).collect(), [b, t, 1]);
+                let padding = Tensor::<3, Bool>::from_data(padding, &device);
+                states
+                    .mask_fill(padding.expand([b, t, d]), f32::MIN)
+                    .max_dim(1)
+            }
+        };
+        pooled.squeeze_dim(1)
+    }
+}
+
+/// Rows of length 1; a row of zeros stays as it is.
+pub(super) fn normalised(x: Tensor<2>) -> Tensor<2> {
+    let norm = x.clone().square().sum_dim(1).sqrt().clamp_min(1e-12);
+    x / norm
+}

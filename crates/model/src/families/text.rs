@@ -1,0 +1,24 @@
+//! Text models: a decoder alone.
+
+use super::{Folder, Parts};
+use crate::error::Result;
+use crate::loader::Loader;
+use crate::places::ImagePositions;
+use crate::prompt::Frame;
+
+/// Loads the decoder that `config.json` describes at its top.
+///
+/// # Errors
+/// What the decoder or the tokenizer refuses.
+pub(super) fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
+    let (decoder, optional) = folder.decoder(loader, folder.home(""))?;
+    Ok(Parts {
+        sight: None,
+        pixels: None,
+        decoder,
+        text: folder.text()?,
+        frame: Frame::none(),
+        image_positions: ImagePositions::Counted,
+        optional,
+    })
+}

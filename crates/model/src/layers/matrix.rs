@@ -1,0 +1,177 @@
+//! Parameters as layers hold them: a matrix with its published name and orientation.
+
+use burn::tensor::module::linear;
+use burn::tensor::{DType, Device, Int, Tensor};
+
+use crate::change::{Patch, View, as_dtype};
+use crate::cpu;
+use crate::site::Orientation;
+
+/// A matrix parameter with its published name.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    name: String,
+    value: Tensor<2>,
+    orientation: Orientation,
+}
+
+impl Matrix {
+    pub(crate) fn new(name: &str, value: Tensor<2>, orientation: Orientation) -> Self {
+        Self {
+            name: name.to_owned(),
+            value,
+            orientation,
+        }
+    }
+
+    /// The published name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Rows and columns as published.
+    pub fn shape(&self) -> [usize; 2] {
+        self.value.dims()
+    }
+
+    /// Where the value lives.
+    pub(crate) fn device(&self) -> Device {
+        self.value.device()
+    }
+
+    /// The value as one row group sees it, `[rows, columns]`.
+    ///
+    /// Embeddings and heads are read this way: a view that changes them changes them for all rows.
+    pub fn shared(&self, view: &View) -> Tensor<2> {
+        match view.patch(&self.name).as_ref() {
+            Some(Patch::Replace(value)) => value.clone().narrow(0, 0, 1).squeeze_dim(0),
+            Some(Patch::Side { a, b }) => {
+                let delta = b.clone().matmul(a.clone()).narrow(0, 0, 1).squeeze_dim(0);
+                view.lift(&self.value) + delta
+            }
+            None => view.lift(&self.value),
+        }
+    }
+
+    /// Rows `ids` of the table as one row group sees them, `[n, columns]`; only these rows are
+    /// converted from the stored number format.
+    pub(crate) fn select(&self, ids: Tensor<1, Int>, view: &View) -> Tensor<2> {
+        match view.patch(&self.name).as_ref() {
+            None => {
+                let rows = self.value.clone().select(0, ids);
+                view.lift(&rows)
+            }
+            Some(_) => self.shared(view).select(0, ids),
+        }
+    }
+
+    /// The value if all row groups see the same one.
+    pub(crate) fn uniform(&self, view: &View) -> Option<Tensor<2>> {
+        match view.patch(&self.name).as_ref() {
+            Some(Patch::Replace(value)) => {
+                (value.dims()[0] == 1).then(|| value.clone().squeeze_dim(0))
+            }
+            Some(Patch::Side { .. }) => None,
+            None => Some(view.lift(&self.value)),
+        }
+    }
+
+    /// `x Wᵀ` (`x W` where the checkpoint stores `[d_in, d_out]`) for x `[b, t, d_in]` →
+    /// `[b, t, d_out]`.
+    pub fn product(&self, x: Tensor<3>, view: &View) -> Tensor<3> {
+        self.affine(x, None, view)
+    }
+
+    /// [`Self::product`] plus a bias that all row groups share, `[d_out]`.
+    pub(crate) fn affine(&self, x: Tensor<3>, bias: Option<Tensor<1>>, view: &View) -> Tensor<3> {
+        let input_first = self.orientation == Orientation::InOut;
+        let oriented = |w: Tensor<2>| match input_first {
+            true => w,
+            false => w.transpose(),
+        };
+        match view.patch(&self.name).as_ref() {
+            None => {
+                if !input_first && let Some(y) = cpu::widening_product(&x, &self.value) {
+                    return plus(y, bias);
+                }
+                linear(x, oriented(view.lift(&self.value)), bias)
+            }
+            Some(Patch::Replace(value)) => plus(grouped(x, value.clone(), input_first), bias),
+            Some(Patch::Side { a, b }) => {
+                let weight = view.lift(&self.value);
+                let (first, second) = match input_first {
+                    true => (b, a),
+                    false => (a, b),
+                };
+                let inner = grouped(x.clone(), first.clone(), input_first);
+                let side = grouped(inner, second.clone(), input_first);
+                linear(x, oriented(weight), bias) + side
+            }
+        }
+    }
+}
+
+fn plus(x: Tensor<3>, bias: Option<Tensor<1>>) -> Tensor<3> {
+    match bias {
+        Some(bias) => x + bias.unsqueeze(),
+        None => x,
+    }
+}
+
+/// `x wᵀ` (`x w` when `input_first`) where row group i of x `[b, t, n]` meets w[i] of `[g, ..]`.
+fn grouped(x: Tensor<3>, w: Tensor<3>, input_first: bool) -> Tensor<3> {
+    let [b, t, n] = x.dims();
+    let w = match input_first {
+        true => w,
+        false => w.swap_dims(1, 2),
+    };
+    let [g, _, m] = w.dims();
+    match g {
+        1 => linear(x, w.squeeze_dim::<2>(0), None),
+        _ => x.reshape([g, b / g * t, n]).matmul(w).reshape([b, t, m]),
+    }
+}
+
+/// A vector parameter with its published name; kept in f32, because it costs nothing.
+#[derive(Clone, Debug)]
+pub struct Vector(Matrix);
+
+impl Vector {
+    pub(crate) fn new(matrix: Matrix) -> Self {
+        Self(Matrix {
+            value: as_dtype(matrix.value, DType::F32),
+            ..matrix
+        })
+    }
+
+    /// The value if all row groups see the same one, `[n]`.
+    pub(crate) fn uniform(&self, view: &View) -> Option<Tensor<1>> {
+        self.0.uniform(view).map(|value| value.squeeze_dim(0))
+    }
+
+    fn combine(
+        &self,
+        x: Tensor<3>,
+        view: &View,
+        operation: impl Fn(Tensor<3>, Tensor<3>) -> Tensor<3>,
+    ) -> Tensor<3> {
+        let [b, t, n] = x.dims();
+        match view.patch(&self.0.name).as_ref() {
+            Some(Patch::Replace(value)) => {
+                let g = value.dims()[0];
+                operation(x.reshape([g, b / g * t, n]), value.clone()).reshape([b, t, n])
+            }
+            _ => operation(x, self.0.shared(view).unsqueeze()),
+        }
+    }
+
+    /// `x + v`.
+    pub fn add(&self, x: Tensor<3>, view: &View) -> Tensor<3> {
+        self.combine(x, view, |x, v| x + v)
+    }
+
+    /// `x ⊙ v`.
+    pub fn scale(&self, x: Tensor<3>, view: &View) -> Tensor<3> {
+        self.combine(x, view, |x, v| x * v)
+    }
+}
