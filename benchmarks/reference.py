@@ -6,7 +6,7 @@
     python reference.py score-image DIR             one picture, two answers
     python reference.py score-text DIR FILE         tokens per second over the lines of FILE
 
-Needs torch, transformers, tokenizers, safetensors, pillow; used by measure-models.sh only. The
+Needs torch, transformers, tokenizers, safetensors, pillow; used by measure-models.sh. The
 weights are random: what is measured is time and memory, and that both sides give the same scores.
 """
 

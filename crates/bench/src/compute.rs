@@ -31,15 +31,27 @@ impl From<Dtype> for DType {
     }
 }
 
-/// The device and number format of a command.
+/// The device of a command.
 #[derive(Clone, Debug, Args)]
 pub struct Compute {
     /// Where to compute: cpu, or cuda:N in builds with CUDA
     #[arg(long, default_value = "cpu")]
     pub device: String,
+}
+
+/// The number format of a command.
+#[derive(Clone, Debug, Args)]
+pub struct Numbers {
     /// Number format to compute in; weights stay in the format they are stored in
     #[arg(long, value_enum, default_value_t)]
     pub dtype: Dtype,
+}
+
+impl Numbers {
+    /// A model as it is, seen in the number format asked for.
+    pub fn view(&self) -> View {
+        View::base().computing_in(self.dtype.into())
+    }
 }
 
 /// How a command opens one model.
@@ -97,11 +109,6 @@ impl Loading {
         self.prepare()?;
         let checkpoint = source.checkpoint()?.allow_nan(self.allow_nan);
         Ok(Mllm::open(&checkpoint, &Default::default())?)
-    }
-
-    /// The model as it is, seen in the number format asked for.
-    pub fn view(&self) -> View {
-        View::base().computing_in(self.compute.dtype.into())
     }
 
     /// The tokens that end a text of the model `name`: those of `generation_config.json`, else of

@@ -82,7 +82,7 @@ impl Continuer {
             style: style(self.raw),
         };
         let rows = self.model.rows(&[question]);
-        let mut rows = rows.with_context(|| in_item(&prompt.id))?;
+        let mut rows = rows.map_err(|error| in_item(&prompt.id, &error))?;
         rows.pop().context("a prompt without a row")
     }
 

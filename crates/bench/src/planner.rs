@@ -200,7 +200,7 @@ fn no_such_task(dataset: &str, task: Task) -> Refusal {
 /// Only what this build computes on may be asked for.
 fn device(selection: &Selection) -> Result<(), Refusal> {
     selection.compute.check_device()?;
-    match selection.compute.dtype {
+    match selection.numbers.dtype {
         Dtype::F32 => Ok(()),
         other => Err(Refusal::new(
             Exit::Usage,

@@ -116,7 +116,7 @@ impl Scorer {
             style: style(self.raw),
         };
         let rows = self.model.rows(&[question]);
-        let mut rows = rows.with_context(|| in_item(&item.id))?;
+        let mut rows = rows.map_err(|error| in_item(&item.id, &error))?;
         rows.pop().context("a question without a row")
     }
 }
@@ -129,9 +129,13 @@ pub fn style(raw: bool) -> Style {
     }
 }
 
-/// For errors of one line.
-pub fn in_item(id: &Id) -> Refusal {
-    Refusal::new(Exit::Refused, format!("item `{id}` cannot be used"))
+/// What stops one item, in one line.
+pub fn in_item(id: &Id, error: &debias_model::Error) -> Refusal {
+    let id = id.to_string();
+    Refusal::new(
+        Exit::Refused,
+        format!("item `{}`: {error}", id.escape_debug()),
+    )
 }
 
 /// Items that are computed together: they share few pictures, or have none.

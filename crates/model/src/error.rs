@@ -30,6 +30,16 @@ pub enum Error {
         /// The first of them, with a count.
         names: String,
     },
+    /// Tensors that the architecture needs and no file holds.
+    #[error(
+        "{location}: tensors missing: {names}; the weights do not belong to this config.json, or are incomplete"
+    )]
+    MissingTensors {
+        /// Folder or embedded name.
+        location: String,
+        /// The first of them, with a count.
+        names: String,
+    },
     /// tokenizer.json is unusable, or a text cannot be tokenised.
     #[error("{location}: {problem}")]
     Text {

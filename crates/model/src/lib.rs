@@ -8,6 +8,7 @@ mod batch;
 mod bridge;
 mod change;
 mod chat;
+mod complete;
 mod cpu;
 mod decoders;
 mod encoders;

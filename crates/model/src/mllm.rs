@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::batch::{Batch, ImageSpan, Row, Seen, Sighting, State};
 use crate::change::{Parameters, View, as_dtype};
 use crate::chat::{ChatTemplate, Message};
+use crate::complete::Complete;
 use crate::decoders::Decoder;
 use crate::error::{Error, Result};
 use crate::families::{self, Folder, Parts, Sight};
@@ -84,7 +85,10 @@ impl Mllm {
     /// # Errors
     /// Anything unreadable, missing, misshapen, unknown or not finite, named.
     pub fn open(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        let model = Self::assemble(checkpoint, checkpoint, device)?;
+        let weights = Complete::new(checkpoint);
+        let model = Self::assemble(checkpoint, &weights, device);
+        weights.check()?;
+        let model = model?;
         let optional: Vec<&str> = model.parts.optional.iter().map(String::as_str).collect();
         refuse_unused(checkpoint, &model.sites, &optional)?;
         Ok(model)

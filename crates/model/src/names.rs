@@ -71,20 +71,20 @@ pub(crate) fn refuse_unused(
     if unused.is_empty() {
         return Ok(());
     }
-    let shown = unused
-        .iter()
-        .take(5)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
-    let more = match unused.len() {
-        0..=5 => String::new(),
-        n => format!(" and {} more", n - 5),
-    };
     Err(Error::UnusedTensors {
         location: checkpoint.location().to_string(),
-        names: format!("{shown}{more}"),
+        names: listed(&unused),
     })
+}
+
+/// The first five of `names`, and how many more there are.
+pub(crate) fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    match names.len() {
+        0..=SHOWN => shown,
+        n => format!("{shown} and {} more", n - SHOWN),
+    }
 }
 
 fn allows(pattern: &str, name: &str) -> bool {

@@ -12,6 +12,9 @@ const DEFINING: [&str; 3] = ["config.json", "tokenizer.json", "preprocessor_conf
 /// trace, so that the digests of all other folders stay as they were.
 const ORIGINAL: &str = "minigpt4.json";
 
+/// Where that release keeps its decoder.
+const ORIGINAL_DECODER: &str = "llm";
+
 /// Hashes every tensor in name order, then the defining files.
 ///
 /// How the tensors are spread over shards, their order and the header's metadata do not count.
@@ -31,21 +34,30 @@ pub(crate) fn digest(checkpoint: &Checkpoint) -> Result<String> {
         }
         text(&mut hash, &tensor.bytes);
     }
+    defining(&mut hash, checkpoint)?;
+    if let Some(bytes) = checkpoint.bytes_if_present(ORIGINAL)? {
+        text(&mut hash, ORIGINAL.as_bytes());
+        text(&mut hash, &bytes);
+        if let Some(decoder) = checkpoint.subfolder(ORIGINAL_DECODER)? {
+            defining(&mut hash, &decoder)?;
+        }
+    }
+    Ok(hex::encode(hash.finalize()))
+}
+
+/// The files of one folder that decide what tensors mean.
+fn defining(hash: &mut Sha256, checkpoint: &Checkpoint) -> Result<()> {
     for file in DEFINING {
-        text(&mut hash, file.as_bytes());
+        text(hash, file.as_bytes());
         match checkpoint.bytes_if_present(file)? {
             Some(bytes) => {
                 hash.update([1]);
-                text(&mut hash, &bytes);
+                text(hash, &bytes);
             }
             None => hash.update([0]),
         }
     }
-    if let Some(bytes) = checkpoint.bytes_if_present(ORIGINAL)? {
-        text(&mut hash, ORIGINAL.as_bytes());
-        text(&mut hash, &bytes);
-    }
-    Ok(hex::encode(hash.finalize()))
+    Ok(())
 }
 
 fn text(hash: &mut Sha256, bytes: &[u8]) {

@@ -7,7 +7,7 @@ use debias_model::{Encoder, View};
 use serde::{Deserialize, Serialize};
 
 use super::Session;
-use crate::compute::{Input, Loading};
+use crate::compute::{Input, Loading, Numbers};
 use crate::exit::Exit;
 use crate::lines::{Id, Lines};
 use crate::models::ModelSource;
@@ -33,6 +33,8 @@ pub struct Args {
     texts: Vec<String>,
     #[command(flatten)]
     input: Input,
+    #[command(flatten)]
+    numbers: Numbers,
     #[command(flatten)]
     loading: Loading,
 }
@@ -67,7 +69,7 @@ impl Args {
         let checkpoint = ModelSource::resolve(&self.model)?.checkpoint()?;
         let checkpoint = checkpoint.allow_nan(self.loading.allow_nan);
         let encoder = Encoder::open(&checkpoint, &Default::default())?;
-        let view = self.loading.view();
+        let view = self.numbers.view();
         if !self.texts.is_empty() {
             let texts = self.texts.into_iter().enumerate();
             let items: Vec<Item> = texts.map(|(index, text)| plain(index + 1, text)).collect();

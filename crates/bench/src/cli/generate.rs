@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::Session;
-use crate::compute::{Input, Loading};
+use crate::compute::{Input, Loading, Numbers};
 use crate::continuing::{Continuer, Prompt};
 use crate::exit::Exit;
 use crate::lines::{Id, Lines};
@@ -49,6 +49,8 @@ pub struct Args {
     #[arg(long)]
     ignore_end: bool,
     #[command(flatten)]
+    numbers: Numbers,
+    #[command(flatten)]
     loading: Loading,
 }
 
@@ -80,7 +82,7 @@ impl Args {
                 false => self.loading.end_tokens(&self.model)?,
             },
             model: self.loading.open(&self.model)?,
-            view: self.loading.view(),
+            view: self.numbers.view(),
             images: self.images,
             raw: self.raw,
             max_tokens: self.max_tokens as usize,

@@ -2,11 +2,12 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::Context;
 
 use super::Session;
-use crate::compute::{Input, Loading};
+use crate::compute::{Input, Loading, Numbers};
 use crate::exit::Exit;
 use crate::lines::Lines;
 use crate::scoring::{Item, Scorer};
@@ -39,6 +40,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
     batch_tokens: u32,
     #[command(flatten)]
+    numbers: Numbers,
+    #[command(flatten)]
     loading: Loading,
 }
 
@@ -47,14 +50,19 @@ const WINDOW: usize = 2048;
 
 impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
+        let start = Instant::now();
         let mut lines = Lines::open(&self.input)?;
         let scorer = Scorer {
             model: self.loading.open(&self.model)?,
-            view: self.loading.view(),
+            view: self.numbers.view(),
             images: self.images,
             raw: self.raw,
             budget: self.batch_tokens as usize,
         };
+        let ready = start.elapsed().as_secs_f64();
+        session
+            .printer
+            .detail(&format!("model ready after {ready:.2} s"));
         loop {
             let items: Vec<Item> = lines.window(WINDOW)?;
             if items.is_empty() {

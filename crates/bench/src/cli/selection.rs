@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use debias_core::{Preset, Shard, Task};
 
-use crate::compute::Compute;
+use crate::compute::{Compute, Numbers};
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -34,6 +34,12 @@ pub struct Selection {
         reason = "a doc comment would become the help of the flattened flags"
     )]
     pub compute: Compute,
+    #[command(flatten)]
+    #[allow(
+        missing_docs,
+        reason = "a doc comment would become the help of the flattened flags"
+    )]
+    pub numbers: Numbers,
     /// Only the first N admitted records of each task
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,

@@ -20,7 +20,7 @@ use crate::report::grid;
 ///
 /// The golden file holds inputs and outputs of the reference: hidden states, logits, losses,
 /// gradients, greedy continuations. Everything it holds is computed again and compared at the
-/// tolerances in `case.json` beside it, or at the published ones.
+/// tolerances in `case.json` beside it (or in the folder), or at the published ones.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bench verify path/to/folder
@@ -53,17 +53,19 @@ impl Args {
             (None, ModelSource::Folder(dir)) => dir.join("golden.safetensors"),
             (None, ModelSource::Embedded(model)) => PathBuf::from(model.name()),
         };
-        let folder = golden.parent().unwrap_or(Path::new(".")).to_owned();
+        let beside = golden.parent().unwrap_or(Path::new(".")).to_owned();
         let golden = Checkpoint::open_file(&golden)
             .with_context(|| format!("no golden file for {}", self.dir))?;
         self.loading.prepare()?;
         let checkpoint = source.checkpoint()?.allow_nan(self.loading.allow_nan);
-        let case = Case::read(
-            &golden,
-            &folder,
-            checkpoint_config(&checkpoint).as_ref(),
-            picture,
-        )?;
+        let (files, folder) = match &source {
+            ModelSource::Folder(dir) if golden.bytes_if_present("case.json")?.is_none() => {
+                (&checkpoint, dir)
+            }
+            _ => (&golden, &beside),
+        };
+        let config = checkpoint_config(&checkpoint);
+        let case = Case::read(files, folder, config.as_ref(), picture)?;
         let device = Default::default();
         let tensors = match Encoder::knows(&checkpoint)? {
             true => verify_encoder(&Encoder::open(&checkpoint, &device)?, &golden, &case)?,

@@ -5,7 +5,6 @@
 
 use burn::backend::Flex;
 use burn::backend::flex::{FlexTensor, Layout};
-use burn::tensor::module::linear;
 use burn::tensor::{Bytes, DType, Shape, Tensor, bf16, f16};
 use rayon::prelude::*;
 
@@ -25,53 +24,50 @@ pub(crate) fn widening_product(x: &Tensor<3>, w: &Tensor<2>) -> Option<Tensor<3>
     if n <= rows {
         return None;
     }
+    let [b, t, _] = x.dims();
+    let x = x.clone().reshape([b * t, k]);
     let stored = values(w.clone())?;
     let starts: Vec<usize> = (0..n).step_by(rows).collect();
-    let parts: Vec<Tensor<3>> = starts
+    let parts: Vec<Tensor<2>> = starts
         .into_par_iter()
         .map(|start| {
             let block = widened(&stored, start * k, rows.min(n - start), k);
-            linear(x.clone(), block.transpose(), None)
+            x.clone().matmul(block.transpose())
         })
         .collect();
-    Some(Tensor::cat(parts, 2))
+    Some(Tensor::cat(parts, 1).reshape([b, t, n]))
 }
 
 /// Rows of a matrix as f32, `[rows, k]`.
 fn widened(stored: &FlexTensor, from: usize, rows: usize, k: usize) -> Tensor<2> {
     let range = from..from + rows * k;
-    let mut wide = vec![0.0f32; rows * k];
-    match stored.dtype() {
-        DType::BF16 => widen(&stored.storage::<bf16>()[range], &mut wide, bf16::to_f32),
-        _ => widen(&stored.storage::<f16>()[range], &mut wide, f16::to_f32),
-    }
-    let shape = Shape::from(vec![rows, k]);
+    let wide = match stored.dtype() {
+        DType::BF16 => widen(&stored.storage::<bf16>()[range], bf16::to_f32),
+        _ => widen(&stored.storage::<f16>()[range], f16::to_f32),
+    };
     let tensor = FlexTensor::new(
         Bytes::from_elems(wide),
-        Layout::contiguous(shape),
+        Layout::contiguous(Shape::from(vec![rows, k])),
         DType::F32,
     );
     Tensor::from_primitive::<Flex>(tensor)
 }
 
 #[inline(always)]
-fn widen<E: Copy>(from: &[E], to: &mut [f32], f: impl Fn(E) -> f32) {
-    pulp::Arch::new().dispatch(Widen { from, to, f });
+fn widen<E: Copy>(from: &[E], f: impl Fn(E) -> f32) -> Vec<f32> {
+    pulp::Arch::new().dispatch(Widen { from, f })
 }
 
 struct Widen<'a, E, F> {
     from: &'a [E],
-    to: &'a mut [f32],
     f: F,
 }
 
 impl<E: Copy, F: Fn(E) -> f32> pulp::NullaryFnOnce for Widen<'_, E, F> {
-    type Output = ();
+    type Output = Vec<f32>;
 
     #[inline(always)]
-    fn call(self) {
-        for (to, from) in self.to.iter_mut().zip(self.from) {
-            *to = (self.f)(*from);
-        }
+    fn call(self) -> Vec<f32> {
+        self.from.iter().map(|value| (self.f)(*value)).collect()
     }
 }

@@ -20,7 +20,10 @@ pub(crate) fn apply(activation: Activation, x: Tensor<3>) -> Result<Tensor<3>, T
     drop(x);
     let pieces = values.storage_mut::<f32>().par_chunks_mut(PIECE);
     match activation {
-        Activation::Relu => pieces.for_each(|piece| each(piece, |x| x.max(0.0))),
+        // Not max(): it would turn NaN into 0.
+        Activation::Relu => {
+            pieces.for_each(|piece| each(piece, |x| if x < 0.0 { 0.0 } else { x }));
+        }
         Activation::Gelu => pieces.for_each(|piece| {
             each(piece, |x| {
                 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))

@@ -18,6 +18,7 @@ use serde_json::Value;
 use self::sentence::Sentence;
 use self::stack::{Head, Stack};
 use crate::change::{Parameters, View, as_dtype};
+use crate::complete::Complete;
 use crate::decoders::Home;
 use crate::error::{Error, Result};
 use crate::host;
@@ -118,8 +119,11 @@ impl Encoder {
             prefix: "",
             location: &location,
         };
-        let mut loader = Loader::new(checkpoint, device);
-        let parts = (family(home)?.load)(&mut loader, home)?;
+        let weights = Complete::new(checkpoint);
+        let mut loader = Loader::new(&weights, device);
+        let parts = (family(home)?.load)(&mut loader, home);
+        weights.check()?;
+        let parts = parts?;
         let (sites, values) = loader.finish();
         let optional: Vec<&str> = parts.optional.iter().map(String::as_str).collect();
         refuse_unused(checkpoint, &sites, &optional)?;

@@ -94,7 +94,7 @@ impl Matrix {
                 if !input_first && let Some(y) = cpu::widening_product(&x, &self.value) {
                     return plus(y, bias);
                 }
-                linear(x, oriented(view.lift(&self.value)), bias)
+                times(x, oriented(view.lift(&self.value)), bias)
             }
             Some(Patch::Replace(value)) => plus(grouped(x, value.clone(), input_first), bias),
             Some(Patch::Side { a, b }) => {
@@ -109,6 +109,19 @@ impl Matrix {
             }
         }
     }
+}
+
+/// `x w + bias` for x `[b, t, k]` and w `[k, n]`.
+///
+/// burn's `linear` lays a transposed weight out anew before it multiplies; over rows of one
+/// matrix it reads the weight as it is. Autodiff keeps `linear`, whose backward pass is one piece.
+fn times(x: Tensor<3>, w: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
+    if x.is_autodiff() || w.is_autodiff() {
+        return linear(x, w, bias);
+    }
+    let [b, t, k] = x.dims();
+    let n = w.dims()[1];
+    plus(x.reshape([b * t, k]).matmul(w).reshape([b, t, n]), bias)
 }
 
 fn plus(x: Tensor<3>, bias: Option<Tensor<1>>) -> Tensor<3> {

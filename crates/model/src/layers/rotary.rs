@@ -198,9 +198,7 @@ impl Rotary {
         let table = |f: fn(f64) -> f64| {
             let mut values = Vec::with_capacity(positions.len() * n);
             for position in positions {
-                // Angles are rounded to f32, as the references round them.
-                let angle = |w: &f64| *position as f32 * *w as f32;
-                let row = inverse.iter().map(|w| f(f64::from(angle(w))) as f32);
+                let row = inverse.iter().map(|w| f(*position as f64 * w) as f32);
                 match self.pairing {
                     Pairing::Halves => {
                         let row: Vec<f32> = row.collect();

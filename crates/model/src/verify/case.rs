@@ -45,18 +45,18 @@ struct WrittenPrompt {
 }
 
 impl Case {
-    /// Reads `case.json` beside `golden`, if there is one; pictures are read by `read`. `config`
-    /// is the model's own, which names the image token where the case does not.
+    /// Reads `case.json` of `files`, if there is one; its pictures lie in `folder` and are read by
+    /// `read`. `config` is the model's own, which names the image token where the case does not.
     ///
     /// # Errors
     /// A malformed file.
     pub fn read(
-        golden: &Checkpoint,
+        files: &Checkpoint,
         folder: &Path,
         config: Option<&serde_json::Value>,
         read: ReadPicture,
     ) -> Result<Self> {
-        let mut written: Written = golden.json_if_present("case.json")?.unwrap_or_default();
+        let mut written: Written = files.json_if_present("case.json")?.unwrap_or_default();
         let named = |config: &serde_json::Value| {
             ["image_token_index", "image_token_id"]
                 .iter()
@@ -92,6 +92,17 @@ impl Case {
                 })
             })
             .collect()
+    }
+
+    /// Whether tensor `name` is an input: pixels and tile counts are where the pictures are not at
+    /// hand, because then nothing is computed to be compared with them.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        let pictured = self
+            .written
+            .prompts
+            .iter()
+            .any(|prompt| prompt.image.is_some());
+        !pictured && ["pixel_values", "tiles_per_image"].contains(&name)
     }
 
     /// Whether `id` marks the place of an image vector.

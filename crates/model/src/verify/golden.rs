@@ -48,19 +48,8 @@ impl Golden<'_> {
     pub fn outputs(&self) -> impl Iterator<Item = &str> {
         self.names().filter(|name| {
             let last = name.rsplit('.').next().unwrap_or(name);
-            !INPUTS.contains(&last) && !self.is_given(name)
+            !INPUTS.contains(&last)
         })
-    }
-
-    /// Pixels and tile counts are inputs where the pictures are not at hand; then nothing is
-    /// computed to be compared with them.
-    fn is_given(&self, name: &str) -> bool {
-        let pictured = ["pixel_values", "tiles_per_image"];
-        pictured.contains(&name) && !self.has_pictures()
-    }
-
-    fn has_pictures(&self) -> bool {
-        matches!(self.0.bytes_if_present("case.json"), Ok(Some(_)))
     }
 
     /// Names of the batches that are here, with their dots.
