@@ -96,6 +96,9 @@ impl Matrix {
                 }
                 times(x, oriented(view.lift(&self.value)), bias)
             }
+            Some(Patch::Replace(value)) if value.dims()[0] == 1 => {
+                times(x, oriented(value.clone().squeeze_dim(0)), bias)
+            }
             Some(Patch::Replace(value)) => plus(grouped(x, value.clone(), input_first), bias),
             Some(Patch::Side { a, b }) => {
                 let weight = view.lift(&self.value);
