@@ -7,7 +7,7 @@ use anyhow::Context;
 use debias_core::Picture;
 use debias_data::read_picture;
 use debias_model::score::batches;
-use debias_model::{AnswerLikelihood, Mllm, Question, Row, Seen, Sighting, Style, View};
+use debias_model::{AnswerLikelihood, Mllm, Question, Row, Seen, Sighting, Style, View, in_order};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
@@ -83,11 +83,13 @@ impl Scorer {
                 self.row(&items[*item], picture)
             });
             let rows: Vec<Row> = rows.collect::<anyhow::Result<_>>()?;
-            for batch in batches(&rows, self.budget) {
-                let part: Vec<Row> = batch.iter().map(|row| rows[*row].clone()).collect();
-                let scores = self.model.score(&part, seen.as_ref(), &self.view)?;
-                for (row, score) in batch.into_iter().zip(scores) {
-                    found[group.members[row].0] = Some(score);
+            let batches = batches(&rows, self.budget);
+            for (batch, scores) in batches
+                .iter()
+                .zip(self.likelihoods(&rows, &batches, &seen)?)
+            {
+                for (row, score) in batch.iter().zip(scores) {
+                    found[group.members[*row].0] = Some(score);
                 }
             }
         }
@@ -105,6 +107,25 @@ impl Scorer {
                 })
             })
             .collect()
+    }
+
+    /// Scores batch by batch: a thread for each where there are enough of them, because a pass is
+    /// not parallel in all its parts; else all threads for one after the other.
+    fn likelihoods(
+        &self,
+        rows: &[Row],
+        batches: &[Vec<usize>],
+        seen: &Option<Seen>,
+    ) -> anyhow::Result<Vec<Vec<AnswerLikelihood>>> {
+        let score = |at: usize| -> anyhow::Result<_> {
+            let part: Vec<Row> = batches[at].iter().map(|row| rows[*row].clone()).collect();
+            Ok(self.model.score(&part, seen.as_ref(), &self.view)?)
+        };
+        let threads = rayon::current_num_threads();
+        match batches.len() >= threads {
+            true => in_order(batches.len(), threads, score),
+            false => (0..batches.len()).map(score).collect(),
+        }
     }
 
     fn row(&self, item: &Item, picture: Option<Sighting>) -> anyhow::Result<Row> {
