@@ -57,7 +57,7 @@ pub struct Comparison {
 /// f32 may be as far from the exact value as the tolerance allows, in deep models whose layers
 /// amplify. Where f32 misses the tolerance everything is therefore computed once more in f64: a
 /// tensor holds if the exact value is within the tolerance of the reference, and this build's f32
-/// is not much further from it ([`NOISE`] times) than the reference or the tolerance is.
+/// is at most four times further from it than the reference or the tolerance is.
 ///
 /// # Errors
 /// An unreadable golden file or picture, or a pass that fails.
