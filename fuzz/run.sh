@@ -17,7 +17,7 @@ cargo build --release --locked --target "$host"
 
 for target in safetensors pickle; do
     binary="$CARGO_TARGET_DIR/$host/release/$target"
-    work="$CARGO_TARGET_DIR/work/$target"
+    work="$CARGO_TARGET_DIR/runs/$target"
     mkdir -p "$work/seeds" "$work/corpus"
     DEBIAS_FUZZ_SEEDS="$work/seeds" "$binary"
     printf '\n== fuzzing %s for %s s ==\n' "$target" "$seconds"

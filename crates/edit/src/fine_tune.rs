@@ -127,7 +127,8 @@ impl Descent {
     }
 
     fn lr(&self, model: &Mllm) -> f64 {
-        self.lr.unwrap_or(model.decoder().fine_tuning_rate())
+        self.lr
+            .unwrap_or(model.decoder().outline().fine_tuning_rate)
     }
 }
 
@@ -284,7 +285,7 @@ impl<'a> Run<'a> {
                     })?,
             );
         }
-        let last = Stage::FeedForward(self.model.decoder().depth().saturating_sub(1));
+        let last = Stage::FeedForward(self.model.decoder().outline().depth.saturating_sub(1));
         let batch = Batch::with_pictures(rows.clone(), seen);
         let batch = self
             .model

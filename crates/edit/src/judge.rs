@@ -71,7 +71,7 @@ impl Probes {
 
 /// Contexts only need answer positions, which are cut out in front of the last feed-forward.
 fn answers_from(model: &Mllm) -> Stage {
-    Stage::FeedForward(model.decoder().depth().saturating_sub(1))
+    Stage::FeedForward(model.decoder().outline().depth.saturating_sub(1))
 }
 
 impl<'m> Chunk<'m> {

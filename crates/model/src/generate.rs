@@ -74,7 +74,7 @@ impl Mllm {
             return Ok(added);
         }
         self.check_room(rows, limits)?;
-        let mut memory = Memory::new(self.decoder().depth(), rows.len());
+        let mut memory = Memory::new(self.decoder().outline().depth, rows.len());
         let vectors = seen.and_then(|seen| self.vectors(seen, view));
         let mut state = self.read(rows, vectors.as_ref(), &mut memory, view);
         let mut open: Vec<usize> = (0..rows.len()).collect();
@@ -101,7 +101,7 @@ impl Mllm {
     }
 
     fn check_room(&self, rows: &[Row], limits: &Limits) -> Result<()> {
-        let limit = self.decoder().max_positions();
+        let limit = self.decoder().outline().max_positions;
         let longest = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
         match longest + limits.max_tokens > limit + 1 {
             true => Err(Error::TooLong {

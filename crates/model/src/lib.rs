@@ -38,7 +38,7 @@ pub use batch::{Batch, ImageSpan, Row, Seen, Sighting};
 pub use burn::tensor::DType;
 pub use change::{Change, Delta, Parameters, View};
 pub use chat::{ChatTemplate, Content, Message, Part};
-pub use decoders::Decoder;
+pub use decoders::{Decoder, Outline};
 pub use encoders::{Encoder, Hidden, Tokens};
 pub use error::{Error, Result};
 pub use families::{Sight, family, open_folder};

@@ -111,7 +111,7 @@ impl Mllm {
             },
         )?;
         let (sites, values) = loader.finish();
-        let vocabulary = parts.decoder.vocabulary();
+        let vocabulary = parts.decoder.outline().vocabulary;
         if parts.text.vocab_size() > vocabulary {
             return Err(Error::Text {
                 location,
@@ -306,7 +306,7 @@ impl Mllm {
             .parts
             .frame
             .row(&self.parts.text, &prompt, answer.as_ref())?;
-        let (length, limit) = (row.ids.len(), self.decoder().max_positions());
+        let (length, limit) = (row.ids.len(), self.decoder().outline().max_positions);
         match length > limit {
             false => Ok(row),
             true => Err(Error::TooLong {
@@ -391,7 +391,7 @@ impl Mllm {
     ///
     /// The last feed-forward block acts on every position alone, so it runs on these only.
     pub fn answer_logits(&self, batch: Batch, view: &View) -> Tensor<3> {
-        let last = Stage::FeedForward(self.decoder().depth().saturating_sub(1));
+        let last = Stage::FeedForward(self.decoder().outline().depth.saturating_sub(1));
         let batch = self.run(batch.clone(), last, view).answers(view);
         self.logits(batch, view)
     }
@@ -407,7 +407,7 @@ impl Mllm {
         view: &View,
     ) -> Tensor<3> {
         let decoder = self.decoder();
-        let (b, d) = (rows.len(), decoder.width());
+        let (b, d) = (rows.len(), decoder.outline().width);
         let id = |row: &Row, i: usize| row.ids.get(i).map_or(0, |id| i64::from(*id));
         let ids: Vec<i64> = rows
             .iter()

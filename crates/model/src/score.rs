@@ -79,7 +79,7 @@ impl Mllm {
             .map(|family| beginning(&rows[family.rows[0]], family.shared))
             .collect();
         let width = trunks.iter().map(|row| row.ids.len()).max().unwrap_or(0);
-        let mut memory = Memory::new(self.decoder().depth(), trunks.len());
+        let mut memory = Memory::new(self.decoder().outline().depth, trunks.len());
         let starts = vec![0; trunks.len()];
         self.read_from(&trunks, (&starts, width), vectors, Some(&mut memory), view);
         memory

@@ -86,7 +86,7 @@ impl Config {
 
     /// The parameters to edit.
     fn sites<'m>(&self, model: &'m Mllm) -> Result<Vec<&'m Site>> {
-        let depth = model.decoder().depth();
+        let depth = model.decoder().outline().depth;
         let mut sites = Vec::new();
         for layer in &self.layers {
             let index = if *layer < 0 {
@@ -104,12 +104,12 @@ impl Config {
                 })?;
             match self.scope {
                 Scope::Ffn => {
-                    for name in model.decoder().feed_forward_sites(index) {
+                    for name in model.decoder().outline().feed_forward_sites(index) {
                         sites.push(model.site(&name)?);
                     }
                 }
                 Scope::Layer => {
-                    let prefix = model.decoder().layer_prefix(index);
+                    let prefix = model.decoder().outline().layer_prefix(index);
                     sites.extend(model.sites().iter().filter(|site| {
                         site.side == Side::Language && site.name.starts_with(&prefix)
                     }));

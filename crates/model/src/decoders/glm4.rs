@@ -4,7 +4,7 @@
 use burn::tensor::{Int, Tensor};
 use serde::Deserialize;
 
-use super::{Decoder, Family, Home, device_of};
+use super::{Decoder, Family, Home, Outline, device_of};
 use crate::change::View;
 use crate::error::Result;
 use crate::layers::{
@@ -112,8 +112,7 @@ struct Glm4 {
     layers: Vec<Layer>,
     norm: RmsNorm,
     rotary: Rotary,
-    /// Of layer names, as published.
-    prefix: String,
+    outline: Outline,
     config: Config,
 }
 
@@ -164,7 +163,15 @@ impl Glm4 {
                 theta,
                 Pairing::NeighboursOfFirstHalf,
             ),
-            prefix: loader.published(&format!("{at}.encoder.layers.")),
+            outline: Outline {
+                depth: config.num_layers,
+                width: config.hidden_size,
+                vocabulary: config.padded_vocab_size,
+                max_positions: config.seq_length,
+                layers: loader.published(&format!("{at}.encoder.layers.")),
+                edited: ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"],
+                fine_tuning_rate: 1e-4,
+            },
             config,
         })
     }
@@ -210,36 +217,8 @@ impl Layer {
 }
 
 impl Decoder for Glm4 {
-    fn depth(&self) -> usize {
-        self.layers.len()
-    }
-
-    fn width(&self) -> usize {
-        self.config.hidden_size
-    }
-
-    fn vocabulary(&self) -> usize {
-        self.config.padded_vocab_size
-    }
-
-    fn max_positions(&self) -> usize {
-        self.config.seq_length
-    }
-
-    fn layer_prefix(&self, layer: usize) -> String {
-        format!("{}{layer}.", self.prefix)
-    }
-
-    fn feed_forward_sites(&self, layer: usize) -> Vec<String> {
-        let at = self.layer_prefix(layer);
-        vec![
-            format!("{at}mlp.dense_h_to_4h.weight"),
-            format!("{at}mlp.dense_4h_to_h.weight"),
-        ]
-    }
-
-    fn fine_tuning_rate(&self) -> f64 {
-        1e-4
+    fn outline(&self) -> &Outline {
+        &self.outline
     }
 
     fn embed(&self, ids: Tensor<1, Int>, shape: [usize; 2], view: &View) -> Tensor<3> {

@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor};
 use serde::Deserialize;
 
-use super::{Decoder, Family, Home, device_of};
+use super::{Decoder, Family, Home, Outline, device_of};
 use crate::change::View;
 use crate::error::Result;
 use crate::layers::{Activation, Embedding, LayerNorm, Linear, Matrix, attend, split_heads};
@@ -59,8 +59,7 @@ struct Gpt2 {
     positions: Matrix,
     layers: Vec<Layer>,
     final_norm: LayerNorm,
-    /// Of layer names, as published.
-    prefix: String,
+    outline: Outline,
     config: Config,
 }
 
@@ -112,7 +111,15 @@ impl Gpt2 {
             positions,
             layers,
             final_norm: LayerNorm::load(loader, &format!("{at}ln_f"), d, eps, end)?,
-            prefix: loader.published(&format!("{at}h.")),
+            outline: Outline {
+                depth: config.n_layer,
+                width: config.n_embd,
+                vocabulary: config.vocab_size,
+                max_positions: config.n_positions,
+                layers: loader.published(&format!("{at}h.")),
+                edited: ["mlp.c_fc", "mlp.c_proj"],
+                fine_tuning_rate: 2e-4,
+            },
             config,
         })
     }
@@ -167,36 +174,8 @@ impl Layer {
 }
 
 impl Decoder for Gpt2 {
-    fn depth(&self) -> usize {
-        self.layers.len()
-    }
-
-    fn width(&self) -> usize {
-        self.config.n_embd
-    }
-
-    fn vocabulary(&self) -> usize {
-        self.config.vocab_size
-    }
-
-    fn max_positions(&self) -> usize {
-        self.config.n_positions
-    }
-
-    fn layer_prefix(&self, layer: usize) -> String {
-        format!("{}{layer}.", self.prefix)
-    }
-
-    fn feed_forward_sites(&self, layer: usize) -> Vec<String> {
-        let at = self.layer_prefix(layer);
-        vec![
-            format!("{at}mlp.c_fc.weight"),
-            format!("{at}mlp.c_proj.weight"),
-        ]
-    }
-
-    fn fine_tuning_rate(&self) -> f64 {
-        2e-4
+    fn outline(&self) -> &Outline {
+        &self.outline
     }
 
     fn embed(&self, ids: Tensor<1, Int>, shape: [usize; 2], view: &View) -> Tensor<3> {

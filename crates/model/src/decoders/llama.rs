@@ -4,7 +4,7 @@
 use burn::tensor::{Int, Tensor};
 use serde::Deserialize;
 
-use super::{Decoder, Family, Home, device_of};
+use super::{Decoder, Family, Home, Outline, device_of};
 use crate::change::View;
 use crate::error::Result;
 use crate::layers::{
@@ -155,8 +155,7 @@ pub(super) struct Llama {
     layers: Vec<Layer>,
     norm: RmsNorm,
     head: Embedding,
-    /// Of layer names, as published.
-    prefix: String,
+    outline: Outline,
     plan: Plan,
 }
 
@@ -214,7 +213,16 @@ impl Llama {
             layers,
             norm,
             head,
-            prefix: loader.published(&at(&format!("{}.", labels.layers))),
+            outline: Outline {
+                depth: plan.depth,
+                width: plan.width,
+                vocabulary: plan.vocabulary,
+                max_positions: plan.max_positions,
+                layers: loader.published(&at(&format!("{}.", labels.layers))),
+                // The paper edits `down_proj` and `up_proj`, not the gate.
+                edited: [labels.up, labels.down],
+                fine_tuning_rate: 1e-4,
+            },
             plan,
         })
     }
@@ -287,38 +295,8 @@ impl Projections {
 }
 
 impl Decoder for Llama {
-    fn depth(&self) -> usize {
-        self.layers.len()
-    }
-
-    fn width(&self) -> usize {
-        self.plan.width
-    }
-
-    fn vocabulary(&self) -> usize {
-        self.plan.vocabulary
-    }
-
-    fn max_positions(&self) -> usize {
-        self.plan.max_positions
-    }
-
-    fn layer_prefix(&self, layer: usize) -> String {
-        format!("{}{layer}.", self.prefix)
-    }
-
-    /// The paper edits `down_proj` and `up_proj`, not the gate.
-    fn feed_forward_sites(&self, layer: usize) -> Vec<String> {
-        let at = self.layer_prefix(layer);
-        let labels = self.plan.labels;
-        vec![
-            format!("{at}{}.weight", labels.up),
-            format!("{at}{}.weight", labels.down),
-        ]
-    }
-
-    fn fine_tuning_rate(&self) -> f64 {
-        1e-4
+    fn outline(&self) -> &Outline {
+        &self.outline
     }
 
     fn embed(&self, ids: Tensor<1, Int>, shape: [usize; 2], view: &View) -> Tensor<3> {

@@ -21,22 +21,44 @@ use crate::loader::Loader;
 use crate::places::{Pass, Places};
 use crate::site::Stage;
 
+/// Dimensions of a decoder and the names of its parts.
+#[derive(Clone, Debug)]
+pub struct Outline {
+    /// Number of layers.
+    pub depth: usize,
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Rows of the vocabulary.
+    pub vocabulary: usize,
+    /// Longest sequence, image vectors included.
+    pub max_positions: usize,
+    /// What stands in front of a layer's number in published names.
+    pub layers: String,
+    /// The feed-forward matrices that FT-L edits, by their names within a layer.
+    pub edited: [&'static str; 2],
+    /// Learning rate at which the reference fine-tunes this family per edit (VLKEB's settings).
+    pub fine_tuning_rate: f64,
+}
+
+impl Outline {
+    /// The published name under which the parameters of `layer` stand, with a final dot.
+    pub fn layer_prefix(&self, layer: usize) -> String {
+        format!("{}{layer}.", self.layers)
+    }
+
+    /// Published names of the feed-forward matrices that FT-L edits in `layer`.
+    pub fn feed_forward_sites(&self, layer: usize) -> Vec<String> {
+        let at = self.layer_prefix(layer);
+        self.edited
+            .map(|name| format!("{at}{name}.weight"))
+            .to_vec()
+    }
+}
+
 /// What every decoder family offers.
 pub trait Decoder: Send + Sync {
-    /// Number of layers.
-    fn depth(&self) -> usize;
-    /// Width of the residual stream.
-    fn width(&self) -> usize;
-    /// Rows of the vocabulary.
-    fn vocabulary(&self) -> usize;
-    /// Longest sequence, image vectors included.
-    fn max_positions(&self) -> usize;
-    /// The published name under which the parameters of `layer` stand, with a final dot.
-    fn layer_prefix(&self, layer: usize) -> String;
-    /// Published names of the feed-forward matrices that FT-L edits in `layer`.
-    fn feed_forward_sites(&self, layer: usize) -> Vec<String>;
-    /// Learning rate at which the reference fine-tunes this family per edit (VLKEB's settings).
-    fn fine_tuning_rate(&self) -> f64;
+    /// Its dimensions and the names of its parts.
+    fn outline(&self) -> &Outline;
 
     /// ids `[b * t]` → embeddings `[b, t, d]`, without positions.
     fn embed(&self, ids: Tensor<1, Int>, shape: [usize; 2], view: &View) -> Tensor<3>;
@@ -59,7 +81,7 @@ pub trait Decoder: Send + Sync {
         view: &View,
     ) -> Tensor<3> {
         let mut x = x;
-        for layer in 0..self.depth() {
+        for layer in 0..self.outline().depth {
             let within = |stage: Stage| !stage.precedes(from) && stage.precedes(to);
             if within(Stage::Attention(layer)) {
                 x = self.attention(layer, x, pass, view);

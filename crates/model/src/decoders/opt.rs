@@ -6,7 +6,7 @@
 use burn::tensor::{Int, Tensor};
 use serde::Deserialize;
 
-use super::{Decoder, Family, Home, device_of};
+use super::{Decoder, Family, Home, Outline, device_of};
 use crate::change::View;
 use crate::error::Result;
 use crate::layers::{Activation, Embedding, LayerNorm, Linear, Matrix, attend, split_heads};
@@ -71,8 +71,7 @@ struct Opt {
     positions: Matrix,
     layers: Vec<Layer>,
     final_norm: Option<LayerNorm>,
-    /// Of layer names, as published.
-    prefix: String,
+    outline: Outline,
     config: Config,
 }
 
@@ -147,7 +146,15 @@ impl Opt {
             positions,
             layers,
             final_norm,
-            prefix: loader.published(&format!("{at}.layers.")),
+            outline: Outline {
+                depth: config.num_hidden_layers,
+                width: config.hidden_size,
+                vocabulary: config.vocab_size,
+                max_positions: config.max_position_embeddings,
+                layers: loader.published(&format!("{at}.layers.")),
+                edited: ["fc1", "fc2"],
+                fine_tuning_rate: 2e-4,
+            },
             config,
         })
     }
@@ -191,33 +198,8 @@ impl Layer {
 }
 
 impl Decoder for Opt {
-    fn depth(&self) -> usize {
-        self.layers.len()
-    }
-
-    fn width(&self) -> usize {
-        self.config.hidden_size
-    }
-
-    fn vocabulary(&self) -> usize {
-        self.config.vocab_size
-    }
-
-    fn max_positions(&self) -> usize {
-        self.config.max_position_embeddings
-    }
-
-    fn layer_prefix(&self, layer: usize) -> String {
-        format!("{}{layer}.", self.prefix)
-    }
-
-    fn feed_forward_sites(&self, layer: usize) -> Vec<String> {
-        let at = self.layer_prefix(layer);
-        vec![format!("{at}fc1.weight"), format!("{at}fc2.weight")]
-    }
-
-    fn fine_tuning_rate(&self) -> f64 {
-        2e-4
+    fn outline(&self) -> &Outline {
+        &self.outline
     }
 
     fn embed(&self, ids: Tensor<1, Int>, shape: [usize; 2], view: &View) -> Tensor<3> {

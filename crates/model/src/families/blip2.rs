@@ -139,7 +139,7 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
     let sight = Blip2Sight::load(
         loader,
         (&config.vision_config, &config.qformer_config),
-        (config.num_query_tokens, projection, decoder.width()),
+        (config.num_query_tokens, projection, decoder.outline().width),
         Home {
             within: "vision_config",
             ..folder.home("")

@@ -65,7 +65,7 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
         bridge: GluBridge::load(
             loader,
             (tower.grid(), tower.width()),
-            (decoder.width(), config.ffn_hidden_size),
+            (decoder.outline().width, config.ffn_hidden_size),
             scaling,
         )?,
         tower,

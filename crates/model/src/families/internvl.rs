@@ -164,7 +164,11 @@ fn native(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
     let tower = InternVitConfig::native(vision)?;
     let tower = tower.load(loader, config.vision_feature_layer, vision)?;
     let act = &config.projector_hidden_act;
-    let bridge = (config.downsample_ratio, act.as_str(), decoder.width());
+    let bridge = (
+        config.downsample_ratio,
+        act.as_str(),
+        decoder.outline().width,
+    );
     let sight = InternVlSight::load(loader, tower, bridge, home)?;
     let text = folder.text()?;
     let id = text.required_id(CONTEXT)?;
@@ -213,7 +217,7 @@ fn original(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
         let problem = format!("must be the vision_config.image_size {side}");
         return Err(home.refuse("force_image_size", problem));
     }
-    let bridge = (config.downsample_ratio, "gelu", decoder.width());
+    let bridge = (config.downsample_ratio, "gelu", decoder.outline().width);
     let sight = InternVlSight::load(loader, tower, bridge, home)?;
     let text = folder.text()?;
     // `preprocessor_config.json` is a leftover here.

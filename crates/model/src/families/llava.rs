@@ -106,7 +106,7 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
         projector: Mlp::load(
             loader,
             "multi_modal_projector.",
-            (tower.width(), decoder.width()),
+            (tower.width(), decoder.outline().width),
             config.multimodal_projector_bias,
             activation,
         )?,

@@ -158,7 +158,7 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
     let sight = Blip2Sight::load(
         loader,
         (&sizes.vision(), &sizes.bridge()),
-        (sizes.num_query_token, "llama_proj", decoder.width()),
+        (sizes.num_query_token, "llama_proj", decoder.outline().width),
         here,
     )?;
     let pixels = PixelConfig::squash(sight.image_size(), &Colours::CLIP, folder.location)?;
