@@ -1,15 +1,19 @@
-//! The editor's contract: propose a change, never make one.
+//! The editor's contract: propose an edit, never make one.
+//!
+//! An [`Editor`] is an entry of the catalogue. [`Editor::prepare`] binds it to a model and settings
+//! and lets it learn; what comes back, [`Prepared`], answers requests.
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
 use debias_core::{Preset, Record};
 use debias_model::{Change, Mllm, Seen};
 
 use crate::card::Card;
+use crate::edit::Edit;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
+use crate::workshop::Workshop;
 
 /// One edit request: make the model prefer `record.y_less` on this prompt and picture.
 #[derive(Clone)]
@@ -22,23 +26,74 @@ pub struct Request {
     pub seen: Seen,
 }
 
-/// What an editor may know besides the model and the requests.
+/// A request with everything by which training judges an edit of it.
+#[derive(Clone)]
+pub struct Example {
+    /// The request.
+    pub request: Request,
+    /// `record.prompt_rephrase` in the task's template.
+    pub rephrase: String,
+    /// The rephrased picture.
+    pub seen_rephrase: Seen,
+    /// `record.loc_q` in its template; answered by `record.loc_a`, no picture.
+    pub loc_q: String,
+    /// `record.mloc_q` in its template; answered by `record.mloc_a`.
+    pub mloc_q: String,
+    /// The picture of the multimodal-locality question.
+    pub seen_mloc: Seen,
+}
+
+/// Records that an editor may learn from or stop on; pictures are encoded when asked for.
+pub trait Examples: Sync {
+    /// The records, admitted and oriented for the model.
+    fn records(&self) -> &[Record];
+
+    /// The request of record `at`.
+    ///
+    /// # Errors
+    /// A picture that cannot be read.
+    fn request(&self, at: usize) -> Result<Request>;
+
+    /// The whole example of record `at`.
+    ///
+    /// # Errors
+    /// A picture that cannot be read.
+    fn example(&self, at: usize) -> Result<Example>;
+}
+
+/// What an editor may learn from.
+pub struct Lessons<'a> {
+    /// The training split.
+    pub train: &'a dyn Examples,
+    /// The validation split, disjoint from `train` by group.
+    pub val: &'a dyn Examples,
+    /// The evaluation requests themselves, for protocols that say so in their name.
+    pub eval: &'a dyn Examples,
+}
+
+/// What an editor may know besides the model and the data.
 pub struct Ctx<'a> {
     /// Seed of everything the editor declares random.
     pub seed: u64,
     /// Merged settings.
     pub settings: &'a Settings,
+    /// Where trained parts are kept, and who is told of the progress.
+    pub workshop: &'a dyn Workshop,
 }
 
-/// What [`Editor::prepare`] learned, as named tensors that can be stored.
-#[derive(Clone, Default)]
-pub struct Prepared {
-    /// Tensors by name.
-    pub tensors: BTreeMap<String, Tensor<2>>,
+/// What an editor learns before its first edit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learns {
+    /// Nothing; it is given empty [`Lessons`].
+    Nothing,
+    /// Something that costs little and is not kept.
+    Examples,
+    /// Parts that are kept as an artifact and used again.
+    Parts,
 }
 
 /// A model editor.
-pub trait Editor: Sync {
+pub trait Editor: Send + Sync {
     /// Name, paper, equation, cost, failures.
     fn card(&self) -> &'static Card;
 
@@ -50,38 +105,59 @@ pub trait Editor: Sync {
     /// Settings under `preset`, before `--set`.
     fn defaults(&self, preset: Preset) -> Settings;
 
+    /// Files and folders that `settings` name; their digests are part of what a result is made of.
+    ///
+    /// # Errors
+    /// A setting of the wrong type.
+    fn inputs(&self, _settings: &Settings) -> Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+
+    /// What it learns from the training split under `settings`.
+    fn learns(&self, _settings: &Settings) -> Learns {
+        Learns::Nothing
+    }
+
     /// Whether `settings` can be used with `model`; called before any work.
     ///
     /// # Errors
     /// A setting of the wrong type, or one that names what the model lacks.
     fn check(&self, model: &Mllm, settings: &Settings) -> Result<()>;
 
-    /// Learns from training requests (and, where a protocol says so, from the evaluation
-    /// requests themselves). Most editors learn nothing.
+    /// Binds the editor to `model` and lets it learn what [`Editor::learns`] says.
     ///
     /// # Errors
-    /// Whatever the model refuses.
-    fn prepare(
+    /// What [`Editor::check`] refuses, and whatever the model or the data refuse.
+    fn prepare<'m>(
         &self,
-        _model: &Mllm,
-        _train: &mut dyn Iterator<Item = Result<Request>>,
-        _eval: &mut dyn Iterator<Item = Result<Request>>,
-        _ctx: &Ctx,
-    ) -> Result<Prepared> {
-        Ok(Prepared::default())
-    }
+        model: &'m Mllm,
+        lessons: &Lessons,
+        ctx: &Ctx,
+    ) -> Result<Box<dyn Prepared + 'm>>;
+}
 
-    /// One change per request, each as if it were the only one.
+/// An editor that is ready to edit one model.
+pub trait Prepared: Send + Sync {
+    /// One edit per request, each as if it were the only one, computed at the weights with
+    /// `start` in place (empty but in sequential editing). `start` is not part of the answer.
     ///
     /// # Errors
     /// [`Error::EmptyEdit`] without requests, or whatever the editor or the model refuses.
-    fn edit_each(
-        &self,
-        model: &Mllm,
-        prepared: &Prepared,
-        requests: &[Request],
-        ctx: &Ctx,
-    ) -> Result<Vec<Arc<Change>>>;
+    fn edit_each(&self, requests: &[Request], start: &Change) -> Result<Vec<Arc<Edit>>>;
+
+    /// One edit for all requests, every part of it computed at the never-edited weights: the sum
+    /// of the single ones, unless the editor has a better way.
+    ///
+    /// # Errors
+    /// As [`Prepared::edit_each`].
+    fn edit_jointly(&self, requests: &[Request]) -> Result<Edit> {
+        Edit::joined(&self.edit_each(requests, &Change::default())?)
+    }
+
+    /// What a reader of the result must know, one sentence each.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Refuses an empty list of requests.
@@ -96,7 +172,7 @@ pub(crate) fn not_empty(requests: &[Request]) -> Result<()> {
 }
 
 /// The same change for every request; the judge then looks through one view.
-pub(crate) fn for_all(change: Change, requests: &[Request]) -> Vec<Arc<Change>> {
-    let change = Arc::new(change);
-    requests.iter().map(|_| change.clone()).collect()
+pub(crate) fn for_all(change: Change, requests: &[Request]) -> Vec<Arc<Edit>> {
+    let edit = Arc::new(Edit::Weights(change));
+    requests.iter().map(|_| edit.clone()).collect()
 }

@@ -55,4 +55,32 @@ pub enum Error {
         /// Number of layers.
         depth: usize,
     },
+    /// Edits that act on different things cannot be one edit.
+    #[error("edits that change weights, prompts and answers cannot be joined into one")]
+    MixedEdits,
+    /// The training data holds nothing that the model is biased on.
+    #[error("{editor}: there is no training record; give some with --train or a dataset with a training split")]
+    NothingToLearn {
+        /// The editor.
+        editor: &'static str,
+    },
+    /// A trained part that does not fit.
+    #[error("{file}: {problem}")]
+    Trained {
+        /// The stored file.
+        file: String,
+        /// What does not fit, and how to mend it.
+        problem: String,
+    },
+    /// The user wants it to end.
+    #[error("stopped")]
+    Stopped,
+    /// Whatever an editor outside this crate reports, or a file that it could not use.
+    #[error("{editor}: {problem}")]
+    Elsewhere {
+        /// The editor.
+        editor: &'static str,
+        /// Why.
+        problem: String,
+    },
 }

@@ -16,7 +16,8 @@ use debias_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::editor::{Prepared, Request, for_all, not_empty};
+use crate::edit::Edit;
+use crate::editor::{Examples, Learns, Lessons, Prepared, Request, for_all, not_empty};
 use crate::error::{Error, Result};
 
 /// Values held at once for independent edits, all optimiser copies apart: 256 MiB of f32.
@@ -122,6 +123,14 @@ impl Descent {
         Ok(())
     }
 
+    /// What the protocol learns from the training split.
+    pub fn learns(&self) -> Learns {
+        match self.protocol {
+            Protocol::PerEdit => Learns::Nothing,
+            Protocol::Dataset | Protocol::DatasetEval => Learns::Examples,
+        }
+    }
+
     fn rule(&self) -> Option<Rule> {
         Rule::named(&self.opt, self.wd as f32)
     }
@@ -132,68 +141,116 @@ impl Descent {
     }
 }
 
-/// Independent edits, or the one change that [`whole_set`] prepared.
-pub(crate) fn edit_each(
+/// Fine-tuning bound to a model and the parameters it may move.
+pub(crate) struct FineTuning<'m> {
     editor: &'static str,
-    model: &Mllm,
-    prepared: &Prepared,
-    requests: &[Request],
-    sites: &[&Site],
-    descent: &Descent,
-) -> Result<Vec<Arc<Change>>> {
-    not_empty(requests)?;
-    if descent.protocol != Protocol::PerEdit {
-        let weights = prepared
-            .tensors
-            .iter()
-            .map(|(name, delta)| (name.clone(), Delta::Dense(delta.clone())))
-            .collect();
-        return Ok(for_all(Change { weights }, requests));
-    }
-    let size: usize = sites
-        .iter()
-        .map(|site| site.matrix_shape().iter().product::<usize>())
-        .sum();
-    let group = (GROUP_BUDGET / size.max(1)).max(1);
-    let mut changes = Vec::with_capacity(requests.len());
-    for requests in requests.chunks(group) {
-        let mut run = Run::new(editor, model, sites, descent, requests.len());
-        run.descend(requests, descent.steps)?;
-        changes.extend(run.changes().into_iter().map(Arc::new));
-    }
-    Ok(changes)
+    model: &'m Mllm,
+    sites: Vec<&'m Site>,
+    descent: Descent,
+    /// The one change of the whole-set protocols.
+    whole: Option<Change>,
 }
 
-/// One model for the whole run: `epochs` passes of single-request batches.
-pub(crate) fn whole_set(
-    editor: &'static str,
-    model: &Mllm,
-    requests: &mut dyn Iterator<Item = Result<Request>>,
-    sites: &[&Site],
-    descent: &Descent,
-) -> Result<Prepared> {
-    let requests = requests.collect::<Result<Vec<_>>>()?;
-    not_empty(&requests)?;
-    let mut run = Run::new(editor, model, sites, descent, 1);
-    for _ in 0..descent.epochs {
-        for request in &requests {
-            run.descend(std::slice::from_ref(request), descent.steps)?;
-        }
+impl<'m> FineTuning<'m> {
+    /// Fine-tunes on the whole set where the protocol says so.
+    ///
+    /// # Errors
+    /// A loss that is not finite, a parameter without gradient, or an unreadable picture.
+    pub fn prepare(
+        editor: &'static str,
+        model: &'m Mllm,
+        sites: Vec<&'m Site>,
+        descent: Descent,
+        lessons: &Lessons,
+    ) -> Result<Box<dyn Prepared + 'm>> {
+        let mut tuning = Self {
+            editor,
+            model,
+            sites,
+            descent,
+            whole: None,
+        };
+        tuning.whole = match tuning.descent.protocol {
+            Protocol::PerEdit => None,
+            Protocol::Dataset => Some(tuning.whole_set(lessons.train)?),
+            Protocol::DatasetEval => Some(tuning.whole_set(lessons.eval)?),
+        };
+        Ok(Box::new(tuning))
     }
-    let tensors = run
-        .changes()
-        .into_iter()
-        .flat_map(|change| change.weights)
-        .map(|(name, delta)| (name, delta.dense()))
-        .collect();
-    Ok(Prepared { tensors })
+
+    /// One model for the whole run: `epochs` passes of single-request batches.
+    fn whole_set(&self, examples: &dyn Examples) -> Result<Change> {
+        let count = examples.records().len();
+        if count == 0 {
+            return Err(Error::NothingToLearn {
+                editor: self.editor,
+            });
+        }
+        let mut run = self.run(1, &Change::default());
+        for _ in 0..self.descent.epochs {
+            for at in 0..count {
+                run.descend(&[examples.request(at)?], Loss::Each)?;
+            }
+        }
+        Ok(run.changes().pop().unwrap_or_default())
+    }
+
+    fn run(&self, groups: usize, start: &Change) -> Run<'_> {
+        Run::new(self, groups, start)
+    }
+}
+
+impl Prepared for FineTuning<'_> {
+    fn edit_each(&self, requests: &[Request], start: &Change) -> Result<Vec<Arc<Edit>>> {
+        not_empty(requests)?;
+        if let Some(change) = &self.whole {
+            // It is in place from the first request on.
+            let more = match start.is_identity() {
+                true => change.clone(),
+                false => Change::default(),
+            };
+            return Ok(for_all(more, requests));
+        }
+        let size: usize = self
+            .sites
+            .iter()
+            .map(|site| site.matrix_shape().iter().product::<usize>())
+            .sum();
+        let group = (GROUP_BUDGET / size.max(1)).max(1);
+        let mut edits = Vec::with_capacity(requests.len());
+        for requests in requests.chunks(group) {
+            let mut run = self.run(requests.len(), start);
+            run.descend(requests, Loss::Each)?;
+            let changes = run.changes().into_iter();
+            edits.extend(changes.map(|change| Arc::new(Edit::Weights(change))));
+        }
+        Ok(edits)
+    }
+
+    /// One loop over all requests, their losses averaged (`spec/editors.md` section 5).
+    fn edit_jointly(&self, requests: &[Request]) -> Result<Edit> {
+        not_empty(requests)?;
+        if let Some(change) = &self.whole {
+            return Ok(Edit::Weights(change.clone()));
+        }
+        let mut run = self.run(1, &Change::default());
+        run.descend(requests, Loss::Mean)?;
+        Ok(Edit::Weights(run.changes().pop().unwrap_or_default()))
+    }
+}
+
+/// How the losses of several requests become one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// Their sum: one row group per request, each sees its own.
+    Each,
+    /// Their mean, for one group that all requests share.
+    Mean,
 }
 
 /// Parameters on their way down, `[g, rows, columns]` each.
 struct Run<'a> {
-    editor: &'static str,
-    model: &'a Mllm,
-    settings: &'a Descent,
+    tuning: &'a FineTuning<'a>,
     start: Stage,
     base: BTreeMap<String, Tensor<2>>,
     values: BTreeMap<String, Tensor<3>>,
@@ -201,16 +258,18 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(
-        editor: &'static str,
-        model: &'a Mllm,
-        sites: &[&Site],
-        settings: &'a Descent,
-        groups: usize,
-    ) -> Self {
-        let base: BTreeMap<String, Tensor<2>> = sites
+    fn new(tuning: &'a FineTuning<'a>, groups: usize, start: &Change) -> Self {
+        let base: BTreeMap<String, Tensor<2>> = tuning
+            .sites
             .iter()
-            .filter_map(|site| Some((site.name.clone(), model.value(&site.name)?)))
+            .filter_map(|site| {
+                let value = tuning.model.value(&site.name)?;
+                let value = match start.weights.get(&site.name) {
+                    Some(delta) => value + delta.dense(),
+                    None => value,
+                };
+                Some((site.name.clone(), value))
+            })
             .collect();
         let values = base
             .iter()
@@ -221,42 +280,48 @@ impl<'a> Run<'a> {
                 )
             })
             .collect();
-        let rule = settings.rule().unwrap_or(Rule::Sgd);
+        let rule = tuning.descent.rule().unwrap_or(Rule::Sgd);
         Self {
-            editor,
-            model,
-            settings,
-            start: sites
+            start: tuning
+                .sites
                 .iter()
                 .fold(Stage::Head, |first, site| first.earliest(site.stage)),
+            tuning,
             base,
             values,
             optimiser: optim::Descent::new(rule),
         }
     }
 
-    /// Up to `steps` steps on `requests`, one row group each.
-    fn descend(&mut self, requests: &[Request], steps: usize) -> Result<()> {
+    /// Up to the chosen number of steps on `requests`, which have one row group each or share one.
+    fn descend(&mut self, requests: &[Request], loss: Loss) -> Result<()> {
+        let descent = &self.tuning.descent;
+        let lr = descent.lr(self.tuning.model);
         let (rows, batch) = self.batch(requests)?;
-        let mut active = vec![true; requests.len()];
-        for _ in 0..steps {
-            let (losses, mut gradients) = self.gradients(&rows, &batch)?;
-            for ((active, loss), request) in active.iter_mut().zip(losses).zip(requests) {
-                if !loss.is_finite() {
-                    return Err(Error::Diverged {
-                        editor: self.editor,
-                        id: request.record.id.clone(),
-                    });
-                }
-                *active &= loss >= self.settings.stop_loss;
+        let groups = match loss {
+            Loss::Each => requests.len(),
+            Loss::Mean => 1,
+        };
+        let mut active = vec![true; groups];
+        for _ in 0..descent.steps {
+            let (losses, mut gradients) = self.gradients(&rows, &batch, loss)?;
+            if let Some(bad) = losses.iter().position(|loss| !loss.is_finite()) {
+                return Err(Error::Diverged {
+                    editor: self.tuning.editor,
+                    id: requests[bad].record.id.clone(),
+                });
+            }
+            let of_group = losses.chunks(requests.len() / groups);
+            for (active, losses) in active.iter_mut().zip(of_group) {
+                let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+                *active &= mean >= descent.stop_loss;
             }
             if active.iter().all(|active| !active) {
                 break;
             }
-            if self.settings.clip > 0.0 {
-                clip(&mut gradients, self.settings.clip);
+            if descent.clip > 0.0 {
+                clip(&mut gradients, descent.clip);
             }
-            let lr = self.settings.lr(self.model);
             for (name, gradient) in gradients {
                 if let Some(old) = self.values.remove(&name) {
                     let new = self.optimiser.step(&name, lr, old.clone(), gradient);
@@ -277,7 +342,8 @@ impl<'a> Run<'a> {
             let picture = Some(seen.sighting(picture));
             let question = Question::new(picture, &request.prompt, &request.record.y_less);
             rows.extend(
-                self.model
+                self.tuning
+                    .model
                     .rows(&[question])
                     .map_err(|source| Error::Record {
                         id: request.record.id.clone(),
@@ -285,19 +351,19 @@ impl<'a> Run<'a> {
                     })?,
             );
         }
-        let last = Stage::FeedForward(self.model.decoder().outline().depth.saturating_sub(1));
+        let model = self.tuning.model;
+        let last = Stage::FeedForward(model.decoder().outline().depth.saturating_sub(1));
         let batch = Batch::with_pictures(rows.clone(), seen);
-        let batch = self
-            .model
-            .run(batch, self.start.earliest(last), &View::base());
+        let batch = model.run(batch, self.start.earliest(last), &View::base());
         Ok((rows, batch))
     }
 
-    /// Token-mean losses per request, and the gradient of their sum.
+    /// Token-mean losses per request, and the gradient of their sum or mean.
     fn gradients(
         &self,
         rows: &[Row],
         batch: &Batch,
+        loss: Loss,
     ) -> Result<(Vec<f64>, BTreeMap<String, Tensor<3>>)> {
         let leaves: BTreeMap<String, Tensor<3>> = self
             .values
@@ -305,17 +371,21 @@ impl<'a> Run<'a> {
             .map(|(name, value)| (name.clone(), value.clone().autodiff().require_grad()))
             .collect();
         let view = View::replacing(leaves.clone(), true);
-        let sums = answer_nll(rows, self.model.answer_logits(batch.clone(), &view));
+        let sums = answer_nll(rows, self.tuning.model.answer_logits(batch.clone(), &view));
         let lengths: Vec<f32> = rows.iter().map(|row| row.answer().len() as f32).collect();
-        let lengths = host::tensor(lengths, [rows.len()], self.model.device()).autodiff();
+        let lengths = host::tensor(lengths, [rows.len()], self.tuning.model.device()).autodiff();
         let losses = sums / lengths;
-        let mut gradients = losses.clone().sum().backward();
+        let objective = match loss {
+            Loss::Each => losses.clone().sum(),
+            Loss::Mean => losses.clone().mean(),
+        };
+        let mut gradients = objective.backward();
         let found = leaves
             .into_iter()
             .map(|(site, leaf)| match leaf.grad_remove(&mut gradients) {
                 Some(gradient) => Ok((site, gradient)),
                 None => Err(Error::NoGradient {
-                    editor: self.editor,
+                    editor: self.tuning.editor,
                     site,
                 }),
             })

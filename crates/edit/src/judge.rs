@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex};
 use debias_core::{
     AnswerScore, ContextScore, LocalityScore, Picture, Record, RecordScores, Templates,
 };
+use burn::tensor::Tensor;
 use debias_model::{
     Batch, Change, Mllm, Parameters, Question, Row, Seen, Sighting, Stage, View, answer_scores,
     locality,
 };
 
-use crate::editor::Request;
+use crate::edit::Edit;
+use crate::editor::{Example, Request};
 use crate::error::{Error, Result};
 
 /// Pictures a record needs: its own, the rephrased one, and the locality item's.
@@ -45,6 +47,8 @@ pub struct Chunk<'m> {
     templates: Templates,
     /// Own and rephrased picture of each record.
     seen: Seen,
+    /// Picture of each record's locality item.
+    elsewhere: Seen,
     start: Probes,
     reference: Probes,
     before: Vec<RecordScores>,
@@ -100,7 +104,7 @@ impl<'m> Chunk<'m> {
         let m_locality = m_locality_rows(model, &records, &elsewhere, templates)?;
         let start = Probes {
             contexts: Batch::with_pictures(contexts, seen.clone()),
-            m_locality: Batch::with_pictures(m_locality, elsewhere),
+            m_locality: Batch::with_pictures(m_locality, elsewhere.clone()),
             t_locality: Batch::text(t_locality_rows(model, &records, templates)?),
         };
         // Edits of the last layer start from here.
@@ -111,6 +115,7 @@ impl<'m> Chunk<'m> {
             records,
             templates: templates.clone(),
             seen,
+            elsewhere,
             start,
             reference,
             before: Vec::new(),
@@ -132,33 +137,81 @@ impl<'m> Chunk<'m> {
 
     /// One edit request per record.
     pub fn requests(&self) -> Vec<Request> {
-        self.records
-            .iter()
-            .enumerate()
-            .map(|(i, record)| Request {
-                record: record.clone(),
-                prompt: self.templates.of(record.task).apply(&record.prompt),
-                seen: self.seen.only(2 * i),
+        (0..self.records.len()).map(|at| self.request(at)).collect()
+    }
+
+    /// The edit request of record `at`.
+    pub fn request(&self, at: usize) -> Request {
+        let record = &self.records[at];
+        Request {
+            record: record.clone(),
+            prompt: self.templates.of(record.task).apply(&record.prompt),
+            seen: self.seen.only(2 * at),
+        }
+    }
+
+    /// Record `at` as something to learn from.
+    pub fn example(&self, at: usize) -> Example {
+        let record = &self.records[at];
+        Example {
+            request: self.request(at),
+            rephrase: self.templates.of(record.task).apply(&record.prompt_rephrase),
+            seen_rephrase: self.seen.only(2 * at + 1),
+            loc_q: self.templates.tloc.apply(&record.loc_q),
+            mloc_q: self.templates.mloc.apply(&record.mloc_q),
+            seen_mloc: self.elsewhere.only(at),
+        }
+    }
+
+    /// Scores each record through its own edit.
+    ///
+    /// # Errors
+    /// An edit that does not fit the model, or logits that are not finite.
+    pub fn after(&self, edits: &[Arc<Edit>]) -> Result<Vec<RecordScores>> {
+        let changes: Option<Vec<&Change>> = edits.iter().map(|edit| edit.change()).collect();
+        if let Some(changes) = changes {
+            return self.changed(changes);
+        }
+        let asked = (0..self.records.len()).zip(edits);
+        asked
+            .map(|(at, edit)| match edit.as_ref() {
+                Edit::Weights(_) => self.alone(at, edit),
+                Edit::Context(context) => context.scores(&self.asked(at)),
+                Edit::Memory(memory) => memory.scores(&self.asked(at)),
             })
             .collect()
     }
 
-    /// Scores each record through its own change.
-    ///
-    /// # Errors
-    /// A change that does not fit the model, or logits that are not finite.
-    pub fn after(&self, changes: &[Arc<Change>]) -> Result<Vec<RecordScores>> {
-        let one_for_all = changes
-            .windows(2)
-            .all(|pair| Arc::ptr_eq(&pair[0], &pair[1]));
-        let changes: Vec<&Change> = match one_for_all {
-            true => changes.iter().take(1).map(Arc::as_ref).collect(),
-            false => changes.iter().map(Arc::as_ref).collect(),
+    /// Record `at` through a change of weights, the others unedited.
+    fn alone(&self, at: usize, edit: &Edit) -> Result<RecordScores> {
+        let identity = Change::default();
+        let mut changes = vec![&identity; self.records.len()];
+        changes[at] = edit.change().unwrap_or(&identity);
+        Ok(self.changed(changes)?[at])
+    }
+
+    /// Scores every record through one change each; equal neighbours share a view.
+    fn changed(&self, changes: Vec<&Change>) -> Result<Vec<RecordScores>> {
+        let mut distinct = changes.clone();
+        distinct.dedup_by(|a, b| std::ptr::eq(*a, *b));
+        let of_each = changes.len() / distinct.len().max(1);
+        // Row groups of a view are of equal size.
+        let even = changes
+            .chunks(of_each.max(1))
+            .all(|group| group.iter().all(|change| std::ptr::eq(*change, group[0])));
+        let changes = match even {
+            true => distinct,
+            false => changes,
         };
         let stage = self.model.first_stage(&changes)?;
         let view = self.model.view(&changes)?;
         let probes = self.reach(stage).run(self.model, Stage::Head, &view);
         self.score(probes, &view)
+    }
+
+    /// Record `at` as an edit of input or output is asked about it.
+    fn asked(&self, at: usize) -> Asked<'_> {
+        Asked { chunk: self, at }
     }
 
     /// The chunk as the base model brings it to `stage`, computed once.
@@ -201,6 +254,49 @@ impl<'m> Chunk<'m> {
             &reference,
             self.model.logits(edited, view),
         )?)
+    }
+}
+
+/// One record of a chunk, and what the never-edited model said of it.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    chunk: &'a Chunk<'a>,
+    at: usize,
+}
+
+impl<'a> Asked<'a> {
+    /// The never-edited model.
+    pub fn model(&self) -> &'a Mllm {
+        self.chunk.model
+    }
+
+    /// The record with its prompts in their templates and its pictures.
+    pub fn example(&self) -> Example {
+        self.chunk.example(self.at)
+    }
+
+    /// The base model's six context rows, (prompt, rephrase, rephrased picture) × (y_more, y_less),
+    /// and the logits of their answer positions `[6, a, vocabulary]`.
+    pub fn contexts(&self) -> (Vec<Row>, Tensor<3>) {
+        let batch = self.chunk.reference.contexts.part(6 * self.at, 6);
+        let logits = self.chunk.model.answer_logits(batch.clone(), &View::base());
+        (batch.rows().to_vec(), logits)
+    }
+
+    /// The base model's text-locality row and its logits `[1, t, vocabulary]`.
+    pub fn t_locality(&self) -> (Row, Tensor<3>) {
+        self.item(&self.chunk.reference.t_locality)
+    }
+
+    /// The base model's image-locality row and its logits `[1, t, vocabulary]`.
+    pub fn m_locality(&self) -> (Row, Tensor<3>) {
+        self.item(&self.chunk.reference.m_locality)
+    }
+
+    fn item(&self, items: &Batch) -> (Row, Tensor<3>) {
+        let batch = items.part(self.at, 1);
+        let logits = self.chunk.model.logits(batch.clone(), &View::base());
+        (batch.rows()[0].clone(), logits)
     }
 }
 

@@ -1,18 +1,26 @@
 //! Model editors, and the judge that looks at a model before and after an edit.
 //!
-//! An editor proposes a [`debias_model::Change`]; it never writes to the model. To add one, write
+//! An editor proposes an [`Edit`]; it never writes to the model. To add one, write
 //! `editors/<name>.rs` and add its line to the registry in `editors/mod.rs`.
 
 mod card;
+mod context;
+mod edit;
 mod editor;
 pub mod editors;
 mod error;
 mod fine_tune;
 mod judge;
+mod memory;
 mod settings;
+mod workshop;
 
 pub use card::Card;
-pub use editor::{Ctx, Editor, Prepared, Request};
+pub use context::Context;
+pub use edit::{Edit, Touches};
+pub use editor::{Ctx, Editor, Example, Examples, Learns, Lessons, Prepared, Request};
 pub use error::{Error, Result};
-pub use judge::{Chunk, PICTURES, context_scores};
+pub use judge::{Asked, Chunk, PICTURES, context_scores};
+pub use memory::Memory;
 pub use settings::Settings;
+pub use workshop::{History, Losses, Nowhere, Parts, Workshop};

@@ -167,6 +167,20 @@ impl Batch {
         &self.rows
     }
 
+    /// Rows `from .. from + count` of a batch whose rows are already residual streams, padded as
+    /// before; a batch that has not come so far is returned whole.
+    #[must_use]
+    pub fn part(&self, from: usize, count: usize) -> Self {
+        match &self.state {
+            State::Hidden(x, stage) => Self {
+                rows: self.rows[from..from + count].to_vec(),
+                width: self.width,
+                state: State::Hidden(x.clone().narrow(0, from, count), *stage),
+            },
+            State::Seen(_) | State::Prefixed(_) => self.clone(),
+        }
+    }
+
     /// The residual stream; callers have run the batch past the embedding.
     pub(crate) fn hidden(&self, view: &View) -> Tensor<3> {
         match &self.state {

@@ -137,6 +137,20 @@ impl View {
         }
     }
 
+    /// The same view with a side path at each of `factors`: a `[g, r, columns]` and
+    /// b `[g, rows, r]`, plain or autodiff, so that `W' = W + b a` in row group g.
+    #[must_use]
+    pub fn beside(
+        mut self,
+        factors: impl IntoIterator<Item = (String, (Tensor<3>, Tensor<3>))>,
+    ) -> Self {
+        let sides = factors
+            .into_iter()
+            .map(|(name, (a, b))| (name, Patch::Side { a, b }));
+        self.patches.extend(sides);
+        self
+    }
+
     /// The same view with numbers computed in `dtype`; f32 unless somebody asks for another.
     #[must_use]
     pub fn computing_in(mut self, dtype: DType) -> Self {

@@ -43,7 +43,9 @@ pub use encoders::{Encoder, Hidden, Tokens};
 pub use error::{Error, Result};
 pub use families::{Sight, family, open_folder};
 pub use generate::{Limits, end_tokens};
-pub use likelihood::{AnswerLikelihood, answer_nll, answer_scores, locality};
+pub use likelihood::{
+    AnswerLikelihood, answer_nll, answer_scores, locality, locality_of_pairs,
+};
 pub use loader::{Fresh, Weights};
 pub use mllm::{Mllm, Question, Style};
 pub use parallel::in_order;

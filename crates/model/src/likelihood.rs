@@ -1,5 +1,7 @@
 //! From logits to log-likelihoods and locality, in `f64` on the host.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 use debias_core::{AnswerScore, LocalityScore};
 use rayon::prelude::*;
@@ -150,21 +152,45 @@ pub fn locality(rows: &[Row], base: &Tensor<3>, edited: Tensor<3>) -> Result<Vec
     let [_, t, vocabulary] = base.dims();
     let base = host::values(base.clone());
     let edited = host::values(edited);
+    let sequence = t * vocabulary;
     rows.iter()
-        .enumerate()
-        .map(|(r, row)| {
-            let at = |values: &'_ [f32], position: usize| -> Vec<f32> {
-                values[(r * t + position) * vocabulary..][..vocabulary].to_vec()
-            };
-            let mut score = Tally::default();
-            let answers = row.answer_positions();
-            for position in 0..row.ids.len() {
-                let pair = Compared::new(&at(&base, position), &at(&edited, position))?;
-                score.add(&pair, answers.contains(&position));
-            }
-            Ok(score.finish())
+        .zip(base.chunks(sequence).zip(edited.chunks(sequence)))
+        .map(|(row, (base, edited))| {
+            let length = row.ids.len() * vocabulary;
+            let pairs = base[..length]
+                .chunks(vocabulary)
+                .zip(edited.chunks(vocabulary));
+            tally(pairs, &row.answer_positions())
         })
         .collect()
+}
+
+/// Compares positions that belong together, `[n, vocabulary]` each, for edits that change the
+/// length of the prompt; `answers` are those among the n that predict answer tokens.
+///
+/// # Errors
+/// [`Error::NotFinite`] when any compared logit is NaN or infinite.
+pub fn locality_of_pairs(
+    base: Tensor<2>,
+    edited: Tensor<2>,
+    answers: Range<usize>,
+) -> Result<LocalityScore> {
+    let [_, vocabulary] = base.dims();
+    let (base, edited) = (host::values(base), host::values(edited));
+    let pairs = base.chunks(vocabulary).zip(edited.chunks(vocabulary));
+    tally(pairs, &answers)
+}
+
+fn tally<'a>(
+    pairs: impl Iterator<Item = (&'a [f32], &'a [f32])>,
+    answers: &Range<usize>,
+) -> Result<LocalityScore> {
+    let mut score = Tally::default();
+    for (position, (base, edited)) in pairs.enumerate() {
+        let pair = Compared::new(base, edited)?;
+        score.add(&pair, answers.contains(&position));
+    }
+    Ok(score.finish())
 }
 
 /// One position seen by both models.

@@ -1,18 +1,18 @@
 //! One cell: prepare the editor, edit every chunk, score it, measure.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
 use debias_core::{
-    Cell, CellResult, Cost, Record, RecordLine, RecordScores, Split, Verdict, metrics, seed,
+    Cell, CellResult, Cost, RecordLine, RecordScores, metrics, seed,
 };
-use debias_edit::{Chunk, Ctx, Prepared, Request};
-use debias_model::{Change, View, in_order};
+use debias_edit::{Chunk, Ctx, Edit, Learns, Lessons, Nowhere, Prepared, Request};
+use debias_model::{Change, in_order};
 
 use super::Group;
+use super::lessons::{Admitted, OfChunks, OfSplit};
 use crate::machine;
-use crate::planner::{CHUNK, PlannedEditor};
+use crate::planner::PlannedEditor;
 
 /// A chunk's lines with the seconds they took.
 struct Edited {
@@ -48,6 +48,7 @@ impl Group<'_> {
         let ctx = Ctx {
             seed: cell.seed,
             settings: &planned.settings,
+            workshop: &Nowhere,
         };
         let start = Instant::now();
         let prepared = match self.prepare(cell, planned, chunks, &ctx)? {
@@ -60,7 +61,7 @@ impl Group<'_> {
         let prepare_s = start.elapsed().as_secs_f64();
         let edited = in_order(chunks.len(), self.threads, |at| {
             self.interrupt.check()?;
-            let edited = self.edit(planned, &prepared, &chunks[at], &ctx);
+            let edited = self.edit(prepared.as_ref(), &chunks[at]);
             self.progress.advance(chunks[at].records().len());
             anyhow::Ok(edited)
         })?;
@@ -78,82 +79,60 @@ impl Group<'_> {
     }
 
     /// Lets the editor learn. The outer error stops the run, the inner one fails the cell.
-    fn prepare(
-        &self,
+    fn prepare<'s>(
+        &'s self,
         cell: &Cell,
         planned: &PlannedEditor,
         chunks: &[Chunk],
         ctx: &Ctx,
-    ) -> anyhow::Result<debias_edit::Result<Prepared>> {
-        let records = self.records(cell.task, Split::Train)?;
-        // The editor's iterator can only carry the editor's errors; others stop it and wait here.
-        let stopped = RefCell::new(None);
-        let mut train = records
-            .chunks(CHUNK)
-            .map_while(|records| match self.train_requests(records) {
-                Ok(requests) => Some(requests),
-                Err(error) => {
-                    stopped.replace(Some(error));
-                    None
-                }
-            })
-            .flatten()
-            .map(Ok);
-        let mut eval = chunks.iter().flat_map(Chunk::requests).map(Ok);
-        let prepared = planned
-            .editor
-            .prepare(self.model, &mut train, &mut eval, ctx);
-        match stopped.take() {
-            Some(error) => Err(error),
-            None => Ok(prepared),
-        }
-    }
-
-    /// Requests of the training records that the filter admits.
-    fn train_requests(&self, records: &[Record]) -> anyhow::Result<Vec<Request>> {
-        let mut requests = Vec::new();
-        for verdict in self.judge(records)? {
-            if let Verdict::Admitted(record) = verdict {
-                let picture = self.picture(&record.image)?;
-                requests.push(Request {
-                    prompt: self.templates.of(record.task).apply(&record.prompt),
-                    seen: self.model.see(&[&picture], &View::base())?,
-                    record: *record,
-                });
+    ) -> anyhow::Result<debias_edit::Result<Box<dyn Prepared + 's>>> {
+        let nobody = Admitted::default();
+        let admitted = match (
+            planned.editor.learns(&planned.settings),
+            self.admitted.get(),
+        ) {
+            (Learns::Nothing, _) => &nobody,
+            (_, Some(admitted)) => admitted,
+            (_, None) => {
+                let admitted = self.admitted(cell.task)?;
+                self.admitted.get_or_init(|| admitted)
             }
-        }
-        Ok(requests)
+        };
+        let of = |records| OfSplit {
+            group: self,
+            records,
+        };
+        let lessons = Lessons {
+            train: &of(&admitted.train),
+            val: &of(&admitted.val),
+            eval: &OfChunks::new(chunks),
+        };
+        Ok(planned.editor.prepare(self.model, &lessons, ctx))
     }
 
     /// Edits and scores one chunk. A record that cannot be edited is marked, never averaged.
     fn edit(
         &self,
-        planned: &PlannedEditor,
-        prepared: &Prepared,
+        prepared: &dyn Prepared,
         chunk: &Chunk,
-        ctx: &Ctx,
     ) -> Edited {
         let start = Instant::now();
         let requests = chunk.requests();
-        let edit = |requests: &[Request]| {
-            planned
-                .editor
-                .edit_each(self.model, prepared, requests, ctx)
-        };
-        let changes: Vec<Result<Arc<Change>, String>> = match edit(&requests) {
-            Ok(changes) => changes.into_iter().map(Ok).collect(),
+        let edit = |requests: &[Request]| prepared.edit_each(requests, &Change::default());
+        let edits: Vec<Result<Arc<Edit>, String>> = match edit(&requests) {
+            Ok(edits) => edits.into_iter().map(Ok).collect(),
             // One record may spoil the batch: find out which, alone.
             Err(_) => requests
                 .iter()
                 .map(|request| match edit(std::slice::from_ref(request)) {
-                    Ok(mut changes) => changes.pop().ok_or("the editor proposed no change".into()),
+                    Ok(mut edits) => edits.pop().ok_or("the editor proposed no edit".into()),
                     Err(error) => Err(error.to_string()),
                 })
                 .collect(),
         };
         let edit_s = start.elapsed().as_secs_f64();
         let start = Instant::now();
-        let after = score(chunk, changes);
+        let after = score(chunk, edits);
         let lines = chunk
             .records()
             .iter()
@@ -213,23 +192,23 @@ impl Group<'_> {
     }
 }
 
-/// Scores every record through its change; where that fails for the chunk, record by record.
+/// Scores every record through its edit; where that fails for the chunk, record by record.
 fn score(
     chunk: &Chunk,
-    changes: Vec<Result<Arc<Change>, String>>,
+    edits: Vec<Result<Arc<Edit>, String>>,
 ) -> Vec<Result<RecordScores, String>> {
-    let identity = Arc::new(Change::default());
-    let applied: Vec<_> = changes
+    let identity = Arc::new(Edit::default());
+    let applied: Vec<_> = edits
         .iter()
-        .map(|change| change.as_ref().map_or(identity.clone(), Arc::clone))
+        .map(|edit| edit.as_ref().map_or(identity.clone(), Arc::clone))
         .collect();
     let finite = |scores: &[RecordScores]| scores.iter().all(RecordScores::is_finite);
     let together = chunk.after(&applied).ok().filter(|scores| finite(scores));
-    changes
+    edits
         .into_iter()
         .enumerate()
-        .map(|(at, change)| {
-            change?;
+        .map(|(at, edit)| {
+            edit?;
             match &together {
                 Some(scores) => Ok(scores[at]),
                 None => alone(chunk, at, &applied[at], &identity),
@@ -242,12 +221,12 @@ fn score(
 fn alone(
     chunk: &Chunk,
     at: usize,
-    change: &Arc<Change>,
-    identity: &Arc<Change>,
+    edit: &Arc<Edit>,
+    identity: &Arc<Edit>,
 ) -> Result<RecordScores, String> {
-    let mut changes = vec![identity.clone(); chunk.records().len()];
-    changes[at] = change.clone();
-    let scores = chunk.after(&changes).map_err(|error| error.to_string())?;
+    let mut edits = vec![identity.clone(); chunk.records().len()];
+    edits[at] = edit.clone();
+    let scores = chunk.after(&edits).map_err(|error| error.to_string())?;
     match scores[at].is_finite() {
         true => Ok(scores[at]),
         false => Err("a log-likelihood or a divergence is not finite".to_owned()),

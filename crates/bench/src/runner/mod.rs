@@ -6,7 +6,9 @@
 
 mod admission;
 mod cell;
+mod lessons;
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -14,6 +16,7 @@ use debias_core::{Cell, CellResult, FilterCounts, Plan};
 use debias_edit::Chunk;
 use debias_model::Mllm;
 
+use self::lessons::Admitted;
 use crate::interrupt::Interrupt;
 use crate::planner::{self, Planned, PlannedData, PlannedEditor};
 use crate::printer::Printer;
@@ -73,6 +76,8 @@ struct Group<'a> {
     progress: &'a Progress,
     templates: &'a debias_core::Templates,
     filter: FilterCounts,
+    /// Training and validation records, once an editor asked for them.
+    admitted: OnceLock<Admitted>,
 }
 
 impl<'a> Runner<'a> {
@@ -172,6 +177,7 @@ impl<'a> Runner<'a> {
             progress: &self.progress,
             templates: &self.planned.protocol.templates,
             filter: FilterCounts::default(),
+            admitted: OnceLock::new(),
         };
         let records = group.admit(first.task)?;
         let chunks = group.chunks(records)?;

@@ -4,16 +4,14 @@
 //! `spec/editors.md` 3.1. Everything below the edited layer is the same at every step, so it is
 //! computed once; the feed-forward scope only ever sees the positions that predict the answer.
 
-use std::sync::Arc;
-
 use debias_core::Preset;
-use debias_model::{Change, Mllm, Parameters, Side, Site};
+use debias_model::{Mllm, Parameters, Side, Site};
 use serde::{Deserialize, Serialize};
 
 use crate::card::Card;
-use crate::editor::{Ctx, Editor, Prepared, Request};
+use crate::editor::{Ctx, Editor, Learns, Lessons, Prepared};
 use crate::error::{Error, Result};
-use crate::fine_tune::{self, Descent, Protocol, SETTINGS};
+use crate::fine_tune::{Descent, FineTuning, SETTINGS};
 use crate::settings::Settings;
 
 /// Fine-tuning of the language model's last layer.
@@ -129,37 +127,25 @@ impl Editor for FtL {
         Settings::of(&Config::preset(preset))
     }
 
+    fn learns(&self, settings: &Settings) -> Learns {
+        let config = settings.config::<Config>(ID);
+        config.map_or(Learns::Nothing, |config| config.descent.learns())
+    }
+
     fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {
         let config: Config = settings.config(ID)?;
         config.descent.check(ID)?;
         config.sites(model).map(drop)
     }
 
-    fn prepare(
+    fn prepare<'m>(
         &self,
-        model: &Mllm,
-        train: &mut dyn Iterator<Item = Result<Request>>,
-        eval: &mut dyn Iterator<Item = Result<Request>>,
+        model: &'m Mllm,
+        lessons: &Lessons,
         ctx: &Ctx,
-    ) -> Result<Prepared> {
+    ) -> Result<Box<dyn Prepared + 'm>> {
         let config: Config = ctx.settings.config(ID)?;
         let sites = config.sites(model)?;
-        match config.descent.protocol {
-            Protocol::PerEdit => Ok(Prepared::default()),
-            Protocol::Dataset => fine_tune::whole_set(ID, model, train, &sites, &config.descent),
-            Protocol::DatasetEval => fine_tune::whole_set(ID, model, eval, &sites, &config.descent),
-        }
-    }
-
-    fn edit_each(
-        &self,
-        model: &Mllm,
-        prepared: &Prepared,
-        requests: &[Request],
-        ctx: &Ctx,
-    ) -> Result<Vec<Arc<Change>>> {
-        let config: Config = ctx.settings.config(ID)?;
-        let sites = config.sites(model)?;
-        fine_tune::edit_each(ID, model, prepared, requests, &sites, &config.descent)
+        FineTuning::prepare(ID, model, sites, config.descent, lessons)
     }
 }

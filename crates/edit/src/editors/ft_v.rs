@@ -4,15 +4,13 @@
 //! construction; the damage shows in M-Locality. The reference freezes the Q-Former by default,
 //! which makes this editor a silent no-op there: here a parameter without gradient is an error.
 
-use std::sync::Arc;
-
 use debias_core::Preset;
-use debias_model::{Change, Mllm, Parameters, Site, Stage};
+use debias_model::{Mllm, Parameters, Site, Stage};
 
 use crate::card::Card;
-use crate::editor::{Ctx, Editor, Prepared, Request};
+use crate::editor::{Ctx, Editor, Learns, Lessons, Prepared};
 use crate::error::Result;
-use crate::fine_tune::{self, Descent, Protocol, SETTINGS};
+use crate::fine_tune::{Descent, FineTuning, SETTINGS};
 use crate::settings::Settings;
 
 /// Fine-tuning of the bridge.
@@ -53,33 +51,21 @@ impl Editor for FtV {
         Settings::of(&Descent::preset(preset))
     }
 
+    fn learns(&self, settings: &Settings) -> Learns {
+        let descent = settings.config::<Descent>(ID);
+        descent.map_or(Learns::Nothing, |descent| descent.learns())
+    }
+
     fn check(&self, _model: &Mllm, settings: &Settings) -> Result<()> {
         settings.config::<Descent>(ID)?.check(ID)
     }
 
-    fn prepare(
+    fn prepare<'m>(
         &self,
-        model: &Mllm,
-        train: &mut dyn Iterator<Item = Result<Request>>,
-        eval: &mut dyn Iterator<Item = Result<Request>>,
+        model: &'m Mllm,
+        lessons: &Lessons,
         ctx: &Ctx,
-    ) -> Result<Prepared> {
-        let descent: Descent = ctx.settings.config(ID)?;
-        match descent.protocol {
-            Protocol::PerEdit => Ok(Prepared::default()),
-            Protocol::Dataset => fine_tune::whole_set(ID, model, train, &sites(model), &descent),
-            Protocol::DatasetEval => fine_tune::whole_set(ID, model, eval, &sites(model), &descent),
-        }
-    }
-
-    fn edit_each(
-        &self,
-        model: &Mllm,
-        prepared: &Prepared,
-        requests: &[Request],
-        ctx: &Ctx,
-    ) -> Result<Vec<Arc<Change>>> {
-        let descent: Descent = ctx.settings.config(ID)?;
-        fine_tune::edit_each(ID, model, prepared, requests, &sites(model), &descent)
+    ) -> Result<Box<dyn Prepared + 'm>> {
+        FineTuning::prepare(ID, model, sites(model), ctx.settings.config(ID)?, lessons)
     }
 }

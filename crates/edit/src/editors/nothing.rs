@@ -6,7 +6,8 @@ use debias_core::Preset;
 use debias_model::{Change, Mllm};
 
 use crate::card::Card;
-use crate::editor::{Ctx, Editor, Prepared, Request, for_all, not_empty};
+use crate::edit::Edit;
+use crate::editor::{Ctx, Editor, Lessons, Prepared, Request, for_all, not_empty};
 use crate::error::Result;
 use crate::settings::Settings;
 
@@ -40,13 +41,15 @@ impl Editor for Nothing {
         Ok(())
     }
 
-    fn edit_each(
-        &self,
-        _model: &Mllm,
-        _prepared: &Prepared,
-        requests: &[Request],
-        _ctx: &Ctx,
-    ) -> Result<Vec<Arc<Change>>> {
+    fn prepare<'m>(&self, _: &'m Mllm, _: &Lessons, _: &Ctx) -> Result<Box<dyn Prepared + 'm>> {
+        Ok(Box::new(Unedited))
+    }
+}
+
+struct Unedited;
+
+impl Prepared for Unedited {
+    fn edit_each(&self, requests: &[Request], _: &Change) -> Result<Vec<Arc<Edit>>> {
         not_empty(requests)?;
         Ok(for_all(Change::default(), requests))
     }

@@ -10,7 +10,8 @@ use rand::Rng;
 
 use super::ft_l::FtL;
 use crate::card::Card;
-use crate::editor::{Ctx, Editor, Prepared, Request};
+use crate::edit::Edit;
+use crate::editor::{Ctx, Editor, Learns, Lessons, Prepared, Request};
 use crate::error::Result;
 use crate::settings::Settings;
 
@@ -47,33 +48,54 @@ impl Editor for Random {
         FtL.defaults(preset)
     }
 
+    fn learns(&self, settings: &Settings) -> Learns {
+        FtL.learns(settings)
+    }
+
     fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {
         FtL.check(model, settings)
     }
 
-    fn prepare(
+    fn prepare<'m>(
         &self,
-        model: &Mllm,
-        train: &mut dyn Iterator<Item = Result<Request>>,
-        eval: &mut dyn Iterator<Item = Result<Request>>,
+        model: &'m Mllm,
+        lessons: &Lessons,
         ctx: &Ctx,
-    ) -> Result<Prepared> {
-        FtL.prepare(model, train, eval, ctx)
+    ) -> Result<Box<dyn Prepared + 'm>> {
+        Ok(Box::new(Scattered {
+            aimed: FtL.prepare(model, lessons, ctx)?,
+            seed: ctx.seed,
+        }))
+    }
+}
+
+/// FT-L, and the seed by which its updates are turned.
+struct Scattered<'m> {
+    aimed: Box<dyn Prepared + 'm>,
+    seed: u64,
+}
+
+impl Scattered<'_> {
+    fn turned(&self, edit: &Edit, id: &str) -> Edit {
+        match edit.change() {
+            Some(change) => Edit::Weights(scatter(change, self.seed, id)),
+            None => edit.clone(),
+        }
+    }
+}
+
+impl Prepared for Scattered<'_> {
+    fn edit_each(&self, requests: &[Request], start: &Change) -> Result<Vec<Arc<Edit>>> {
+        let aimed = self.aimed.edit_each(requests, start)?;
+        let turned = requests.iter().zip(aimed);
+        Ok(turned
+            .map(|(request, edit)| Arc::new(self.turned(&edit, &request.record.id)))
+            .collect())
     }
 
-    fn edit_each(
-        &self,
-        model: &Mllm,
-        prepared: &Prepared,
-        requests: &[Request],
-        ctx: &Ctx,
-    ) -> Result<Vec<Arc<Change>>> {
-        let aimed = FtL.edit_each(model, prepared, requests, ctx)?;
-        Ok(requests
-            .iter()
-            .zip(aimed)
-            .map(|(request, change)| Arc::new(scatter(&change, ctx.seed, &request.record.id)))
-            .collect())
+    fn edit_jointly(&self, requests: &[Request]) -> Result<Edit> {
+        let ids: Vec<&str> = requests.iter().map(|r| r.record.id.as_str()).collect();
+        Ok(self.turned(&self.aimed.edit_jointly(requests)?, &ids.join("+")))
     }
 }
 

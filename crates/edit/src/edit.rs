@@ -1,0 +1,121 @@
+//! What an editor proposes: a value that the judge looks through, and that is undone by dropping it.
+
+use std::sync::Arc;
+
+use debias_model::{Change, Delta};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::memory::Memory;
+
+/// One proposed edit, for a single request or for several together.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// Deltas of named parameters.
+    Weights(Change),
+    /// Text in front of every prompt.
+    Context(Context),
+    /// Remembered requests, a scope, and a counterfactual model for what is in scope.
+    Memory(Memory),
+}
+
+/// What an edit acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Touches {
+    /// The identity.
+    Nothing,
+    /// Parameters.
+    Weights,
+    /// The prompt.
+    Input,
+    /// The distribution over answers.
+    Output,
+}
+
+impl Default for Edit {
+    /// The identity.
+    fn default() -> Self {
+        Self::Weights(Change::default())
+    }
+}
+
+impl Edit {
+    /// What it acts on.
+    pub fn touches(&self) -> Touches {
+        match self {
+            Edit::Weights(change) if change.is_identity() => Touches::Nothing,
+            Edit::Weights(_) => Touches::Weights,
+            Edit::Context(_) => Touches::Input,
+            Edit::Memory(_) => Touches::Output,
+        }
+    }
+
+    /// Names of the parameters it changes, sorted.
+    pub fn parameters(&self) -> Vec<&str> {
+        self.change()
+            .map(|change| change.weights.keys().map(String::as_str).collect())
+            .unwrap_or_default()
+    }
+
+    /// Bytes that it holds by itself, trained parts that all edits share left out.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Edit::Weights(change) => change.bytes(),
+            Edit::Context(context) => context.bytes(),
+            Edit::Memory(memory) => memory.bytes(),
+        }
+    }
+
+    /// The change of weights, where it is one.
+    pub fn change(&self) -> Option<&Change> {
+        match self {
+            Edit::Weights(change) => Some(change),
+            Edit::Context(_) | Edit::Memory(_) => None,
+        }
+    }
+
+    /// Several edits, each computed alone, as one: deltas are added, facts and memory entries
+    /// stand side by side in the order given.
+    ///
+    /// # Errors
+    /// [`Error::EmptyEdit`] without edits, [`Error::MixedEdits`] when they act on different things.
+    pub fn joined(edits: &[Arc<Edit>]) -> Result<Edit> {
+        let (first, rest) = edits.split_first().ok_or(Error::EmptyEdit)?;
+        let mut joined = first.as_ref().clone();
+        for edit in rest {
+            joined = match (joined, edit.as_ref()) {
+                (Edit::Weights(sum), Edit::Weights(change)) => Edit::Weights(added(sum, change)),
+                (Edit::Context(all), Edit::Context(one)) => Edit::Context(all.with(one)),
+                (Edit::Memory(all), Edit::Memory(one)) => Edit::Memory(all.with(one)),
+                _ => return Err(Error::MixedEdits),
+            };
+        }
+        Ok(joined)
+    }
+}
+
+/// The sum of two changes; low-rank factors are stacked, so that no dense matrix is formed while
+/// the joint rank stays below the smaller side.
+pub(crate) fn added(mut sum: Change, change: &Change) -> Change {
+    use burn::tensor::Tensor;
+    for (name, delta) in &change.weights {
+        let total = match (sum.weights.remove(name), delta) {
+            (None, delta) => delta.clone(),
+            (
+                Some(Delta::LowRank { a, b }),
+                Delta::LowRank {
+                    a: more_a,
+                    b: more_b,
+                },
+            ) if a.dims()[0] + more_a.dims()[0] < b.dims()[0].min(a.dims()[1]) => Delta::LowRank {
+                a: Tensor::cat(vec![a, more_a.clone()], 0),
+                b: Tensor::cat(vec![b, more_b.clone()], 1),
+            },
+            (Some(total), delta) => Delta::Dense(total.dense() + delta.dense()),
+        };
+        sum.weights.insert(name.clone(), total);
+    }
+    sum
+}
