@@ -1,41 +1,80 @@
 //! The loss curve of a training, as SVG.
 
+use debias_edit::{History, Losses};
 use debias_model::pretrain::Progress;
-use plotters::prelude::*;
+use plotters::prelude::{
+    BLACK, ChartBuilder, IntoDrawingArea, LineSeries, PathElement, RGBColor, SVGBackend, WHITE,
+};
 
 /// Steps averaged into one point of the curve.
 const SMOOTH: usize = 25;
 
 const SIZE: (u32, u32) = (800, 480);
 
-/// A curve's name and how to read it off a step.
-type Line = (&'static str, fn(&Progress) -> f64, RGBColor);
+const BLUE: RGBColor = RGBColor(0, 90, 160);
+const ORANGE: RGBColor = RGBColor(200, 80, 0);
+const GREY: RGBColor = RGBColor(90, 90, 90);
+const PALE_BLUE: RGBColor = RGBColor(160, 195, 225);
+const PALE_ORANGE: RGBColor = RGBColor(240, 190, 150);
 
-/// Draws the three losses over the steps.
+/// A named curve of (step, nats).
+struct Line {
+    name: &'static str,
+    points: Vec<(f64, f64)>,
+    color: RGBColor,
+}
+
+/// Draws the losses of a model's training over the steps.
 ///
 /// # Errors
 /// Whatever the drawing library refuses.
-pub fn draw(title: &str, steps: &[Progress]) -> anyhow::Result<String> {
-    let lines: [Line; 3] = [
-        (
-            "answers about pictures",
-            |step| step.pictured,
-            RGBColor(0, 90, 160),
-        ),
-        ("town facts", |step| step.told, RGBColor(200, 80, 0)),
-        (
-            "visible facts (auxiliary)",
-            |step| step.auxiliary,
-            RGBColor(90, 90, 90),
-        ),
+pub fn of_pretraining(title: &str, steps: &[Progress]) -> anyhow::Result<String> {
+    let line = |name, color, value: fn(&Progress) -> f64| Line {
+        name,
+        color,
+        points: smooth(steps.iter().map(|step| (step.step, value(step)))),
+    };
+    let lines = [
+        line("answers about pictures", BLUE, |step| step.pictured),
+        line("town facts", ORANGE, |step| step.told),
+        line("visible facts (auxiliary)", GREY, |step| step.auxiliary),
     ];
-    let curves: Vec<Vec<(f64, f64)>> = lines.iter().map(|line| smooth(steps, line.1)).collect();
-    let highest = curves
-        .iter()
-        .flatten()
-        .map(|point| point.1)
-        .fold(0.1, f64::max);
-    let last = steps.last().map_or(1.0, |step| step.step as f64);
+    draw(title, &lines)
+}
+
+/// Draws the losses of an editor's training: steps averaged, validations as they are.
+///
+/// # Errors
+/// Whatever the drawing library refuses.
+pub fn of_history(title: &str, history: &History) -> anyhow::Result<String> {
+    let trained = |name, color, value: fn(&Losses) -> f64| Line {
+        name,
+        color,
+        points: smooth(history.train.iter().map(|step| (step.step, value(step)))),
+    };
+    let validated = |name, color, value: fn(&Losses) -> f64| Line {
+        name,
+        color,
+        points: history
+            .val
+            .iter()
+            .map(|v| (v.step as f64, value(v)))
+            .collect(),
+    };
+    let lines = [
+        trained("target, training", PALE_BLUE, |loss| loss.edit),
+        trained("drift, training", PALE_ORANGE, |loss| loss.locality),
+        validated("target, validation", BLUE, |loss| loss.edit),
+        validated("drift, validation", ORANGE, |loss| loss.locality),
+        validated("objective, validation", GREY, |loss| loss.total),
+    ];
+    draw(title, &lines)
+}
+
+fn draw(title: &str, lines: &[Line]) -> anyhow::Result<String> {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let highest = points().map(|point| point.1).fold(0.1, f64::max);
+    let last = points().map(|point| point.0).fold(1.0, f64::max);
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -52,10 +91,11 @@ pub fn draw(title: &str, steps: &[Progress]) -> anyhow::Result<String> {
             .y_desc("nats per token")
             .light_line_style(WHITE)
             .draw()?;
-        for ((name, _, color), curve) in lines.into_iter().zip(curves) {
+        for line in lines.iter().filter(|line| !line.points.is_empty()) {
+            let color = line.color;
             chart
-                .draw_series(LineSeries::new(curve, color))?
-                .label(name)
+                .draw_series(LineSeries::new(line.points.clone(), color))?
+                .label(line.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color));
         }
         chart
@@ -68,12 +108,14 @@ pub fn draw(title: &str, steps: &[Progress]) -> anyhow::Result<String> {
     Ok(svg)
 }
 
-fn smooth(steps: &[Progress], value: fn(&Progress) -> f64) -> Vec<(f64, f64)> {
+/// Means of every few steps, each at the last of them.
+fn smooth(steps: impl Iterator<Item = (usize, f64)>) -> Vec<(f64, f64)> {
+    let steps: Vec<(usize, f64)> = steps.collect();
     steps
         .chunks(SMOOTH)
         .filter_map(|chunk| {
-            let mean = chunk.iter().map(value).sum::<f64>() / chunk.len() as f64;
-            Some((chunk.last()?.step as f64, mean))
+            let mean = chunk.iter().map(|step| step.1).sum::<f64>() / chunk.len() as f64;
+            Some((chunk.last()?.0 as f64, mean))
         })
         .collect()
 }
@@ -93,10 +135,10 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            smooth(&steps, |step| step.told),
+            smooth(steps.iter().map(|step| (step.step, step.told))),
             [(25.0, 2.0), (50.0, 2.0), (60.0, 2.0)]
         );
-        let svg = draw("tiny", &steps).expect("drawn");
+        let svg = of_pretraining("tiny", &steps).expect("drawn");
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
         for label in ["town facts", "answers about pictures", "auxiliary", "tiny"] {
             assert!(svg.contains(label), "{label}");

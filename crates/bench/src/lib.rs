@@ -4,6 +4,7 @@
 //! [`cli`] (what was typed) → [`planner`] (what will happen) → [`runner`] (computes what is
 //! missing) → [`store`] (files named by what made them) → [`report`] (pure functions of the store).
 
+pub mod artifacts;
 pub mod catalogue;
 pub mod cli;
 pub mod compute;

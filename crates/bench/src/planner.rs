@@ -10,6 +10,7 @@ use debias_edit::{Editor, Settings, editors};
 use debias_model::Mllm;
 use serde_json::{Value, json};
 
+use crate::artifacts::Artifacts;
 use crate::cli::Selection;
 use crate::compute::Dtype;
 use crate::exit::Exit;
@@ -62,6 +63,8 @@ pub struct Planned {
     pub shard: Plan,
     /// Where results go.
     pub folder: RunFolder,
+    /// Where trained parts go.
+    pub artifacts: Artifacts,
     /// Models, in order.
     pub models: Vec<PlannedModel>,
     /// Data, one per seed.
@@ -100,6 +103,7 @@ impl Planned {
         Ok(Self {
             remarks: remarks(selection, &models, dataset, &data)?,
             folder: RunFolder::of(&selection.out, &suite.name, &plan),
+            artifacts: Artifacts::below(&selection.out),
             suite,
             protocol,
             plan,

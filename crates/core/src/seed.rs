@@ -2,7 +2,7 @@
 //!
 //! A result then depends neither on the order of the work nor on how it is sharded.
 
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
@@ -12,6 +12,15 @@ use sha2::{Digest, Sha256};
 pub fn stream(seed: u64, parts: &[&str]) -> ChaCha8Rng {
     let text = format!("{seed}:{}", parts.join(":"));
     ChaCha8Rng::from_seed(Sha256::digest(text.as_bytes()).into())
+}
+
+/// A standard normal draw by the sum of twelve uniforms: no transcendental function whose last bit
+/// differs between machines.
+pub fn normal(stream: &mut impl Rng) -> f64 {
+    (0..12)
+        .map(|_| f64::from(stream.random::<u32>()) / 4_294_967_296.0)
+        .sum::<f64>()
+        - 6.0
 }
 
 /// Orders `keys` by `hex(sha256("{seed}:{dataset}:{key}"))`, the seeded, language-independent

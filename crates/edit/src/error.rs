@@ -59,7 +59,9 @@ pub enum Error {
     #[error("edits that change weights, prompts and answers cannot be joined into one")]
     MixedEdits,
     /// The training data holds nothing that the model is biased on.
-    #[error("{editor}: there is no training record; give some with --train or a dataset with a training split")]
+    #[error(
+        "{editor}: there is no training record; give some with --train or a dataset with a training split"
+    )]
     NothingToLearn {
         /// The editor.
         editor: &'static str,

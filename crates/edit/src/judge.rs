@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use burn::tensor::Tensor;
 use debias_core::{
     AnswerScore, ContextScore, LocalityScore, Picture, Record, RecordScores, Templates,
 };
-use burn::tensor::Tensor;
 use debias_model::{
     Batch, Change, Mllm, Parameters, Question, Row, Seen, Sighting, Stage, View, answer_scores,
     locality,
@@ -155,7 +155,10 @@ impl<'m> Chunk<'m> {
         let record = &self.records[at];
         Example {
             request: self.request(at),
-            rephrase: self.templates.of(record.task).apply(&record.prompt_rephrase),
+            rephrase: self
+                .templates
+                .of(record.task)
+                .apply(&record.prompt_rephrase),
             seen_rephrase: self.seen.only(2 * at + 1),
             loc_q: self.templates.tloc.apply(&record.loc_q),
             mloc_q: self.templates.mloc.apply(&record.mloc_q),

@@ -10,9 +10,11 @@ mod editor;
 pub mod editors;
 mod error;
 mod fine_tune;
+mod hyper;
 mod judge;
 mod memory;
 mod settings;
+mod training;
 mod workshop;
 
 pub use card::Card;
@@ -23,4 +25,4 @@ pub use error::{Error, Result};
 pub use judge::{Asked, Chunk, PICTURES, context_scores};
 pub use memory::Memory;
 pub use settings::Settings;
-pub use workshop::{History, Losses, Nowhere, Parts, Workshop};
+pub use workshop::{History, Losses, Matrix, Nowhere, Parts, Workshop};

@@ -9,11 +9,14 @@ use serde_json::Value;
 
 use crate::error::Result;
 
+/// A matrix on the device that the model is on.
+pub type Matrix = Tensor<2>;
+
 /// Trained parts, or a training that was interrupted, as values that can be stored.
 #[derive(Clone, Debug, Default)]
 pub struct Parts {
     /// Tensors by name.
-    pub tensors: BTreeMap<String, Tensor<2>>,
+    pub tensors: BTreeMap<String, Matrix>,
     /// Everything that is not a tensor.
     pub notes: Value,
 }

@@ -167,6 +167,16 @@ impl Batch {
         &self.rows
     }
 
+    /// Bytes of what has been computed.
+    pub fn bytes(&self) -> usize {
+        let x = match &self.state {
+            State::Seen(seen) | State::Prefixed(Some(seen)) => &seen.features,
+            State::Prefixed(None) => return 0,
+            State::Hidden(x, _) => x,
+        };
+        x.dims().iter().product::<usize>() * size_of::<f32>()
+    }
+
     /// Rows `from .. from + count` of a batch whose rows are already residual streams, padded as
     /// before; a batch that has not come so far is returned whole.
     #[must_use]

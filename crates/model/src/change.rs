@@ -317,14 +317,19 @@ fn patch(base: &Tensor<2>, deltas: &[Option<&Delta>]) -> Patch {
             _ => None,
         })
         .collect();
-    let same_rank = |pairs: &Vec<(&Tensor<2>, &Tensor<2>)>| {
-        pairs.iter().all(|(a, _)| a.dims() == pairs[0].0.dims())
-    };
     match low_rank {
-        Some(pairs) if same_rank(&pairs) => Patch::Side {
-            a: Tensor::stack(pairs.iter().map(|(a, _)| (*a).clone()).collect(), 0),
-            b: Tensor::stack(pairs.iter().map(|(_, b)| (*b).clone()).collect(), 0),
-        },
+        Some(pairs) => {
+            // Factors of different rank stand side by side once the shorter ones end in zeros.
+            let rank = pairs.iter().map(|(a, _)| a.dims()[0]).max().unwrap_or(0);
+            let stack = |side: usize, factors: Vec<Tensor<2>>| {
+                let padded = factors.into_iter().map(|f| zero_padded(f, side, rank));
+                Tensor::stack(padded.collect(), 0)
+            };
+            Patch::Side {
+                a: stack(0, pairs.iter().map(|(a, _)| (*a).clone()).collect()),
+                b: stack(1, pairs.iter().map(|(_, b)| (*b).clone()).collect()),
+            }
+        }
         _ => Patch::Replace(Tensor::stack(
             deltas
                 .iter()
@@ -335,5 +340,18 @@ fn patch(base: &Tensor<2>, deltas: &[Option<&Delta>]) -> Patch {
                 .collect(),
             0,
         )),
+    }
+}
+
+/// `factor` with zeros behind it on axis `axis`, up to length `length`.
+fn zero_padded(factor: Tensor<2>, axis: usize, length: usize) -> Tensor<2> {
+    let mut missing = factor.dims();
+    missing[axis] = length - missing[axis];
+    match missing[axis] {
+        0 => factor,
+        _ => {
+            let zeros = Tensor::zeros(missing, &factor.device());
+            Tensor::cat(vec![factor, zeros], axis)
+        }
     }
 }

@@ -44,7 +44,7 @@ pub use error::{Error, Result};
 pub use families::{Sight, family, open_folder};
 pub use generate::{Limits, end_tokens};
 pub use likelihood::{
-    AnswerLikelihood, answer_nll, answer_scores, locality, locality_of_pairs,
+    AnswerLikelihood, answer_nll, answer_scores, divergence_per_row, locality, locality_of_pairs,
 };
 pub use loader::{Fresh, Weights};
 pub use mllm::{Mllm, Question, Style};

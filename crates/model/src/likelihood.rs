@@ -135,6 +135,35 @@ pub fn answer_nll(rows: &[Row], logits: Tensor<3>) -> Tensor<1> {
     (picked * weights).neg().sum_dim(1).reshape([b])
 }
 
+/// Differentiable KL(base ‖ edited) of each row, nats, averaged over its positions: `[b]`.
+///
+/// Both logits are `[b, t, vocabulary]`, those of the base plain; padding does not count.
+pub fn divergence_per_row(rows: &[Row], base: Tensor<3>, edited: Tensor<3>) -> Tensor<1> {
+    let [b, t, _] = base.dims();
+    let mut weights = Vec::with_capacity(b * t);
+    for row in rows {
+        let length = row.ids.len();
+        weights.extend((0..t).map(|at| {
+            if at < length {
+                1.0 / length as f32
+            } else {
+                0.0
+            }
+        }));
+    }
+    let weights: Tensor<3> = host::tensor(weights, [b, t, 1], &base.device());
+    let log_p = log_softmax(base);
+    let p = log_p.clone().exp() * weights;
+    let (log_p, p) = match edited.is_autodiff() {
+        true => (log_p.autodiff(), p.autodiff()),
+        false => (log_p, p),
+    };
+    ((log_p - log_softmax(edited)) * p)
+        .sum_dim(2)
+        .sum_dim(1)
+        .reshape([b])
+}
+
 /// `x - max(x) - log Σ exp(x - max(x))`; the maximum is a constant to the gradient.
 fn log_softmax(logits: Tensor<3>) -> Tensor<3> {
     let peak = logits.clone().detach().max_dim(2);

@@ -6,7 +6,6 @@ use burn::tensor::AllocationProperty;
 use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
 use debias_core::seed;
 use debias_weights::{Checkpoint, Dtype};
-use rand::Rng;
 
 use crate::error::Result;
 use crate::layers::{Matrix, Vector};
@@ -90,7 +89,7 @@ impl Fresh {
         };
         let mut stream = seed::stream(self.seed, &["init", name]);
         (0..n)
-            .map(|_| (deviation * normal(&mut stream)) as f32)
+            .map(|_| (deviation * seed::normal(&mut stream)) as f32)
             .collect()
     }
 }
@@ -104,15 +103,6 @@ impl Weights for Fresh {
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorData> {
         Ok(TensorData::new(self.values(name, shape), shape.to_vec()))
     }
-}
-
-/// Standard normal by the sum of twelve uniforms: no transcendental function whose last bit
-/// differs between machines.
-fn normal(stream: &mut impl Rng) -> f64 {
-    (0..12)
-        .map(|_| f64::from(stream.random::<u32>()) / 4_294_967_296.0)
-        .sum::<f64>()
-        - 6.0
 }
 
 /// Builds layers and remembers which parameters they hold.

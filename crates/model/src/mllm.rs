@@ -161,6 +161,26 @@ impl Mllm {
         &self.parts.text
     }
 
+    /// The weights by which the vision side is usually edited (`spec/editors.md` section 4): the
+    /// outputs of the last two Q-Former layers, or the last linear layer of the bridge for a family
+    /// without a Q-Former, or with text around its pictures (MiniGPT-4 trained the projection
+    /// alone). Empty for a text model.
+    pub fn vision_edit_sites(&self) -> Vec<String> {
+        let bridge = || {
+            let sites = self.sites.iter();
+            let linear = sites.filter(|s| s.stage == Stage::Bridge && s.linear.is_some());
+            linear.map(|site| &site.name)
+        };
+        let mut outputs: Vec<&String> = bridge()
+            .filter(|name| name.ends_with(".output_query.dense.weight"))
+            .collect();
+        let kept = match outputs.is_empty() || self.parts.frame.surrounds() {
+            true => bridge().last().into_iter().collect(),
+            false => outputs.split_off(outputs.len().saturating_sub(2)),
+        };
+        kept.into_iter().cloned().collect()
+    }
+
     /// Whether it can look at pictures.
     pub fn has_sight(&self) -> bool {
         self.parts.sight.is_some()

@@ -76,6 +76,22 @@ impl Descent {
         }
     }
 
+    /// Everything it remembers of parameter `name`: steps done, first and second moments.
+    pub fn memory(&self, name: &str) -> Option<(i32, &[f32], &[f32])> {
+        let state = self.states.get(name)?;
+        Some((state.steps, &state.first, &state.second))
+    }
+
+    /// Goes on with parameter `name` from what [`Descent::memory`] gave.
+    pub fn remember(&mut self, name: &str, steps: i32, first: Vec<f32>, second: Vec<f32>) {
+        let state = State {
+            steps,
+            first,
+            second,
+        };
+        self.states.insert(name.to_owned(), state);
+    }
+
     /// One step of parameter `name`: `value` and `gradient` are `[g, rows, columns]`.
     pub fn step(
         &mut self,

@@ -67,7 +67,9 @@ pub fn write_folder(
 ) -> Result<()> {
     check_files(dir, files)?;
     let replaced = replaces(dir, force)?;
-    let weights = serialize(dir, tensors)?;
+    // transformers refuses a file without this entry.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let weights = serialize(dir, tensors, metadata)?;
     let (parent, name) = split(dir)?;
     let fresh = sibling(dir, &parent, &name)?;
     for (file, bytes) in files {
@@ -142,7 +144,13 @@ fn replaces(dir: &Path, force: bool) -> Result<bool> {
     Ok(true)
 }
 
-fn serialize(dir: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
+/// `tensors` with `metadata` in the header, as the bytes of a safetensors file; `place` is what an
+/// error names.
+pub(crate) fn serialize(
+    place: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: HashMap<String, String>,
+) -> Result<Vec<u8>> {
     for (name, Tensor { shape, values }) in tensors {
         let expected = shape
             .iter()
@@ -156,7 +164,7 @@ fn serialize(dir: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> 
         }
         if let Some(index) = first_odd(values) {
             return Err(Error::NotFinite {
-                location: dir.display().to_string(),
+                location: place.display().to_string(),
                 name: name.clone(),
                 index,
                 value: values[index],
@@ -164,10 +172,8 @@ fn serialize(dir: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> 
             });
         }
     }
-    // transformers refuses a file without this entry.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize(tensors, Some(metadata)).map_err(|problem| Error::Format {
-        file: dir.join(WEIGHTS).display().to_string(),
+        file: place.display().to_string(),
         problem: problem.to_string(),
     })
 }

@@ -70,7 +70,7 @@ impl Args {
         let title = format!("{}: training loss", self.name);
         files.push((
             "loss.svg".to_owned(),
-            curve::draw(&title, &steps)?.into_bytes(),
+            curve::of_pretraining(&title, &steps)?.into_bytes(),
         ));
         // The card is measured on the weights as a reader of the folder will find them.
         let rehearsal = tempfile::tempdir()?;

@@ -1,16 +1,16 @@
 //! One cell: prepare the editor, edit every chunk, score it, measure.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use debias_core::{
-    Cell, CellResult, Cost, RecordLine, RecordScores, metrics, seed,
-};
-use debias_edit::{Chunk, Ctx, Edit, Learns, Lessons, Nowhere, Prepared, Request};
+use debias_core::{Cell, CellResult, Cost, RecordLine, RecordScores, metrics, seed};
+use debias_edit::{Chunk, Ctx, Edit, Learns, Lessons, Prepared, Request};
 use debias_model::{Change, in_order};
 
 use super::Group;
 use super::lessons::{Admitted, OfChunks, OfSplit};
+use crate::artifacts::{Bench, Identity};
 use crate::machine;
 use crate::planner::PlannedEditor;
 
@@ -45,19 +45,33 @@ impl Group<'_> {
         else {
             anyhow::bail!("editor `{}` is not in the plan", cell.editor.id);
         };
+        let identity = Identity::of(cell);
+        let given = planned.settings.get("trained");
+        let workshop = Bench {
+            folder: self.planned.artifacts.folder(&identity),
+            identity,
+            model: &cell.model.digest,
+            given: given.and_then(|path| path.as_str()).map(PathBuf::from),
+            threads: self.threads,
+            what: what.clone(),
+            progress: self.progress,
+            interrupt: self.interrupt,
+        };
         let ctx = Ctx {
             seed: cell.seed,
             settings: &planned.settings,
-            workshop: &Nowhere,
+            workshop: &workshop,
         };
         let start = Instant::now();
         let prepared = match self.prepare(cell, planned, chunks, &ctx)? {
             Ok(prepared) => prepared,
             Err(error) => {
+                self.interrupt.check()?;
                 let failed = CellResult::failed(cell, self.filter, error.to_string());
                 return Ok((failed, Vec::new()));
             }
         };
+        self.progress.start(&what, n);
         let prepare_s = start.elapsed().as_secs_f64();
         let edited = in_order(chunks.len(), self.threads, |at| {
             self.interrupt.check()?;
@@ -111,11 +125,7 @@ impl Group<'_> {
     }
 
     /// Edits and scores one chunk. A record that cannot be edited is marked, never averaged.
-    fn edit(
-        &self,
-        prepared: &dyn Prepared,
-        chunk: &Chunk,
-    ) -> Edited {
+    fn edit(&self, prepared: &dyn Prepared, chunk: &Chunk) -> Edited {
         let start = Instant::now();
         let requests = chunk.requests();
         let edit = |requests: &[Request]| prepared.edit_each(requests, &Change::default());

@@ -1,0 +1,111 @@
+//! Which matrices a meta-learned editor edits, by published name (`spec/editors.md` sections 3.0
+//! and 4).
+
+use debias_model::{Mllm, Parameters, Site};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The choice as settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sites {
+    /// The language model's feed-forward matrices, or the bridge.
+    pub side: Side,
+    /// Decoder layers, negative from the last; for the language side.
+    pub layers: Vec<i64>,
+    /// Published names in place of the two settings above.
+    pub sites: Vec<String>,
+}
+
+/// The side that is edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Side {
+    /// Feed-forward matrices of the decoder.
+    Language,
+    /// What the family names as its vision-side edit (`Sight::edited`).
+    Vision,
+}
+
+/// The settings with their meaning, for the cards.
+pub(crate) const SETTINGS: [(&str, &str); 3] = [
+    (
+        "side",
+        "language (feed-forward matrices of `layers`) or vision (last Q-Former outputs, or the projection)",
+    ),
+    (
+        "layers",
+        "decoder layers to edit; negative numbers count from the last",
+    ),
+    (
+        "sites",
+        "names of linear weights to edit, in place of side and layers",
+    ),
+];
+
+impl Sites {
+    /// The published choice: the last three layers of the language model.
+    pub fn published() -> Self {
+        Self {
+            side: Side::Language,
+            layers: vec![-3, -2, -1],
+            sites: Vec::new(),
+        }
+    }
+
+    /// The chosen linear weights.
+    ///
+    /// # Errors
+    /// A layer or a name that the model lacks, or a parameter that is no linear layer's weight.
+    pub fn of<'m>(&self, editor: &'static str, model: &'m Mllm) -> Result<Vec<&'m Site>> {
+        let names = match (self.sites.is_empty(), self.side) {
+            (false, _) => self.sites.clone(),
+            (true, Side::Vision) => model.vision_edit_sites(),
+            (true, Side::Language) => {
+                let outline = model.decoder().outline();
+                let mut names = Vec::new();
+                for layer in &self.layers {
+                    let index = layer_index(editor, *layer, outline.depth)?;
+                    names.extend(outline.feed_forward_sites(index));
+                }
+                names
+            }
+        };
+        let refuse = |problem: String| Error::Elsewhere { editor, problem };
+        if names.is_empty() {
+            return Err(refuse(format!(
+                "{} has nothing to edit on that side; name weights with {editor}.sites",
+                model.name()
+            )));
+        }
+        let mut found = Vec::with_capacity(names.len());
+        for name in &names {
+            let site = model.site(name)?;
+            if site.linear.is_none() {
+                return Err(refuse(format!(
+                    "`{name}` is not the weight of a linear layer; choose one that is"
+                )));
+            }
+            if !found.contains(&site) {
+                found.push(site);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Layer `layer` of `depth`, counted from the end where negative.
+pub(crate) fn layer_index(editor: &'static str, layer: i64, depth: usize) -> Result<usize> {
+    let index = match layer < 0 {
+        true => layer + depth as i64,
+        false => layer,
+    };
+    usize::try_from(index)
+        .ok()
+        .filter(|index| *index < depth)
+        .ok_or(Error::Layer {
+            editor,
+            layer,
+            depth,
+        })
+}
