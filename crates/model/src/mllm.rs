@@ -161,6 +161,14 @@ impl Mllm {
         &self.parts.text
     }
 
+    /// The language model's input vectors of all tokens, f32 `[vocabulary, d]`.
+    pub fn token_table(&self) -> Tensor<2> {
+        let rows = self.decoder().outline().vocabulary;
+        let ids = host::indices((0..rows as i64).collect(), &self.device);
+        let table = self.decoder().embed(ids, [1, rows], &View::base());
+        table.squeeze_dim(0)
+    }
+
     /// The weights by which the vision side is usually edited (`spec/editors.md` section 4): the
     /// outputs of the last two Q-Former layers, or the last linear layer of the bridge for a family
     /// without a Q-Former, or with text around its pictures (MiniGPT-4 trained the projection

@@ -16,6 +16,7 @@ registry! {
     random::Random,
     ft_l::FtL,
     ft_v::FtV,
+    ke::Ke,
     mend::Mend,
 }
 

@@ -131,7 +131,7 @@ impl Factors {
     }
 
     /// `[n, d]` → `[requests, r, d]`.
-    fn by_request(&self, rows: Tensor<2>) -> Tensor<3> {
+    pub fn by_request(&self, rows: Tensor<2>) -> Tensor<3> {
         let [n, d] = rows.dims();
         let longest = self.tokens.iter().copied().max().unwrap_or(0);
         let mut index = Vec::with_capacity(self.tokens.len() * longest);

@@ -58,7 +58,7 @@ struct Item {
 
 impl<H: HyperNetwork> Learner<'_, H> {
     /// The first stage that an edit touches.
-    fn first(&self) -> Stage {
+    pub fn first(&self) -> Stage {
         self.sites
             .iter()
             .fold(Stage::Head, |first, site| first.earliest(site.stage))

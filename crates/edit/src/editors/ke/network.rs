@@ -1,0 +1,204 @@
+//! The conditioners: from a condition to mask, offset and gate of every edited matrix.
+
+use burn::tensor::activation::{sigmoid, softmax, tanh};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use debias_model::{Mllm, Orientation, Site};
+
+use super::Config;
+use super::reader::{Reader, TABLE, Texts, uniform};
+use crate::editor::Request;
+use crate::error::Result;
+use crate::hyper::{Factors, Gathered, HyperNetwork, Sides};
+use crate::training::Values;
+
+/// One edited matrix.
+struct Matrix {
+    name: String,
+    d_in: usize,
+    d_out: usize,
+}
+
+/// Reader and conditioners.
+pub(super) struct Network<'m> {
+    model: &'m Mllm,
+    matrices: Vec<Matrix>,
+    reader: Reader,
+    /// The language model's token table; a parameter unless frozen.
+    table: Tensor<2>,
+    freeze_embedding: bool,
+    max_scale: f64,
+    cond_max_len: usize,
+    lr: f64,
+    seed: u64,
+    device: Device,
+}
+
+/// Mask, offset and gate of one matrix for every request.
+pub(super) struct Gates {
+    /// `c_a` `[requests, d_in]`.
+    pub column_a: Tensor<2>,
+    /// `softmax(r_a)` `[requests, d_out]`.
+    pub row_a: Tensor<2>,
+    /// `c_b` `[requests, d_in]`.
+    pub column_b: Tensor<2>,
+    /// `softmax(r_b)` `[requests, d_out]`.
+    pub row_b: Tensor<2>,
+    /// `m σ(η)` `[requests, 1]`.
+    pub scale: Tensor<2>,
+}
+
+impl<'m> Network<'m> {
+    pub fn new(config: &Config, sites: &[&Site], model: &'m Mllm, seed: u64) -> Self {
+        let matrix = |site: &&Site| {
+            let [rows, columns] = site.matrix_shape();
+            let (d_out, d_in) = match site.linear {
+                Some(Orientation::InOut) => (columns, rows),
+                _ => (rows, columns),
+            };
+            Matrix {
+                name: site.name.clone(),
+                d_in,
+                d_out,
+            }
+        };
+        let table = model.token_table();
+        Self {
+            matrices: sites.iter().map(matrix).collect(),
+            reader: Reader {
+                d: table.dims()[1],
+                h: config.h,
+                c: config.c,
+            },
+            table,
+            freeze_embedding: config.freeze_embedding,
+            max_scale: config.max_scale,
+            cond_max_len: config.cond_max_len.max(1),
+            lr: config.lr,
+            seed,
+            device: model.device().clone(),
+            model,
+        }
+    }
+
+    /// `weight_norm(linear)`: every row of the weight is g v/‖v‖ (Salimans and Kingma 2016).
+    fn normed(values: &Values, name: &str, x: Tensor<2>) -> Tensor<2> {
+        let part = |part: &str| values[&format!("{name}.{part}")].clone();
+        let v = part("v");
+        let norm = v.clone().square().sum_dim(1).sqrt();
+        let weight = v / norm * part("g");
+        x.matmul(weight.transpose()) + part("b")
+    }
+
+    /// What the conditioner of `matrix` makes of the conditions `[requests, c]`.
+    fn gates(&self, values: &Values, matrix: &Matrix, conditions: Tensor<2>) -> Gates {
+        let inner = format!("{}.inner", matrix.name);
+        let outer = format!("{}.outer", matrix.name);
+        let all = Self::normed(
+            values,
+            &outer,
+            tanh(Self::normed(values, &inner, conditions)),
+        );
+        let n = all.dims()[0];
+        let mut first = 0;
+        let mut take = |width: usize| {
+            first += width;
+            all.clone().slice([0..n, first - width..first])
+        };
+        let column_a = take(matrix.d_in);
+        let row_a = take(matrix.d_out);
+        let column_b = take(matrix.d_in);
+        let row_b = take(matrix.d_out);
+        Gates {
+            column_a,
+            row_a: softmax(row_a, 1),
+            column_b,
+            row_b: softmax(row_b, 1),
+            scale: sigmoid(take(1)).mul_scalar(self.max_scale),
+        }
+    }
+}
+
+/// `dW = scale (G ⊙ A + B)` of every request as factors: the gradient's tokens gated, and one more.
+pub(super) fn gated(factors: &Factors, gates: &Gates) -> (Tensor<3>, Tensor<3>) {
+    let owners: Vec<i64> = factors
+        .tokens
+        .iter()
+        .enumerate()
+        .flat_map(|(request, count)| vec![request as i64; *count])
+        .collect();
+    let n = owners.len();
+    let owners: Tensor<1, Int> =
+        Tensor::from_data(TensorData::new(owners, [n]), &factors.x.device());
+    let of_tokens = |gate: &Tensor<2>| gate.clone().select(0, owners.clone());
+    let plain = |rows: &Tensor<2>| crate::hyper::beside(rows, &gates.scale);
+    let x = factors.by_request(plain(&factors.x) * of_tokens(&gates.column_a));
+    let delta = factors.by_request(plain(&factors.delta) * of_tokens(&gates.row_a));
+    let one = |gate: &Tensor<2>| gate.clone().unsqueeze_dim::<3>(1);
+    let x = Tensor::cat(vec![x, one(&gates.column_b)], 1);
+    let delta = Tensor::cat(vec![delta, one(&gates.row_b)], 1);
+    let delta = delta * one(&gates.scale);
+    match factors.orientation {
+        Orientation::OutIn => (x, delta.swap_dims(1, 2)),
+        Orientation::InOut => (delta, x.swap_dims(1, 2)),
+    }
+}
+
+impl HyperNetwork for Network<'_> {
+    type Condition = Texts;
+
+    fn start(&self) -> Values {
+        let mut values = self.reader.start(self.seed, &self.device);
+        if !self.freeze_embedding {
+            values.insert(TABLE.to_owned(), self.table.clone());
+        }
+        let Reader { h, c, .. } = self.reader;
+        for matrix in &self.matrices {
+            let wide = 2 * (matrix.d_in + matrix.d_out) + 1;
+            for (layer, rows, columns) in [("inner", h, c), ("outer", wide, h)] {
+                let name = |part: &str| format!("{}.{layer}.{part}", matrix.name);
+                let drawn = |part: &str, shape| {
+                    uniform(self.seed, &name(part), shape, columns, &self.device)
+                };
+                let v = drawn("v", [rows, columns]);
+                values.insert(name("g"), v.clone().square().sum_dim(1).sqrt());
+                values.insert(name("v"), v);
+                values.insert(name("b"), drawn("b", [1, rows]));
+            }
+        }
+        values
+    }
+
+    fn rate(&self, _parameter: &str) -> f64 {
+        self.lr
+    }
+
+    fn condition(&self, requests: &[&Request]) -> Result<Texts> {
+        let ids = requests.iter().map(|request| {
+            let record = &request.record;
+            let text = format!(
+                "{} >> {} || {}",
+                record.y_more, record.y_less, record.prompt
+            );
+            let mut ids = self.model.text().encode(&text, false)?;
+            ids.truncate(self.cond_max_len);
+            Ok(ids)
+        });
+        Ok(Texts {
+            ids: ids.collect::<Result<_>>()?,
+        })
+    }
+
+    fn propose(&self, values: &Values, gathered: &Gathered, texts: &Texts) -> Sides {
+        let table = values.get(TABLE).unwrap_or(&self.table);
+        let conditions = self.reader.read(values, table, texts);
+        let mut sides = Sides::new();
+        for matrix in &self.matrices {
+            let Some(factors) = gathered.factors.get(&matrix.name) else {
+                continue;
+            };
+            let gates = self.gates(values, matrix, conditions.clone());
+            sides.insert(matrix.name.clone(), gated(factors, &gates));
+        }
+        sides
+    }
+}
