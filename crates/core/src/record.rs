@@ -103,34 +103,46 @@ impl Record {
     /// [`Error::Record`] naming the record and the field: an empty `id`, prompt or answer, or
     /// `y_more == y_less` after trimming.
     pub fn validate(&self) -> Result<()> {
-        let refuse = |field: &str, problem: &str| {
-            Err(Error::Record {
-                id: self.id.clone(),
-                field: field.to_owned(),
-                problem: problem.to_owned(),
-            })
-        };
-        let required = [
+        self.not_empty(&[
             ("id", &self.id),
             ("image", &self.image),
             ("prompt", &self.prompt),
-            ("y_more", &self.y_more),
-            ("y_less", &self.y_less),
+        ])?;
+        self.validate_answers()?;
+        self.not_empty(&[
             ("prompt_rephrase", &self.prompt_rephrase),
             ("image_rephrase", &self.image_rephrase),
-        ];
-        for (field, text) in required {
-            if text.trim().is_empty() {
-                return refuse(field, "is empty");
-            }
-        }
-        if self.y_more.trim() == self.y_less.trim() {
-            return refuse(
+        ])
+    }
+
+    /// Checks the rules of the two answers alone.
+    ///
+    /// # Errors
+    /// As [`Record::validate`].
+    pub fn validate_answers(&self) -> Result<()> {
+        self.not_empty(&[("y_more", &self.y_more), ("y_less", &self.y_less)])?;
+        match self.y_more.trim() == self.y_less.trim() {
+            true => Err(self.refuse(
                 "y_less",
                 "equals y_more; an edit needs two different answers",
-            );
+            )),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    fn not_empty(&self, fields: &[(&str, &String)]) -> Result<()> {
+        match fields.iter().find(|(_, text)| text.trim().is_empty()) {
+            Some((field, _)) => Err(self.refuse(field, "is empty")),
+            None => Ok(()),
+        }
+    }
+
+    fn refuse(&self, field: &str, problem: &str) -> Error {
+        Error::Record {
+            id: self.id.clone(),
+            field: field.to_owned(),
+            problem: problem.to_owned(),
+        }
     }
 
     /// The same record with the two answers exchanged.

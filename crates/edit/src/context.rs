@@ -42,6 +42,14 @@ impl Context {
         self
     }
 
+    /// Every text it may put in front of a prompt.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.facts.iter().flat_map(|fact| {
+            let texts = fact.demonstrations.iter().chain([&fact.fact]);
+            texts.map(String::as_str)
+        })
+    }
+
     /// Bytes of text.
     pub fn bytes(&self) -> usize {
         let length = |fact: &Arc<Stated>| {

@@ -3,11 +3,12 @@
 //! An [`Editor`] is an entry of the catalogue. [`Editor::prepare`] binds it to a model and settings
 //! and lets it learn; what comes back, [`Prepared`], answers requests.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use debias_core::{Preset, Record};
-use debias_model::{Change, Mllm, Seen};
+use debias_model::{Change, Mllm, Seen, Side};
 
 use crate::card::Card;
 use crate::edit::Edit;
@@ -24,6 +25,33 @@ pub struct Request {
     pub prompt: String,
     /// Vision features of the record's picture, encoded once.
     pub seen: Seen,
+}
+
+impl Request {
+    /// Whether `model` can be asked for this edit: two different answers that are not empty, and
+    /// no more tokens than the model has positions.
+    ///
+    /// # Errors
+    /// [`Error::Core`] or [`Error::Record`], which name the record.
+    pub fn check(&self, model: &Mllm) -> Result<()> {
+        self.record.validate_answers()?;
+        let answers = [self.record.y_more.as_str(), self.record.y_less.as_str()];
+        let rows = model.row_pair(self.seen.sighting(0), &self.prompt, answers);
+        rows.map(drop).map_err(|source| Error::Record {
+            id: self.record.id.clone(),
+            source,
+        })
+    }
+}
+
+/// What every [`Prepared::edit_each`] begins with: there is a request, and each of them can be
+/// edited on `model`.
+///
+/// # Errors
+/// [`Error::EmptyEdit`], or as [`Request::check`].
+pub fn check_requests(model: &Mllm, requests: &[Request]) -> Result<()> {
+    not_empty(requests)?;
+    requests.iter().try_for_each(|request| request.check(model))
 }
 
 /// A request with everything by which training judges an edit of it.
@@ -92,6 +120,43 @@ pub enum Learns {
     Parts,
 }
 
+/// What an editor does to the record it is asked to edit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing on purpose: a control.
+    Control,
+    /// The margin between the answers moves towards the target.
+    #[default]
+    Margin,
+    /// The target becomes the preferred answer of every record it has learned on, or is fitted to.
+    Reliability,
+}
+
+/// What an editor says of itself beyond the contract of its traits; the conformance kit
+/// (`conformance`) holds it to this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// What an edit does to its own record.
+    pub effect: Effect,
+    /// What the seed decides, in words; empty where it decides nothing.
+    pub random: &'static str,
+    /// The only side of the model whose parameters it changes, where there is one.
+    pub side: Option<Side>,
+}
+
+/// An editor's update as it would be without its learned part, for comparison with the gradient
+/// of automatic differentiation.
+#[derive(Clone, Debug)]
+pub struct GradientProbe {
+    /// What stands in the place of the gradient of `-1/a Σ_i log p(y_less_i)` of each edited
+    /// parameter, `[d_out, d_in]` as the parameter itself, sign included: MEND's G̃ without
+    /// normalisation and with U = 0, KE's ΔW with A = 1, B = 0 and gate 1.
+    pub gradient: Change,
+    /// The largest rank that an edit of this request may have at each edited parameter: the
+    /// number of tokens that survive there, and one more where the editor adds a term of rank 1.
+    pub ranks: BTreeMap<String, usize>,
+}
+
 /// A model editor.
 pub trait Editor: Send + Sync {
     /// Name, paper, equation, cost, failures.
@@ -118,6 +183,23 @@ pub trait Editor: Send + Sync {
         Learns::Nothing
     }
 
+    /// What it promises under `settings`.
+    fn claims(&self, _settings: &Settings) -> Claims {
+        Claims::default()
+    }
+
+    /// `settings` changed so that every edit leaves the model as it is, bit for bit; `None` where
+    /// no setting does that.
+    fn identity(&self, _settings: &Settings) -> Option<Settings> {
+        None
+    }
+
+    /// `settings` with as little training as still passes a validation, keeps a state and goes on
+    /// after it: the conformance kit trains several times.
+    fn rehearsal(&self, settings: &Settings) -> Settings {
+        settings.clone()
+    }
+
     /// Whether `settings` can be used with `model`; called before any work.
     ///
     /// # Errors
@@ -142,7 +224,8 @@ pub trait Prepared: Send + Sync {
     /// `start` in place (empty but in sequential editing). `start` is not part of the answer.
     ///
     /// # Errors
-    /// [`Error::EmptyEdit`] without requests, or whatever the editor or the model refuses.
+    /// What [`check_requests`] refuses, or whatever the editor or the model refuses; no state of
+    /// the editor is changed by it.
     fn edit_each(&self, requests: &[Request], start: &Change) -> Result<Vec<Arc<Edit>>>;
 
     /// One edit for all requests, every part of it computed at the never-edited weights: the sum
@@ -152,6 +235,15 @@ pub trait Prepared: Send + Sync {
     /// As [`Prepared::edit_each`].
     fn edit_jointly(&self, requests: &[Request]) -> Result<Edit> {
         Edit::joined(&self.edit_each(requests, &Change::default())?)
+    }
+
+    /// The update of `request` without the learned part, from an editor whose hyper-network turns
+    /// gradients; `None` from any other.
+    ///
+    /// # Errors
+    /// As [`Prepared::edit_each`].
+    fn gradient_probe(&self, _request: &Request) -> Result<Option<GradientProbe>> {
+        Ok(None)
     }
 
     /// What a reader of the result must know, one sentence each.

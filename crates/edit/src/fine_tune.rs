@@ -17,7 +17,7 @@ use debias_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::edit::Edit;
-use crate::editor::{Examples, Learns, Lessons, Prepared, Request, for_all, not_empty};
+use crate::editor::{Examples, Learns, Lessons, Prepared, Request, check_requests, for_all};
 use crate::error::{Error, Result};
 
 /// Values held at once for independent edits, all optimiser copies apart: 256 MiB of f32.
@@ -202,7 +202,7 @@ impl<'m> FineTuning<'m> {
 
 impl Prepared for FineTuning<'_> {
     fn edit_each(&self, requests: &[Request], start: &Change) -> Result<Vec<Arc<Edit>>> {
-        not_empty(requests)?;
+        check_requests(self.model, requests)?;
         if let Some(change) = &self.whole {
             // It is in place from the first request on.
             let more = match start.is_identity() {
@@ -229,7 +229,7 @@ impl Prepared for FineTuning<'_> {
 
     /// One loop over all requests, their losses averaged (`spec/editors.md` section 5).
     fn edit_jointly(&self, requests: &[Request]) -> Result<Edit> {
-        not_empty(requests)?;
+        check_requests(self.model, requests)?;
         if let Some(change) = &self.whole {
             return Ok(Edit::Weights(change.clone()));
         }
@@ -254,6 +254,8 @@ struct Run<'a> {
     start: Stage,
     base: BTreeMap<String, Tensor<2>>,
     values: BTreeMap<String, Tensor<3>>,
+    /// Groups that took a step.
+    moved: Vec<bool>,
     optimiser: optim::Descent,
 }
 
@@ -289,6 +291,7 @@ impl<'a> Run<'a> {
             tuning,
             base,
             values,
+            moved: vec![false; groups],
             optimiser: optim::Descent::new(rule),
         }
     }
@@ -318,6 +321,9 @@ impl<'a> Run<'a> {
             }
             if active.iter().all(|active| !active) {
                 break;
+            }
+            for (moved, active) in self.moved.iter_mut().zip(&active) {
+                *moved |= active;
             }
             if descent.clip > 0.0 {
                 clip(&mut gradients, descent.clip);
@@ -397,25 +403,23 @@ impl<'a> Run<'a> {
         Ok((losses, found))
     }
 
-    /// The way come so far, one change per row group.
+    /// The way come so far, one change per row group; the identity where no step was taken.
     fn changes(&self) -> Vec<Change> {
-        let groups = self
-            .values
-            .values()
-            .next()
-            .map_or(0, |value| value.dims()[0]);
-        (0..groups)
-            .map(|group| {
-                let weights = self
-                    .values
-                    .iter()
-                    .map(|(name, value)| {
-                        let value: Tensor<2> = value.clone().narrow(0, group, 1).squeeze_dim(0);
-                        (name.clone(), Delta::Dense(value - self.base[name].clone()))
-                    })
-                    .collect();
-                Change { weights }
+        let way = |(group, moved): (usize, &bool)| match moved {
+            true => self.change(group),
+            false => Change::default(),
+        };
+        self.moved.iter().enumerate().map(way).collect()
+    }
+
+    fn change(&self, group: usize) -> Change {
+        let values = self.values.iter();
+        let weights = values
+            .map(|(name, value)| {
+                let value: Tensor<2> = value.clone().narrow(0, group, 1).squeeze_dim(0);
+                (name.clone(), Delta::Dense(value - self.base[name].clone()))
             })
-            .collect()
+            .collect();
+        Change { weights }
     }
 }

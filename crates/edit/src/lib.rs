@@ -20,7 +20,10 @@ mod workshop;
 pub use card::Card;
 pub use context::Context;
 pub use edit::{Edit, Touches};
-pub use editor::{Ctx, Editor, Example, Examples, Learns, Lessons, Prepared, Request};
+pub use editor::{
+    Claims, Ctx, Editor, Effect, Example, Examples, GradientProbe, Learns, Lessons, Prepared,
+    Request, check_requests,
+};
 pub use error::{Error, Result};
 pub use judge::{Asked, Chunk, PICTURES, context_scores};
 pub use memory::Memory;

@@ -46,6 +46,13 @@ impl Settings {
         Ok(())
     }
 
+    /// The same settings with `value` for `key`.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(key.to_owned(), value.into());
+        self
+    }
+
     /// The typed configuration.
     ///
     /// # Errors

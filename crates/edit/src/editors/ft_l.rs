@@ -9,7 +9,7 @@ use debias_model::{Mllm, Parameters, Side, Site};
 use serde::{Deserialize, Serialize};
 
 use crate::card::Card;
-use crate::editor::{Ctx, Editor, Learns, Lessons, Prepared};
+use crate::editor::{Claims, Ctx, Editor, Learns, Lessons, Prepared};
 use crate::error::{Error, Result};
 use crate::fine_tune::{Descent, FineTuning, SETTINGS};
 use crate::settings::Settings;
@@ -130,6 +130,17 @@ impl Editor for FtL {
     fn learns(&self, settings: &Settings) -> Learns {
         let config = settings.config::<Config>(ID);
         config.map_or(Learns::Nothing, |config| config.descent.learns())
+    }
+
+    fn claims(&self, _settings: &Settings) -> Claims {
+        Claims {
+            side: Some(Side::Language),
+            ..Claims::default()
+        }
+    }
+
+    fn identity(&self, settings: &Settings) -> Option<Settings> {
+        Some(settings.clone().with("steps", 0))
     }
 
     fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {

@@ -5,10 +5,10 @@
 //! which makes this editor a silent no-op there: here a parameter without gradient is an error.
 
 use debias_core::Preset;
-use debias_model::{Mllm, Parameters, Site, Stage};
+use debias_model::{Mllm, Parameters, Side, Site, Stage};
 
 use crate::card::Card;
-use crate::editor::{Ctx, Editor, Learns, Lessons, Prepared};
+use crate::editor::{Claims, Ctx, Editor, Learns, Lessons, Prepared};
 use crate::error::Result;
 use crate::fine_tune::{Descent, FineTuning, SETTINGS};
 use crate::settings::Settings;
@@ -54,6 +54,17 @@ impl Editor for FtV {
     fn learns(&self, settings: &Settings) -> Learns {
         let descent = settings.config::<Descent>(ID);
         descent.map_or(Learns::Nothing, |descent| descent.learns())
+    }
+
+    fn claims(&self, _settings: &Settings) -> Claims {
+        Claims {
+            side: Some(Side::Vision),
+            ..Claims::default()
+        }
+    }
+
+    fn identity(&self, settings: &Settings) -> Option<Settings> {
+        Some(settings.clone().with("steps", 0))
     }
 
     fn check(&self, _model: &Mllm, settings: &Settings) -> Result<()> {

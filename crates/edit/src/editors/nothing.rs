@@ -7,7 +7,9 @@ use debias_model::{Change, Mllm};
 
 use crate::card::Card;
 use crate::edit::Edit;
-use crate::editor::{Ctx, Editor, Lessons, Prepared, Request, for_all, not_empty};
+use crate::editor::{
+    Claims, Ctx, Editor, Effect, Lessons, Prepared, Request, check_requests, for_all,
+};
 use crate::error::Result;
 use crate::settings::Settings;
 
@@ -37,20 +39,31 @@ impl Editor for Nothing {
         Settings::default()
     }
 
+    fn claims(&self, _settings: &Settings) -> Claims {
+        Claims {
+            effect: Effect::Control,
+            ..Claims::default()
+        }
+    }
+
+    fn identity(&self, settings: &Settings) -> Option<Settings> {
+        Some(settings.clone())
+    }
+
     fn check(&self, _model: &Mllm, _settings: &Settings) -> Result<()> {
         Ok(())
     }
 
-    fn prepare<'m>(&self, _: &'m Mllm, _: &Lessons, _: &Ctx) -> Result<Box<dyn Prepared + 'm>> {
-        Ok(Box::new(Unedited))
+    fn prepare<'m>(&self, model: &'m Mllm, _: &Lessons, _: &Ctx) -> Result<Box<dyn Prepared + 'm>> {
+        Ok(Box::new(Unedited(model)))
     }
 }
 
-struct Unedited;
+struct Unedited<'m>(&'m Mllm);
 
-impl Prepared for Unedited {
+impl Prepared for Unedited<'_> {
     fn edit_each(&self, requests: &[Request], _: &Change) -> Result<Vec<Arc<Edit>>> {
-        not_empty(requests)?;
+        check_requests(self.0, requests)?;
         Ok(for_all(Change::default(), requests))
     }
 }

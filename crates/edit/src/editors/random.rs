@@ -11,7 +11,7 @@ use rand::Rng;
 use super::ft_l::FtL;
 use crate::card::Card;
 use crate::edit::Edit;
-use crate::editor::{Ctx, Editor, Learns, Lessons, Prepared, Request};
+use crate::editor::{Claims, Ctx, Editor, Effect, Learns, Lessons, Prepared, Request};
 use crate::error::Result;
 use crate::settings::Settings;
 
@@ -50,6 +50,18 @@ impl Editor for Random {
 
     fn learns(&self, settings: &Settings) -> Learns {
         FtL.learns(settings)
+    }
+
+    fn claims(&self, settings: &Settings) -> Claims {
+        Claims {
+            effect: Effect::Control,
+            random: "the direction of every delta",
+            ..FtL.claims(settings)
+        }
+    }
+
+    fn identity(&self, settings: &Settings) -> Option<Settings> {
+        FtL.identity(settings)
     }
 
     fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {
@@ -94,7 +106,9 @@ impl Prepared for Scattered<'_> {
     }
 
     fn edit_jointly(&self, requests: &[Request]) -> Result<Edit> {
-        let ids: Vec<&str> = requests.iter().map(|r| r.record.id.as_str()).collect();
+        // The order in which requests are given decides nothing.
+        let mut ids: Vec<&str> = requests.iter().map(|r| r.record.id.as_str()).collect();
+        ids.sort_unstable();
         Ok(self.turned(&self.aimed.edit_jointly(requests)?, &ids.join("+")))
     }
 }
