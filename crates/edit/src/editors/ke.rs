@@ -15,14 +15,16 @@ use debias_core::{Norm, Preset};
 use debias_model::{Batch, Change, Mllm, Parameters, View, answer_scores};
 use serde::{Deserialize, Serialize};
 
-use self::network::Network;
+use self::network::{Gates, Network, gated};
 use crate::card::Card;
 use crate::edit::Edit;
-use crate::editor::{Ctx, Editor, Learns, Lessons, Prepared, Request, not_empty};
+use crate::editor::{
+    Claims, Ctx, Editor, GradientProbe, Learns, Lessons, Prepared, Request, check_requests,
+};
 use crate::error::{Error, Result};
 use crate::hyper::{HyperNetwork, Learner, SITE_SETTINGS, Sites, Weights, changes};
 use crate::settings::Settings;
-use crate::training::{SETTINGS, Schedule, Values, train};
+use crate::training::{SETTINGS, Schedule, Values, rehearsed, train};
 
 /// KnowledgeEditor.
 pub struct Ke;
@@ -147,6 +149,23 @@ impl Editor for Ke {
         Learns::Parts
     }
 
+    fn claims(&self, settings: &Settings) -> Claims {
+        let config = settings.config::<Config>(ID);
+        Claims {
+            random: "the network at the start, and the order of the training records",
+            side: config.ok().and_then(|config| config.sites.claimed()),
+            ..Claims::default()
+        }
+    }
+
+    fn identity(&self, settings: &Settings) -> Option<Settings> {
+        Some(settings.clone().with("max_scale", 0).with("steps", 0))
+    }
+
+    fn rehearsal(&self, settings: &Settings) -> Settings {
+        rehearsed(settings)
+    }
+
     fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {
         let config: Config = settings.config(ID)?;
         config.sites.of(ID, model).map(drop)
@@ -221,7 +240,7 @@ impl Trained<'_> {
 
 impl Prepared for Trained<'_> {
     fn edit_each(&self, requests: &[Request], start: &Change) -> Result<Vec<Arc<Edit>>> {
-        not_empty(requests)?;
+        check_requests(self.learner.model, requests)?;
         let asked: Vec<&Request> = requests.iter().collect();
         let gathered = self.learner.gather(&asked, start)?;
         let network = &self.learner.network;
@@ -238,5 +257,19 @@ impl Prepared for Trained<'_> {
                 Ok(Arc::new(Edit::Weights(change)))
             })
             .collect()
+    }
+
+    fn gradient_probe(&self, request: &Request) -> Result<Option<GradientProbe>> {
+        let gathered = self.learner.gather(&[request], &Change::default())?;
+        let sides = gathered
+            .factors
+            .iter()
+            .map(|(name, factors)| (name.clone(), gated(factors, &Gates::open(factors))))
+            .collect();
+        let ranks = gathered.ranks(0).into_iter();
+        Ok(Some(GradientProbe {
+            gradient: changes(&sides, 1).pop().unwrap_or_default(),
+            ranks: ranks.map(|(name, tokens)| (name, tokens + 1)).collect(),
+        }))
     }
 }

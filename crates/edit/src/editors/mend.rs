@@ -19,11 +19,13 @@ use serde::{Deserialize, Serialize};
 use self::network::Network;
 use crate::card::Card;
 use crate::edit::Edit;
-use crate::editor::{Ctx, Editor, Learns, Lessons, Prepared, Request, not_empty};
+use crate::editor::{
+    Claims, Ctx, Editor, GradientProbe, Learns, Lessons, Prepared, Request, check_requests,
+};
 use crate::error::Result;
 use crate::hyper::{HyperNetwork, Learner, SITE_SETTINGS, Sites, Weights, changes};
 use crate::settings::Settings;
-use crate::training::{SETTINGS, Schedule, Values, train};
+use crate::training::{SETTINGS, Schedule, Values, rehearsed, train};
 
 /// Model editor networks with gradient decomposition.
 pub struct Mend;
@@ -150,6 +152,23 @@ impl Editor for Mend {
         Learns::Parts
     }
 
+    fn claims(&self, settings: &Settings) -> Claims {
+        let config = settings.config::<Config>(ID);
+        Claims {
+            random: "V at the start, and the order of the training records",
+            side: config.ok().and_then(|config| config.sites.claimed()),
+            ..Claims::default()
+        }
+    }
+
+    fn identity(&self, settings: &Settings) -> Option<Settings> {
+        Some(settings.clone().with("edit_lr", 0).with("steps", 0))
+    }
+
+    fn rehearsal(&self, settings: &Settings) -> Settings {
+        rehearsed(settings)
+    }
+
     fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {
         let config: Config = settings.config(ID)?;
         config.sites.of(ID, model).map(drop)
@@ -184,7 +203,7 @@ struct Trained<'m> {
 
 impl Prepared for Trained<'_> {
     fn edit_each(&self, requests: &[Request], start: &Change) -> Result<Vec<Arc<Edit>>> {
-        not_empty(requests)?;
+        check_requests(self.learner.model, requests)?;
         let requests: Vec<&Request> = requests.iter().collect();
         let gathered = self.learner.gather(&requests, start)?;
         let sides = self.learner.network.propose(&self.values, &gathered, &());
@@ -192,5 +211,15 @@ impl Prepared for Trained<'_> {
         Ok(changes
             .map(|change| Arc::new(Edit::Weights(change)))
             .collect())
+    }
+
+    fn gradient_probe(&self, request: &Request) -> Result<Option<GradientProbe>> {
+        let gathered = self.learner.gather(&[request], &Change::default())?;
+        let (network, values) = self.learner.network.unlearned();
+        let sides = network.propose(&values, &gathered, &());
+        Ok(Some(GradientProbe {
+            gradient: changes(&sides, 1).pop().unwrap_or_default(),
+            ranks: gathered.ranks(0),
+        }))
     }
 }

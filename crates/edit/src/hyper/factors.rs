@@ -89,6 +89,16 @@ impl Gathered {
     }
 }
 
+impl Gathered {
+    /// Tokens of one request at every matrix: the rank of its gradient.
+    pub fn ranks(&self, request: usize) -> BTreeMap<String, usize> {
+        let factors = self.factors.iter();
+        factors
+            .map(|(name, factors)| (name.clone(), factors.tokens[request]))
+            .collect()
+    }
+}
+
 impl Factors {
     /// Keeps the tokens whose input and gradient are not zero throughout; x `[b, t, d_in]`,
     /// delta `[b, t, d_out]`.
@@ -133,7 +143,8 @@ impl Factors {
     /// `[n, d]` → `[requests, r, d]`.
     pub fn by_request(&self, rows: Tensor<2>) -> Tensor<3> {
         let [n, d] = rows.dims();
-        let longest = self.tokens.iter().copied().max().unwrap_or(0);
+        // Without any token there is still one row of zeros: an edit that does nothing.
+        let longest = self.tokens.iter().copied().max().unwrap_or(0).max(1);
         let mut index = Vec::with_capacity(self.tokens.len() * longest);
         let mut first = 0;
         for count in &self.tokens {
@@ -141,7 +152,7 @@ impl Factors {
             index.extend((0..longest).map(|i| if i < *count { first + i } else { n } as i64));
             first += count;
         }
-        let zero = rows.clone().narrow(0, 0, 1).zeros_like();
+        let zero: Tensor<2> = Tensor::zeros([1, d], &rows.device());
         let device = match rows.is_autodiff() {
             true => rows.device().inner(),
             false => rows.device(),
@@ -151,6 +162,11 @@ impl Factors {
         Tensor::cat(vec![rows, zero], 0)
             .select(0, index)
             .reshape([self.tokens.len(), longest, d])
+    }
+
+    /// Whether no token has a gradient.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.iter().all(|count| *count == 0)
     }
 
     /// Bytes of both factors.

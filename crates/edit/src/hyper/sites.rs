@@ -53,6 +53,15 @@ impl Sites {
         }
     }
 
+    /// The side that all chosen weights are on; none where they are named one by one.
+    pub fn claimed(&self) -> Option<debias_model::Side> {
+        match (self.sites.is_empty(), self.side) {
+            (false, _) => None,
+            (true, Side::Language) => Some(debias_model::Side::Language),
+            (true, Side::Vision) => Some(debias_model::Side::Vision),
+        }
+    }
+
     /// The chosen linear weights.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::state::State;
 use crate::editor::{Ctx, Example, Examples};
 use crate::error::{Error, Result};
+use crate::settings::Settings;
 use crate::workshop::Losses;
 
 /// Bytes of prepared lessons that are kept between the passes: 1 GiB.
@@ -64,6 +65,17 @@ pub(crate) const SETTINGS: [(&str, &str); 7] = [
         "steps without a better validation after which training stops",
     ),
 ];
+
+/// `settings` with a few short steps that pass two validations, for rehearsals.
+pub(crate) fn rehearsed(settings: &Settings) -> Settings {
+    settings
+        .clone()
+        .with("steps", 4)
+        .with("batch", 2)
+        .with("accumulate", 2)
+        .with("val_every", 2)
+        .with("val_records", 4)
+}
 
 /// What the loop trains.
 pub(crate) trait Pupil: Sync {

@@ -89,26 +89,26 @@ impl Matrix {
             true => w,
             false => w.transpose(),
         };
-        match view.patch(&self.name).as_ref() {
-            None => {
-                if !input_first && let Some(y) = cpu::widening_product(&x, &self.value) {
-                    return plus(y, bias);
-                }
-                times(x, oriented(view.lift(&self.value)), bias)
+        let untouched = |x: Tensor<3>| {
+            if !input_first && let Some(y) = cpu::widening_product(&x, &self.value) {
+                return plus(y, bias.clone());
             }
+            times(x, oriented(view.lift(&self.value)), bias.clone())
+        };
+        match view.patch(&self.name).as_ref() {
+            None => untouched(x),
             Some(Patch::Replace(value)) if value.dims()[0] == 1 => {
                 times(x, oriented(value.clone().squeeze_dim(0)), bias)
             }
             Some(Patch::Replace(value)) => plus(grouped(x, value.clone(), input_first), bias),
             Some(Patch::Side { a, b }) => {
-                let weight = view.lift(&self.value);
                 let (first, second) = match input_first {
                     true => (b, a),
                     false => (a, b),
                 };
                 let inner = grouped(x.clone(), first.clone(), input_first);
-                let side = grouped(inner, second.clone(), input_first);
-                linear(x, oriented(weight), bias) + side
+                // The base's own product, so that a side path of zeros changes no bit.
+                untouched(x) + grouped(inner, second.clone(), input_first)
             }
         }
     }

@@ -47,6 +47,22 @@ pub(super) struct Gates {
     pub scale: Tensor<2>,
 }
 
+impl Gates {
+    /// A = 1, B = 0 and a gate of 1: the gradient as it is.
+    pub fn open(factors: &Factors) -> Self {
+        let requests = factors.tokens.len();
+        let (d_in, d_out) = (factors.x.dims()[1], factors.delta.dims()[1]);
+        let device = factors.x.device();
+        Self {
+            column_a: Tensor::ones([requests, d_in], &device),
+            row_a: Tensor::ones([requests, d_out], &device),
+            column_b: Tensor::zeros([requests, d_in], &device),
+            row_b: Tensor::zeros([requests, d_out], &device),
+            scale: Tensor::ones([requests, 1], &device),
+        }
+    }
+}
+
 impl<'m> Network<'m> {
     pub fn new(config: &Config, sites: &[&Site], model: &'m Mllm, seed: u64) -> Self {
         let matrix = |site: &&Site| {
@@ -79,42 +95,38 @@ impl<'m> Network<'m> {
             model,
         }
     }
+}
 
-    /// `weight_norm(linear)`: every row of the weight is g v/‖v‖ (Salimans and Kingma 2016).
-    fn normed(values: &Values, name: &str, x: Tensor<2>) -> Tensor<2> {
-        let part = |part: &str| values[&format!("{name}.{part}")].clone();
-        let v = part("v");
-        let norm = v.clone().square().sum_dim(1).sqrt();
-        let weight = v / norm * part("g");
-        x.matmul(weight.transpose()) + part("b")
-    }
+/// `weight_norm(linear)`: every row of the weight is g v/‖v‖ (Salimans and Kingma 2016).
+fn normed(values: &Values, name: &str, x: Tensor<2>) -> Tensor<2> {
+    let part = |part: &str| values[&format!("{name}.{part}")].clone();
+    let v = part("v");
+    let norm = v.clone().square().sum_dim(1).sqrt();
+    let weight = v / norm * part("g");
+    x.matmul(weight.transpose()) + part("b")
+}
 
-    /// What the conditioner of `matrix` makes of the conditions `[requests, c]`.
-    fn gates(&self, values: &Values, matrix: &Matrix, conditions: Tensor<2>) -> Gates {
-        let inner = format!("{}.inner", matrix.name);
-        let outer = format!("{}.outer", matrix.name);
-        let all = Self::normed(
-            values,
-            &outer,
-            tanh(Self::normed(values, &inner, conditions)),
-        );
-        let n = all.dims()[0];
-        let mut first = 0;
-        let mut take = |width: usize| {
-            first += width;
-            all.clone().slice([0..n, first - width..first])
-        };
-        let column_a = take(matrix.d_in);
-        let row_a = take(matrix.d_out);
-        let column_b = take(matrix.d_in);
-        let row_b = take(matrix.d_out);
-        Gates {
-            column_a,
-            row_a: softmax(row_a, 1),
-            column_b,
-            row_b: softmax(row_b, 1),
-            scale: sigmoid(take(1)).mul_scalar(self.max_scale),
-        }
+/// What the conditioner of `matrix` makes of the conditions `[requests, c]`.
+fn gates(values: &Values, matrix: &Matrix, conditions: Tensor<2>, max_scale: f64) -> Gates {
+    let inner = format!("{}.inner", matrix.name);
+    let outer = format!("{}.outer", matrix.name);
+    let all = normed(values, &outer, tanh(normed(values, &inner, conditions)));
+    let n = all.dims()[0];
+    let mut first = 0;
+    let mut take = |width: usize| {
+        first += width;
+        all.clone().slice([0..n, first - width..first])
+    };
+    let column_a = take(matrix.d_in);
+    let row_a = take(matrix.d_out);
+    let column_b = take(matrix.d_in);
+    let row_b = take(matrix.d_out);
+    Gates {
+        column_a,
+        row_a: softmax(row_a, 1),
+        column_b,
+        row_b: softmax(row_b, 1),
+        scale: sigmoid(take(1)).mul_scalar(max_scale),
     }
 }
 
@@ -129,10 +141,15 @@ pub(super) fn gated(factors: &Factors, gates: &Gates) -> (Tensor<3>, Tensor<3>) 
     let n = owners.len();
     let owners: Tensor<1, Int> =
         Tensor::from_data(TensorData::new(owners, [n]), &factors.x.device());
-    let of_tokens = |gate: &Tensor<2>| gate.clone().select(0, owners.clone());
-    let plain = |rows: &Tensor<2>| crate::hyper::beside(rows, &gates.scale);
-    let x = factors.by_request(plain(&factors.x) * of_tokens(&gates.column_a));
-    let delta = factors.by_request(plain(&factors.delta) * of_tokens(&gates.row_a));
+    let of_tokens = |rows: &Tensor<2>, gate: &Tensor<2>| {
+        let rows = crate::hyper::beside(rows, &gates.scale);
+        match factors.is_empty() {
+            true => rows,
+            false => rows * gate.clone().select(0, owners.clone()),
+        }
+    };
+    let x = factors.by_request(of_tokens(&factors.x, &gates.column_a));
+    let delta = factors.by_request(of_tokens(&factors.delta, &gates.row_a));
     let one = |gate: &Tensor<2>| gate.clone().unsqueeze_dim::<3>(1);
     let x = Tensor::cat(vec![x, one(&gates.column_b)], 1);
     let delta = Tensor::cat(vec![delta, one(&gates.row_b)], 1);
@@ -196,7 +213,7 @@ impl HyperNetwork for Network<'_> {
             let Some(factors) = gathered.factors.get(&matrix.name) else {
                 continue;
             };
-            let gates = self.gates(values, matrix, conditions.clone());
+            let gates = gates(values, matrix, conditions.clone(), self.max_scale);
             sides.insert(matrix.name.clone(), gated(factors, &gates));
         }
         sides

@@ -76,15 +76,30 @@ impl Network {
         }
     }
 
+    /// The network before it has learned anything, without normalisation and with rates of 1: its
+    /// answer is the gradient itself.
+    pub fn unlearned(&self) -> (Self, Values) {
+        let plain = Self {
+            norm: false,
+            descent: false,
+            edit_lr: 1.0,
+            device: self.device.clone(),
+            groups: self.groups.iter().map(Group::unlearned).collect(),
+            ..*self
+        };
+        let values = plain.start();
+        (plain, values)
+    }
+
     /// Both sides of every matrix of `group`, transformed: `[n, d_in]` and `[n, d_out]`.
     fn transform(
         &self,
         group: &Group,
         values: &Values,
-        factors: &[&Factors],
+        factors: &[(usize, &Factors)],
     ) -> (Tensor<2>, Tensor<2>) {
         let join = |pick: fn(&Factors) -> &Tensor<2>| {
-            Tensor::cat(factors.iter().map(|f| pick(f).clone()).collect(), 0)
+            Tensor::cat(factors.iter().map(|(_, f)| pick(f).clone()).collect(), 0)
         };
         let (mut x, mut delta) = (join(|f| &f.x), join(|f| &f.delta));
         if self.norm {
@@ -97,8 +112,10 @@ impl Network {
             z = z.autodiff();
         }
         // Row numbers of scale and shift: the matrix that a token belongs to.
-        let owners = factors.iter().enumerate();
-        let owners: Vec<(usize, usize)> = owners.map(|(at, f)| (at, f.x.dims()[0])).collect();
+        let owners: Vec<(usize, usize)> = factors
+            .iter()
+            .map(|(row, f)| (*row, f.x.dims()[0]))
+            .collect();
         for block in 0..BLOCKS {
             let inner = z.clone().matmul(parameter(block, "v").clone().transpose());
             let outer = inner.matmul(parameter(block, "u").clone().transpose())
@@ -116,6 +133,16 @@ impl Network {
 }
 
 impl Group {
+    fn unlearned(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            sites: self.sites.clone(),
+            x: Running::default(),
+            delta: Running::default(),
+            ..*self
+        }
+    }
+
     fn width(&self) -> usize {
         self.d_in + self.d_out
     }
@@ -144,12 +171,11 @@ pub(super) fn open_clamp(x: Tensor<2>) -> Tensor<2> {
     x * open
 }
 
-/// Row i of `table` for as many tokens as the i-th owner has: `[n, d]`.
+/// Rows of `table`, each for as many tokens as its owner has: `[n, d]`.
 fn of_owners(table: &Tensor<2>, owners: &[(usize, usize)]) -> Tensor<2> {
     let d = table.dims()[1];
     let rows = owners
         .iter()
-        .filter(|(_, count)| *count > 0)
         .map(|(at, count)| table.clone().narrow(0, *at, 1).expand([*count, d]));
     Tensor::cat(rows.collect(), 0)
 }
@@ -236,15 +262,18 @@ impl HyperNetwork for Network {
     fn propose(&self, values: &Values, gathered: &Gathered, _: &()) -> Sides {
         let mut sides = Sides::new();
         for group in &self.groups {
-            let named: Vec<(&String, &Factors)> = group
-                .sites
-                .iter()
-                .filter_map(|site| Some((site, gathered.factors.get(site)?)))
-                .collect();
-            let factors: Vec<&Factors> = named.iter().map(|(_, factors)| *factors).collect();
-            let (x, delta) = self.transform(group, values, &factors);
+            let found = group.sites.iter().enumerate().filter_map(|(row, site)| {
+                let factors = gathered.factors.get(site)?;
+                (!factors.is_empty()).then_some((row, factors))
+            });
+            let found: Vec<(usize, &Factors)> = found.collect();
+            if found.is_empty() {
+                continue;
+            }
+            let (x, delta) = self.transform(group, values, &found);
             let mut first = 0;
-            for (site, factors) in named {
+            for (row, factors) in found {
+                let site = &group.sites[row];
                 let n = factors.x.dims()[0];
                 let own = |rows: &Tensor<2>| rows.clone().narrow(0, first, n);
                 let rate = values[&rate_of(site)].clone();
