@@ -68,6 +68,13 @@ impl Edit {
         }
     }
 
+    /// Frobenius norm of the change of weights over all matrices; 0 for other edits.
+    pub fn norm(&self) -> f64 {
+        let deltas = self.change().map(|change| change.weights.values());
+        let squares = deltas.into_iter().flatten().map(|d| d.norm().powi(2));
+        squares.sum::<f64>().sqrt()
+    }
+
     /// The change of weights, where it is one.
     pub fn change(&self) -> Option<&Change> {
         match self {

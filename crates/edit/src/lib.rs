@@ -13,6 +13,7 @@ mod fine_tune;
 mod hyper;
 mod judge;
 mod memory;
+mod sequence;
 mod settings;
 mod training;
 mod workshop;
@@ -27,5 +28,6 @@ pub use editor::{
 pub use error::{Error, Result};
 pub use judge::{Asked, Chunk, PICTURES, context_scores};
 pub use memory::Memory;
+pub use sequence::Sequence;
 pub use settings::Settings;
 pub use workshop::{History, Losses, Matrix, Nowhere, Parts, Workshop};
