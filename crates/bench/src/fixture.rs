@@ -82,7 +82,7 @@ pub(crate) fn lines() -> Vec<RecordLine> {
         .map(|(at, margin)| RecordLine {
             id: format!("r{at}"),
             bias_type: "gender".to_owned(),
-            before: scores(-1.0, 10),
+            before: Some(scores(-1.0, 10)),
             after: Some(scores(margin, 5)),
             error: None,
         })

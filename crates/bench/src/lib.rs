@@ -10,6 +10,7 @@ pub mod cli;
 pub mod compute;
 pub mod continuing;
 pub mod curve;
+pub mod digest;
 pub mod exit;
 pub mod failure;
 pub mod history;

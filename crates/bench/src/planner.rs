@@ -1,17 +1,22 @@
 //! From what was typed to what will happen: names checked, files opened, settings merged.
 
+mod editors;
+mod requests;
+
+use std::sync::Arc;
+
 use anyhow::Context;
 use debias_core::{
-    Cell, EditorIdentity, FORMAT_MAJOR, Identity, KnownSettings, Overrides, Plan, Preset, Protocol,
-    Suite, Task, metrics,
+    Cell, FORMAT_MAJOR, Identity, Overrides, Plan, Protocol, Shard, Suite, Task, metrics,
 };
 use debias_data::{Collection, Dataset, datasets};
-use debias_edit::{Editor, Settings, editors};
 use debias_model::Mllm;
 use serde_json::{Value, json};
 
+pub use self::editors::PlannedEditor;
+use self::editors::{Shelf, known_settings, overrides, settings_value};
 use crate::artifacts::Artifacts;
-use crate::cli::Selection;
+use crate::cli::{Common, Selection};
 use crate::compute::Dtype;
 use crate::exit::Exit;
 use crate::failure::Refusal;
@@ -33,14 +38,6 @@ pub struct PlannedModel {
     pub editors: Vec<PlannedEditor>,
 }
 
-/// An editor of the plan with its merged settings.
-pub struct PlannedEditor {
-    /// The editor.
-    pub editor: &'static dyn Editor,
-    /// Preset, model card, suite and command line, merged in this order.
-    pub settings: Settings,
-}
-
 /// The data of the plan, opened under one seed.
 pub struct PlannedData {
     /// The seed of wordings and pairings.
@@ -48,13 +45,15 @@ pub struct PlannedData {
     /// Name and digest.
     pub identity: Identity,
     /// The records and pictures.
-    pub collection: Box<dyn Collection>,
+    pub collection: Arc<dyn Collection>,
 }
 
 /// Everything that is decided before any work.
 pub struct Planned {
     /// The suite as narrowed by the flags.
     pub suite: Suite,
+    /// Whether that is no suite but a single `edit`.
+    pub alone: bool,
     /// Scorer, filter and templates.
     pub protocol: Protocol,
     /// All cells.
@@ -75,43 +74,78 @@ pub struct Planned {
     pub remarks: Vec<String>,
 }
 
-impl Planned {
-    /// Decides what `selection` means.
-    ///
-    /// # Errors
-    /// An unknown name or setting, an unusable model, dataset or device; nothing was written.
-    pub fn new(selection: &Selection) -> anyhow::Result<Self> {
-        device(selection)?;
-        let (suite, dataset) = narrowed(selection)?;
+/// What is to be planned, before anything is opened.
+struct Draft<'a> {
+    suite: Suite,
+    alone: bool,
+    shard: Option<Shard>,
+    common: &'a Common,
+}
+
+impl Draft<'_> {
+    /// Checks and opens everything: settings first, then models, then what `data` opens.
+    fn planned(
+        self,
+        data: impl FnOnce(&Suite) -> anyhow::Result<Vec<PlannedData>>,
+        remarks: impl FnOnce(&[PlannedModel], &[PlannedData]) -> anyhow::Result<Vec<String>>,
+    ) -> anyhow::Result<Planned> {
+        let Self {
+            suite,
+            alone,
+            shard,
+            common,
+        } = self;
         let known = known_settings(suite.preset);
-        let given = overrides(&suite, selection, &known)?;
+        let given = overrides(&suite, &common.settings, &known)?;
         let protocol = Protocol::of(suite.preset).with(&given)?;
         let sources = suite
             .models
             .iter()
             .map(|name| ModelSource::resolve(name))
             .collect::<debias_core::Result<Vec<_>>>()?;
-        let roots = Roots::new(&selection.data)?;
-        let data = opened(&suite, dataset, &roots)?;
+        let data = data(&suite)?;
         let models = planned_models(sources, &suite, &given)?;
-        let limit = selection.limit.map(|limit| limit as usize);
-        let plan = cells(&suite, &protocol, &models, &data, limit)?;
-        let shard = match selection.shard {
-            Some(shard) => plan.shard(shard),
-            None => plan.clone(),
-        };
-        Ok(Self {
-            remarks: remarks(selection, &models, dataset, &data)?,
-            folder: RunFolder::of(&selection.out, &suite.name, &plan),
-            artifacts: Artifacts::below(&selection.out),
+        let limit = common.limit.map(|limit| limit as usize);
+        let plan = cells(alone, &suite, &protocol, &models, &data, limit)?;
+        Ok(Planned {
+            remarks: remarks(&models, &data)?,
+            folder: RunFolder::of(&common.out, &suite.name, &plan),
+            artifacts: Artifacts::below(&common.out),
+            shard: shard.map_or_else(|| plan.clone(), |shard| plan.shard(shard)),
             suite,
+            alone,
             protocol,
             plan,
-            shard,
             models,
             data,
             limit,
         })
+    }
+}
+
+impl Planned {
+    /// Decides what `selection` means.
+    ///
+    /// # Errors
+    /// An unknown name or setting, an unusable model, dataset or device; nothing was written.
+    pub fn new(selection: &Selection) -> anyhow::Result<Self> {
+        device(&selection.common)?;
+        let (suite, dataset) = narrowed(selection)?;
+        let draft = Draft {
+            suite,
+            alone: false,
+            shard: selection.shard,
+            common: &selection.common,
+        };
+        let data = |suite: &Suite| opened(suite, dataset, &Roots::new(&selection.data)?);
+        draft.planned(data, |models, data| {
+            remarks(selection, models, dataset, data)
+        })
+    }
+
+    /// The name and the edition of the suite; none for a single `edit`.
+    pub fn published(&self) -> Option<(&str, &str)> {
+        (!self.alone).then_some((&self.suite.name, &self.suite.edition))
     }
 
     /// The merged configuration, as printed by `plan` and kept in `run.json`.
@@ -129,8 +163,8 @@ impl Planned {
             })
             .collect();
         json!({
-            "suite": self.suite.name,
-            "edition": self.suite.edition,
+            "suite": self.published().map(|(name, _)| name),
+            "edition": self.published().map(|(_, edition)| edition),
             "preset": self.suite.preset,
             "models": self.suite.models,
             "tasks": self.suite.tasks,
@@ -173,10 +207,10 @@ fn narrowed(selection: &Selection) -> anyhow::Result<(Suite, &'static dyn Datase
     if let Some(dataset) = &selection.dataset {
         suite.dataset.clone_from(dataset);
     }
-    if let Some(seed) = selection.seed {
+    if let Some(seed) = selection.common.seed {
         suite.seeds = vec![seed];
     }
-    if let Some(preset) = selection.preset {
+    if let Some(preset) = selection.common.preset {
         suite.preset = preset.into();
     }
     let dataset = datasets::find(&suite.dataset)?;
@@ -202,9 +236,9 @@ fn no_such_task(dataset: &str, task: Task) -> Refusal {
 }
 
 /// Only what this build computes on may be asked for.
-fn device(selection: &Selection) -> Result<(), Refusal> {
-    selection.compute.check_device()?;
-    match selection.numbers.dtype {
+fn device(common: &Common) -> Result<(), Refusal> {
+    common.compute.check_device()?;
+    match common.numbers.dtype {
         Dtype::F32 => Ok(()),
         other => Err(Refusal::new(
             Exit::Usage,
@@ -214,61 +248,12 @@ fn device(selection: &Selection) -> Result<(), Refusal> {
     }
 }
 
-fn known_settings(preset: Preset) -> KnownSettings {
-    let defaults: Vec<(&str, Settings)> = editors::ALL
-        .iter()
-        .map(|editor| (editor.scope(), editor.defaults(preset)))
-        .collect();
-    KnownSettings::new(
-        defaults
-            .iter()
-            .map(|(id, settings)| (*id, settings.keys().collect())),
-    )
-}
-
-/// Settings of the suite, then those of the command line; all known.
-fn overrides(
-    suite: &Suite,
-    selection: &Selection,
-    known: &KnownSettings,
-) -> debias_core::Result<Overrides> {
-    let mut given = Overrides::default();
-    given.extend(&suite.settings, known)?;
-    for assignment in &selection.settings {
-        given.assign(assignment, known)?;
-    }
-    Ok(given)
-}
-
-/// The suite's editors on one model. What fits a model is part of this project's preset; the
-/// published presets keep the published numbers.
-fn planned_editors(
-    suite: &Suite,
-    source: &ModelSource,
-    given: &Overrides,
-) -> anyhow::Result<Vec<PlannedEditor>> {
-    let fitting = match suite.preset {
-        Preset::Project => source.settings()?,
-        Preset::Paper | Preset::RefEasyedit => Overrides::default(),
-    };
-    let planned = |name: &String| {
-        let editor = editors::find(name)?;
-        let scope = editor.scope();
-        let mut settings = editor.defaults(suite.preset);
-        for (key, value) in fitting.scope(scope).into_iter().chain(given.scope(scope)) {
-            settings.set(scope, &key, &value.to_string())?;
-        }
-        Ok(PlannedEditor { editor, settings })
-    };
-    suite.editors.iter().map(planned).collect()
-}
-
 fn opened(suite: &Suite, dataset: &dyn Dataset, roots: &Roots) -> anyhow::Result<Vec<PlannedData>> {
     suite
         .seeds
         .iter()
         .map(|seed| {
-            let collection = roots.open(dataset, *seed)?;
+            let collection: Arc<dyn Collection> = roots.open(dataset, *seed)?.into();
             Ok(PlannedData {
                 seed: *seed,
                 identity: Identity {
@@ -289,8 +274,9 @@ fn planned_models(
     given: &Overrides,
 ) -> anyhow::Result<Vec<PlannedModel>> {
     let mut models: Vec<PlannedModel> = Vec::new();
+    let mut shelf = Shelf::default();
     for source in sources {
-        let editors = planned_editors(suite, &source, given)?;
+        let editors = shelf.planned(suite, &source, given)?;
         let checkpoint = source.checkpoint()?;
         let model = Mllm::open(&checkpoint, &Default::default())?;
         for planned in &editors {
@@ -326,6 +312,7 @@ pub fn open(source: &ModelSource) -> anyhow::Result<Mllm> {
 }
 
 fn cells(
+    alone: bool,
     suite: &Suite,
     protocol: &Protocol,
     models: &[PlannedModel],
@@ -337,19 +324,14 @@ fn cells(
         for model in models {
             for task in &suite.tasks {
                 for planned in &model.editors {
-                    let card = planned.editor.card();
                     cells.push(Cell {
                         format: FORMAT_MAJOR,
-                        suite: Some(suite.name.clone()),
-                        edition: Some(suite.edition.clone()),
+                        suite: (!alone).then(|| suite.name.clone()),
+                        edition: (!alone).then(|| suite.edition.clone()),
                         model: model.identity.clone(),
                         task: *task,
                         dataset: data.identity.clone(),
-                        editor: EditorIdentity {
-                            id: card.id.to_owned(),
-                            version: card.version,
-                            settings: settings_value(&planned.settings),
-                        },
+                        editor: planned.identity(),
                         preset: suite.preset,
                         protocol: protocol.clone(),
                         train_bias: None,
@@ -419,11 +401,4 @@ fn sentence(text: &str) -> String {
         .collect();
     let stop = if text.ends_with('.') { "" } else { "." };
     format!("{head}{}{stop}", chars.as_str())
-}
-
-fn settings_value(settings: &Settings) -> Value {
-    settings
-        .keys()
-        .filter_map(|key| Some((key.to_owned(), settings.get(key)?.clone())))
-        .collect()
 }

@@ -146,8 +146,9 @@ pub struct RecordLine {
     pub id: String,
     /// The record's bias axis.
     pub bias_type: String,
-    /// Scores of the never-edited model.
-    pub before: RecordScores,
+    /// Scores of the never-edited model; absent when the record cannot even be read by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<RecordScores>,
     /// Scores through the edit; absent when the edit failed on this record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<RecordScores>,

@@ -1,6 +1,6 @@
 //! The two contracts: a dataset can be opened, and what is opened hands out records and pictures.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use debias_core::{Picture, Record, Split, Task};
 use serde_json::Value;
@@ -38,6 +38,11 @@ pub trait Collection: Send + Sync {
     /// # Errors
     /// [`Error::UnknownPicture`], or an unreadable or refused file.
     fn picture(&self, key: &str) -> Result<Picture>;
+
+    /// The file of that picture, where it is one as it stands.
+    fn file(&self, _key: &str) -> Option<PathBuf> {
+        None
+    }
 
     /// SHA-256 (hex) of everything the records and pictures are made of.
     ///

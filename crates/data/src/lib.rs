@@ -23,4 +23,4 @@ pub use dataset::{Collection, Dataset};
 pub use error::{Error, Listing, Result};
 pub use folder::{Checked, Folder, Manifest, SplitCounts, build, check};
 pub use mix::Mix;
-pub use request::{Requests, is_inside, read_requests};
+pub use request::{Reading, Requests, is_inside, read_requests, to_json};

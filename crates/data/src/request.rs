@@ -47,7 +47,7 @@ fn texts(record: &Record) -> [&str; 11] {
 }
 
 /// One record as an object with both sets of keys.
-pub(crate) fn to_json(record: &Record) -> Value {
+pub fn to_json(record: &Record) -> Value {
     let mut object = Map::new();
     object.insert("id".into(), json!(record.id));
     object.insert("task".into(), json!(record.task));
@@ -62,50 +62,71 @@ pub(crate) fn to_json(record: &Record) -> Value {
     Value::Object(object)
 }
 
-/// Edit requests read from one file, with the folders their pictures lie in.
+/// Edit requests read from one file, or two, with the files of their pictures.
 #[derive(Debug)]
 pub struct Requests {
     path: PathBuf,
     records: Vec<Record>,
     pictures: HashMap<String, PathBuf>,
-    text: String,
+    /// SHA-256 of each request file.
+    texts: Vec<String>,
+}
+
+/// Where the pictures of a request file lie, and what it leaves unsaid.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    /// The folder of `image` and `m_loc`: EasyEdit's `coco_image`.
+    pub images: &'a Path,
+    /// The folder of `image_rephrase`: EasyEdit's `rephrase_image`.
+    pub rephrased: &'a Path,
+    /// The task of requests that do not say theirs, as EasyEdit's do not; without it the file's
+    /// name decides (`caption_…` or `vqa_…`).
+    pub task: Option<Task>,
+    /// The split of requests that do not say theirs.
+    pub split: Split,
 }
 
 /// Reads a list of edit requests with EasyEdit's keys or ours (or both).
 ///
-/// Pictures are looked up in `image_roots`, first hit wins: EasyEdit's files need two, the
-/// `coco_image` and the `rephrase_image` folder. `task` is used for requests that do not say
-/// theirs, as EasyEdit's do not; without it their file name decides (`caption_…` or `vqa_…`).
-/// Requests without `split` are evaluated; those without `id` are named by a hash of their
-/// content. Fields that are no part of a record, such as VLKEB's `port_new`, are ignored.
+/// A picture is looked up in its own folder first, then in the other one of `reading`. Requests
+/// without `id` are named by a hash of their content. Fields that are no part of a record, such as
+/// VLKEB's `port_new`, are ignored.
 ///
 /// # Errors
 /// [`Error::Records`] listing every problem by record and field: a missing or empty field, two
 /// names of one field that differ, `y_more` equal to `y_less`, an id used twice, a picture that
 /// is in none of the folders or whose name would leave them. [`Error::Format`] when the file is
-/// not a JSON list of objects.
-pub fn read_requests(path: &Path, image_roots: &[PathBuf], task: Option<Task>) -> Result<Requests> {
+/// not a JSON list of objects, or an empty one.
+pub fn read_requests(path: &Path, reading: Reading) -> Result<Requests> {
     let text = read_text(path)?;
-    let task = task.or_else(|| task_of_name(path));
-    let (records, mut found) = parse(path, &text, task)?;
+    let task = reading.task.or_else(|| task_of_name(path));
+    let (mut records, mut found) = parse(path, &text, task, reading.split)?;
+    if records.is_empty() && found.is_empty() {
+        return Err(Error::format(
+            path,
+            "holds no edit request; an edit needs at least one",
+        ));
+    }
     found.extend(problems(&records));
     let mut pictures = HashMap::new();
-    for record in &records {
-        for (field, key) in images(record) {
-            match locate(key, image_roots) {
-                Ok(file) => {
-                    pictures.insert(key.to_owned(), file);
-                }
-                Err(problem) => found.push(format!("record `{}`: `{field}` {problem}", record.id)),
-            }
-        }
+    let roots = [reading.images, reading.rephrased];
+    let turned = [reading.rephrased, reading.images];
+    for record in &mut records {
+        let id = record.id.clone();
+        let mut place = |field: &str, key: &mut String, roots| match locate(key, roots) {
+            Ok(file) => admit(&mut pictures, key, file, "rephrased"),
+            Err(problem) => found.push(format!("record `{id}`: `{field}` {problem}")),
+        };
+        place("image", &mut record.image, &roots);
+        place("image_rephrase", &mut record.image_rephrase, &turned);
+        place("mloc_image", &mut record.mloc_image, &roots);
     }
     match found.is_empty() {
         true => Ok(Requests {
             path: path.to_owned(),
             records,
             pictures,
-            text,
+            texts: vec![sha256_hex(text.as_bytes())],
         }),
         false => Err(Error::Records {
             path: path.to_owned(),
@@ -114,10 +135,69 @@ pub fn read_requests(path: &Path, image_roots: &[PathBuf], task: Option<Task>) -
     }
 }
 
+/// Enters `file` under `key`, or under a key of its own where another file has that one: a colon
+/// is in no key of a request file.
+fn admit(pictures: &mut HashMap<String, PathBuf>, key: &mut String, file: PathBuf, mark: &str) {
+    if pictures
+        .get(key.as_str())
+        .is_some_and(|other| *other != file)
+    {
+        *key = format!("{mark}:{key}");
+    }
+    pictures.insert(key.clone(), file);
+}
+
 impl Requests {
     /// Every request, in file order.
     pub fn all(&self) -> &[Record] {
         &self.records
+    }
+
+    /// The same requests for evaluation, and those of `training` to learn from: its training and
+    /// validation records in place of its own.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when `training` has no training record, [`Error::Records`] when an id or
+    /// a group is in both.
+    pub fn with_training(mut self, training: Requests) -> Result<Self> {
+        self.records.retain(|record| record.split == Split::Eval);
+        let Requests {
+            path,
+            records,
+            pictures,
+            texts,
+        } = training;
+        if !records.iter().any(|record| record.split == Split::Train) {
+            return Err(Error::format(
+                &path,
+                "holds no training request; leave `split` out or say \"train\"",
+            ));
+        }
+        let learned = records.into_iter().filter(|r| r.split != Split::Eval);
+        for mut record in learned {
+            let Record {
+                image,
+                image_rephrase,
+                mloc_image,
+                ..
+            } = &mut record;
+            for key in [image, image_rephrase, mloc_image] {
+                if let Some(file) = pictures.get(key.as_str()) {
+                    admit(&mut self.pictures, key, file.clone(), "train");
+                }
+            }
+            self.records.push(record);
+        }
+        self.texts.extend(texts);
+        let found = problems(&self.records);
+        match found.is_empty() {
+            true => Ok(self),
+            // What an editor learns from must not be what it is judged on.
+            false => Err(Error::Records {
+                path,
+                problems: Listing(found),
+            }),
+        }
     }
 }
 
@@ -137,10 +217,14 @@ impl Collection for Requests {
         }
     }
 
+    fn file(&self, key: &str) -> Option<PathBuf> {
+        self.pictures.get(key).cloned()
+    }
+
     fn digest(&self) -> Result<String> {
         let mut keys: Vec<_> = self.pictures.iter().collect();
         keys.sort();
-        let mut lines = vec![sha256_hex(self.text.as_bytes())];
+        let mut lines = self.texts.clone();
         for (key, file) in keys {
             let bytes = std::fs::read(file).map_err(Error::io("read", file))?;
             lines.push(format!("{}  {key}", sha256_hex(&bytes)));
@@ -167,7 +251,7 @@ pub(crate) fn images(record: &Record) -> [(&'static str, &str); 3] {
 }
 
 /// Finds `key` in the first of `roots` that has it.
-pub(crate) fn locate(key: &str, roots: &[PathBuf]) -> std::result::Result<PathBuf, String> {
+pub(crate) fn locate(key: &str, roots: &[&Path]) -> std::result::Result<PathBuf, String> {
     if !is_inside(key) {
         return Err(format!(
             "`{key}` would leave the image folder; use a relative path"
@@ -187,11 +271,12 @@ pub fn is_inside(key: &str) -> bool {
     !key.is_empty() && !key.contains(['\\', ':', '\0']) && Path::new(key).components().all(plain)
 }
 
-/// Parses the list; what is wrong with single records comes back as text.
+/// Parses the list; `task` and `split` are those of requests that say none. What is wrong with single records comes back as text.
 pub(crate) fn parse(
     path: &Path,
     text: &str,
     task: Option<Task>,
+    split: Split,
 ) -> Result<(Vec<Record>, Vec<String>)> {
     let list: Vec<Map<String, Value>> = serde_json::from_str(text).map_err(|error| {
         Error::format(path, format!("not a JSON list of edit requests: {error}"))
@@ -201,7 +286,7 @@ pub(crate) fn parse(
     let mut derived = HashSet::new();
     for (position, object) in list.into_iter().enumerate() {
         let reader = Reader::new(position, &object);
-        match reader.record(task, &mut derived) {
+        match reader.record(task, split, &mut derived) {
             Ok(record) => records.push(record),
             Err(problem) => found.push(problem),
         }
@@ -236,6 +321,7 @@ impl<'a> Reader<'a> {
     fn record(
         &self,
         task: Option<Task>,
+        split: Split,
         derived: &mut HashSet<String>,
     ) -> std::result::Result<Record, String> {
         let mut fields = FIELDS.map(|(ours, _)| (ours, String::new()));
@@ -280,7 +366,7 @@ impl<'a> Reader<'a> {
             mloc_q,
             mloc_a,
             group: self.other("group")?.unwrap_or_else(|| id.clone()),
-            split: self.other("split")?.unwrap_or(Split::Eval),
+            split: self.other("split")?.unwrap_or(split),
             target: self.other("target")?.unwrap_or(TargetRule::Given),
             id,
         })

@@ -2,7 +2,9 @@
 
 mod data;
 mod doctor;
+mod edit;
 mod embed;
+mod execution;
 mod generate;
 mod list;
 mod plan;
@@ -15,7 +17,7 @@ mod verify;
 
 use clap::{Parser, Subcommand};
 
-pub use selection::{PresetName, Selection, TaskName};
+pub use selection::{Common, PresetName, Requested, Selection, TaskName};
 
 use crate::exit::Exit;
 use crate::printer::{ColorChoice, Printer};
@@ -70,6 +72,7 @@ struct OutputArgs {
 enum Command {
     Run(run::Args),
     Plan(plan::Args),
+    Edit(edit::Args),
     List(list::Args),
     Show(show::Args),
     Data(data::Args),
@@ -121,6 +124,7 @@ impl Args {
         match self.command {
             Command::Run(args) => args.execute(session),
             Command::Plan(args) => args.execute(session),
+            Command::Edit(args) => args.execute(session),
             Command::List(args) => args.execute(session),
             Command::Show(args) => args.execute(session),
             Command::Data(args) => args.execute(session),

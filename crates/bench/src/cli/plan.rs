@@ -40,7 +40,7 @@ struct Row {
 impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let planned = Planned::new(&self.selection)?;
-        let history = History::read(&self.selection.out);
+        let history = History::read(&self.selection.common.out);
         let rows = planned
             .shard
             .cells

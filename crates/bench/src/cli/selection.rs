@@ -1,11 +1,43 @@
-//! The flags by which `run` and `plan` choose what is run.
+//! The flags by which `run`, `plan` and `edit` choose what is run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use debias_core::{Preset, Shard, Task};
 
 use crate::compute::{Compute, Numbers};
+
+/// How it is run; the same for a suite and for a file of requests.
+#[derive(Debug, Args)]
+pub struct Common {
+    #[command(flatten)]
+    #[allow(
+        missing_docs,
+        reason = "a doc comment would become the help of the flattened flags"
+    )]
+    pub compute: Compute,
+    #[command(flatten)]
+    #[allow(
+        missing_docs,
+        reason = "a doc comment would become the help of the flattened flags"
+    )]
+    pub numbers: Numbers,
+    /// Only the first N admitted records of each task
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Seed of every random stream, in place of the suite's own
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Where run folders are kept
+    #[arg(short, long, value_name = "DIR", default_value = "results")]
+    pub out: PathBuf,
+    /// A setting, e.g. ft-l.steps=25, scorer.norm=sum, filter.contexts=0 (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// The bundle of settings to start from, in place of the suite's own
+    #[arg(long, value_enum)]
+    pub preset: Option<PresetName>,
+}
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -33,31 +65,53 @@ pub struct Selection {
         missing_docs,
         reason = "a doc comment would become the help of the flattened flags"
     )]
-    pub compute: Compute,
+    pub common: Common,
+    /// Only part I of N of the plan, e.g. 3/16; all parts share one run folder
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+}
+
+/// Which requests are edited, by what, and what is learnt before.
+#[derive(Debug, Args)]
+pub struct Requested {
+    /// The edit requests: a JSON list with EasyEdit's keys, this project's, or both
+    #[arg(value_name = "FILE", required_unless_present = "requests")]
+    pub file: Option<PathBuf>,
+    /// The same by a flag
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    pub requests: Option<PathBuf>,
+    /// The model: a name, or a Hugging Face folder (repeatable)
+    #[arg(long = "model", value_name = "ID|DIR", required = true)]
+    pub models: Vec<String>,
+    /// The editor
+    #[arg(long, value_name = "NAME")]
+    pub editor: String,
+    /// Only this task; also that of requests that do not say theirs, as EasyEdit's do not
+    #[arg(long, value_enum, value_name = "TASK")]
+    pub task: Option<TaskName>,
+    /// The folder that pictures are relative to; else that of the file
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
+    /// The folder that rephrased pictures are relative to; else as --images
+    #[arg(long, value_name = "DIR")]
+    pub rephrase_images: Option<PathBuf>,
+    /// Requests to learn from; else those of FILE with "split": "train"
+    #[arg(long, value_name = "FILE")]
+    pub train: Option<PathBuf>,
     #[command(flatten)]
     #[allow(
         missing_docs,
         reason = "a doc comment would become the help of the flattened flags"
     )]
-    pub numbers: Numbers,
-    /// Only the first N admitted records of each task
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub limit: Option<u32>,
-    /// Seed of every random stream, in place of the suite's own
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Where run folders are kept
-    #[arg(short, long, value_name = "DIR", default_value = "results")]
-    pub out: PathBuf,
-    /// Only part I of N of the plan, e.g. 3/16; all parts share one run folder
-    #[arg(long, value_name = "I/N")]
-    pub shard: Option<Shard>,
-    /// A setting, e.g. ft-l.steps=25, scorer.norm=sum, filter.contexts=0 (repeatable)
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub settings: Vec<String>,
-    /// The bundle of settings to start from, in place of the suite's own
-    #[arg(long, value_enum)]
-    pub preset: Option<PresetName>,
+    pub common: Common,
+}
+
+impl Requested {
+    /// The file of the requests.
+    pub fn path(&self) -> &Path {
+        let given = self.file.as_deref().or(self.requests.as_deref());
+        given.expect("the parser asks for one of the two")
+    }
 }
 
 /// A task on the command line.

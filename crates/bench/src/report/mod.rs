@@ -32,12 +32,12 @@ pub struct RunObject {
 }
 
 impl RunObject {
-    /// The object of one suite's run.
-    pub fn new(suite: &str, edition: &str, run: String, cells: Vec<CellResult>) -> Self {
+    /// The object of one run; `published` holds the suite and its edition.
+    pub fn new(published: Option<(&str, &str)>, run: String, cells: Vec<CellResult>) -> Self {
         Self {
             format: FORMAT.to_owned(),
-            suite: Some(suite.to_owned()),
-            edition: Some(edition.to_owned()),
+            suite: published.map(|(suite, _)| suite.to_owned()),
+            edition: published.map(|(_, edition)| edition.to_owned()),
             run,
             cells,
         }

@@ -1,11 +1,33 @@
 //! From the records of a dataset to those that a model is edited on.
 
-use debias_core::{FilterCounts, Picture, Record, Split, Task, Verdict};
-use debias_edit::{Chunk, context_scores};
+use debias_core::{FilterCounts, Picture, Record, RecordLine, Split, Task, Verdict};
+use debias_edit::{Chunk, Error, context_scores};
 use debias_model::{Mllm, in_order};
 
 use super::Group;
 use crate::planner::CHUNK;
+
+/// What became of a record: a verdict, or the line that says why there is none.
+type Judged = Result<Verdict, RecordLine>;
+
+/// Takes the record that `error` is about out of `records`; any other error is passed on.
+fn refuse(records: &mut Vec<Record>, error: Error) -> anyhow::Result<RecordLine> {
+    let at = match &error {
+        Error::Record { id, .. } => records.iter().position(|record| record.id == *id),
+        _ => None,
+    };
+    let Some(at) = at else {
+        return Err(error.into());
+    };
+    let record = records.remove(at);
+    Ok(RecordLine {
+        error: Some(error.to_string()),
+        id: record.id,
+        bias_type: record.bias_type,
+        before: None,
+        after: None,
+    })
+}
 
 impl<'m> Group<'m> {
     /// The records of one split, in the dataset's order.
@@ -27,10 +49,18 @@ impl<'m> Group<'m> {
         // Waves of one chunk per thread: a limit then spares the rest of a large dataset, and
         // what is counted does not depend on the number of threads.
         'waves: for wave in candidates.chunks(CHUNK * self.threads) {
-            for verdict in self.judge(wave)? {
-                counts.count(&verdict);
-                if let Verdict::Admitted(record) = verdict {
-                    admitted.push(*record);
+            for judged in self.judge(wave)? {
+                match judged {
+                    Ok(verdict) => {
+                        counts.count(&verdict);
+                        if let Verdict::Admitted(record) = verdict {
+                            admitted.push(*record);
+                        }
+                    }
+                    Err(refused) => {
+                        counts.candidates += 1;
+                        self.refused.push(refused);
+                    }
                 }
                 if admitted.len() == limit {
                     break 'waves;
@@ -41,28 +71,30 @@ impl<'m> Group<'m> {
         Ok(admitted)
     }
 
-    /// Verdicts on `records`, in order.
-    pub(super) fn judge(&self, records: &[Record]) -> anyhow::Result<Vec<Verdict>> {
+    /// What becomes of `records`, in order; in each chunk those that the model cannot read last.
+    pub(super) fn judge(&self, records: &[Record]) -> anyhow::Result<Vec<Judged>> {
         let chunks: Vec<&[Record]> = records.chunks(CHUNK).collect();
         let admission = self.planned.protocol.admission();
         let verdicts = in_order(chunks.len(), self.threads, |at| {
             self.interrupt.check()?;
-            let chunk = chunks[at];
-            let pictures = self.pictures(
-                chunk
-                    .iter()
-                    .flat_map(|record| [&record.image, &record.image_rephrase]),
-            )?;
-            let pictures: Vec<&Picture> = pictures.iter().collect();
-            let scores = context_scores(self.model, chunk, &pictures, self.templates)?;
-            self.progress.advance(chunk.len());
-            anyhow::Ok(
-                chunk
-                    .iter()
-                    .zip(scores)
-                    .map(|(record, scores)| admission.judge(record, &scores))
-                    .collect::<Vec<_>>(),
-            )
+            let mut chunk = chunks[at].to_vec();
+            let mut refused = Vec::new();
+            let scores = loop {
+                let of_record =
+                    |record: &'_ Record| [record.image.clone(), record.image_rephrase.clone()];
+                let keys: Vec<String> = chunk.iter().flat_map(of_record).collect();
+                let pictures = self.pictures(keys.iter())?;
+                let pictures: Vec<&Picture> = pictures.iter().collect();
+                match context_scores(self.model, &chunk, &pictures, self.templates) {
+                    _ if chunk.is_empty() => break Vec::new(),
+                    Ok(scores) => break scores,
+                    Err(error) => refused.push(Err(refuse(&mut chunk, error)?)),
+                }
+            };
+            self.progress.advance(chunks[at].len());
+            let judged = chunk.iter().zip(scores);
+            let verdicts = judged.map(|(record, scores)| Ok(admission.judge(record, &scores)));
+            anyhow::Ok(verdicts.chain(refused).collect::<Vec<Judged>>())
         })?;
         Ok(verdicts.into_iter().flatten().collect())
     }
@@ -80,14 +112,17 @@ impl<'m> Group<'m> {
             this.progress.advance(pieces[at].len());
             anyhow::Ok(chunk)
         })?;
+        let (chunks, refused): (Vec<_>, Vec<_>) = chunks.into_iter().unzip();
         let chunks: Vec<_> = chunks.into_iter().flatten().collect();
+        let refused: Vec<_> = refused.into_iter().flatten().collect();
         let kept: usize = chunks.iter().map(|chunk| chunk.records().len()).sum();
         self.filter.admitted = kept;
-        self.filter.unbiased += records.len() - kept;
+        self.filter.unbiased += records.len() - kept - refused.len();
+        self.refused.extend(refused);
         Ok(chunks)
     }
 
-    /// One chunk; `None` when no record is left in it.
+    /// One chunk, `None` when no record is left in it; and the records the model cannot read.
     ///
     /// A record that the filter saw in other company, and whose margin is so small that the last
     /// bits decide, may turn out unbiased here; it is then left out.
@@ -95,8 +130,9 @@ impl<'m> Group<'m> {
         &self,
         model: &'m Mllm,
         mut records: Vec<Record>,
-    ) -> anyhow::Result<Option<Chunk<'m>>> {
+    ) -> anyhow::Result<(Option<Chunk<'m>>, Vec<RecordLine>)> {
         let admission = self.planned.protocol.admission();
+        let mut refused = Vec::new();
         while !records.is_empty() {
             let keys = records
                 .iter()
@@ -104,7 +140,13 @@ impl<'m> Group<'m> {
             let pictures = self.pictures(keys)?;
             let pictures: Vec<&Picture> = pictures.iter().collect();
             let count = records.len();
-            let chunk = Chunk::new(model, records, &pictures, self.templates)?;
+            let chunk = match Chunk::new(model, records.clone(), &pictures, self.templates) {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    refused.push(refuse(&mut records, error)?);
+                    continue;
+                }
+            };
             let scored = chunk.records().iter().zip(chunk.before());
             let biased: Vec<Record> = scored
                 .clone()
@@ -115,11 +157,11 @@ impl<'m> Group<'m> {
                 for (record, before) in scored {
                     admission.check_unedited(&record.id, before, before)?;
                 }
-                return Ok(Some(chunk));
+                return Ok((Some(chunk), refused));
             }
             records = biased;
         }
-        Ok(None)
+        Ok((None, refused))
     }
 
     fn pictures<'k>(

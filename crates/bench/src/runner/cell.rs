@@ -32,11 +32,7 @@ impl Group<'_> {
         let what = format!("{} {} {}", cell.model.id, cell.task.name(), cell.editor.id);
         self.progress.start(&what, n);
         if n == 0 {
-            let none = format!(
-                "the filter admitted none of {} records; --set filter.contexts=1 asks for bias in one context only",
-                self.filter.candidates
-            );
-            return Ok((CellResult::failed(cell, self.filter, none), Vec::new()));
+            return Ok((self.nothing_to_edit(cell), self.refused.clone()));
         }
         let Some(planned) = self
             .editors
@@ -85,11 +81,27 @@ impl Group<'_> {
             score_s: edited.iter().map(|edited| edited.score_s).sum(),
             peak_bytes: machine::peak_bytes(),
         };
-        let lines: Vec<_> = edited.into_iter().flat_map(|edited| edited.lines).collect();
+        let mut lines: Vec<_> = edited.into_iter().flat_map(|edited| edited.lines).collect();
+        lines.extend(self.refused.iter().cloned());
         if cell.editor.id == "nothing" {
             self.check_control(&lines)?;
         }
         Ok((self.result(cell, &lines, cost), lines))
+    }
+
+    /// The result of a cell without a record to edit.
+    fn nothing_to_edit(&self, cell: &Cell) -> CellResult {
+        let why = match self.refused.iter().find_map(|line| line.error.as_ref()) {
+            Some(error) => format!("every record failed: {error}"),
+            None => format!(
+                "the filter admitted none of {} records; --set filter.contexts=1 asks for bias in one context only",
+                self.filter.candidates
+            ),
+        };
+        CellResult {
+            failed: self.refused.len(),
+            ..CellResult::failed(cell, self.filter, why)
+        }
     }
 
     /// Lets the editor learn. The outer error stops the run, the inner one fails the cell.
@@ -156,7 +168,7 @@ impl Group<'_> {
                 RecordLine {
                     id: record.id.clone(),
                     bias_type: record.bias_type.clone(),
-                    before: *before,
+                    before: Some(*before),
                     after,
                     error,
                 }
@@ -174,8 +186,8 @@ impl Group<'_> {
         let admission = self.planned.protocol.admission();
         lines
             .iter()
-            .filter_map(|line| Some((line, line.after.as_ref()?)))
-            .try_for_each(|(line, after)| admission.check_unedited(&line.id, &line.before, after))
+            .filter_map(|line| Some((line, line.before.as_ref()?, line.after.as_ref()?)))
+            .try_for_each(|(line, before, after)| admission.check_unedited(&line.id, before, after))
     }
 
     fn result(&self, cell: &Cell, lines: &[RecordLine], cost: Cost) -> CellResult {

@@ -43,10 +43,17 @@ impl Group<'_> {
         let mut admitted = Vec::with_capacity(records.len());
         for wave in records.chunks(CHUNK * self.threads) {
             let verdicts = self.judge(wave)?;
-            admitted.extend(verdicts.into_iter().filter_map(|verdict| match verdict {
-                Verdict::Admitted(record) => Some(*record),
-                _ => None,
-            }));
+            for verdict in verdicts {
+                match verdict {
+                    Ok(Verdict::Admitted(record)) => admitted.push(*record),
+                    Ok(_) => {}
+                    Err(refused) => {
+                        let problem = refused.error.unwrap_or_default();
+                        self.progress
+                            .warn(&format!("nothing is learnt from {problem}"));
+                    }
+                }
+            }
         }
         Ok(admitted)
     }

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use anyhow::Context;
-use debias_core::{Cell, CellResult, FilterCounts, Plan};
+use debias_core::{Cell, CellResult, FilterCounts, Plan, RecordLine};
 use debias_edit::Chunk;
 use debias_model::Mllm;
 
@@ -76,6 +76,8 @@ struct Group<'a> {
     progress: &'a Progress,
     templates: &'a debias_core::Templates,
     filter: FilterCounts,
+    /// Records that the model cannot read: listed in every cell, never averaged.
+    refused: Vec<RecordLine>,
     /// Training and validation records, once an editor asked for them.
     admitted: OnceLock<Admitted>,
 }
@@ -177,6 +179,7 @@ impl<'a> Runner<'a> {
             progress: &self.progress,
             templates: &self.planned.protocol.templates,
             filter: FilterCounts::default(),
+            refused: Vec::new(),
             admitted: OnceLock::new(),
         };
         let records = group.admit(first.task)?;

@@ -103,14 +103,14 @@ pub fn measure(
 ) -> Result<BTreeMap<String, Estimate>> {
     let scored: Vec<_> = lines
         .iter()
-        .filter_map(|line| line.after.as_ref().map(|after| (line, after)))
+        .filter_map(|line| Some((line, line.before.as_ref()?, line.after.as_ref()?)))
         .collect();
     let metrics: Vec<_> = all().collect();
     let mut columns = Vec::with_capacity(metrics.len());
     for metric in &metrics {
         let mut column = Vec::with_capacity(scored.len());
-        for (line, after) in &scored {
-            let share = (metric.share)(&line.before, after, norm);
+        for (line, before, after) in &scored {
+            let share = (metric.share)(before, after, norm);
             if !(share.part.is_finite() && share.whole.is_finite()) {
                 return Err(Error::Record {
                     id: line.id.clone(),

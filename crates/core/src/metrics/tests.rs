@@ -58,7 +58,7 @@ fn line(id: &str, after: Option<RecordScores>) -> RecordLine {
     RecordLine {
         id: id.to_owned(),
         bias_type: "gender".to_owned(),
-        before: unedited(),
+        before: Some(unedited()),
         error: after.is_none().then(|| "no gradient".to_owned()),
         after,
     }

@@ -205,6 +205,11 @@ impl Collection for Folder {
         }
     }
 
+    fn file(&self, key: &str) -> Option<PathBuf> {
+        let known = self.keys.contains(key);
+        known.then(|| self.dir.join(IMAGES).join(key))
+    }
+
     fn digest(&self) -> Result<String> {
         let requests = self
             .manifest
@@ -239,7 +244,7 @@ fn requests(dir: &Path, manifest: &Manifest) -> Result<(Vec<Record>, Vec<String>
     for &task in manifest.counts.keys() {
         for (split, name) in SPLITS {
             let path = dir.join(request_file(task, name));
-            let (read, broken) = parse(&path, &read_text(&path)?, Some(task))?;
+            let (read, broken) = parse(&path, &read_text(&path)?, Some(task), split)?;
             let file = request_file(task, name);
             found.extend(
                 broken

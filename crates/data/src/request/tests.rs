@@ -25,7 +25,24 @@ impl Bench {
     fn read(&self, list: &Value) -> Result<Requests> {
         let path = self.dir.path().join("vqa_eval.json");
         std::fs::write(&path, list.to_string()).expect("write");
-        read_requests(&path, &[self.dir.path().join("images")], None)
+        self.reading(&path, Split::Eval)
+    }
+
+    fn reading(&self, path: &Path, split: Split) -> Result<Requests> {
+        let images = self.dir.path().join("images");
+        let reading = Reading {
+            images: &images,
+            rephrased: &images,
+            task: None,
+            split,
+        };
+        read_requests(path, reading)
+    }
+
+    fn train(&self, list: &Value) -> Result<Requests> {
+        let path = self.dir.path().join("vqa_train.json");
+        std::fs::write(&path, list.to_string()).expect("write");
+        self.reading(&path, Split::Train)
     }
 
     fn refusal(&self, list: &Value) -> String {
@@ -110,6 +127,61 @@ fn every_problem_is_named_by_record_and_field() {
     let text = bench.refusal(&json!([twice.clone(), twice]));
     assert!(text.contains("record `same`: `id` is used twice"), "{text}");
     assert!(bench.refusal(&json!({"a": 1})).contains("not a JSON list"));
+    assert!(bench.refusal(&json!([])).contains("holds no edit request"));
+}
+
+#[test]
+fn a_rephrased_picture_is_looked_up_in_its_own_folder_first() {
+    let bench = Bench::new();
+    let other = bench.dir.path().join("rephrased");
+    std::fs::create_dir(&other).expect("folder");
+    let wide = Picture::new(4, 2, vec![9; 24]).expect("size");
+    std::fs::write(other.join("a.png"), encode_png(&wide).expect("encodes")).expect("write");
+    let path = bench.dir.path().join("vqa.json");
+    let request = with("image_rephrase", json!("a.png"));
+    std::fs::write(&path, json!([request]).to_string()).expect("write");
+    let reading = Reading {
+        images: &bench.dir.path().join("images"),
+        rephrased: &other,
+        task: None,
+        split: Split::Eval,
+    };
+    let requests = read_requests(&path, reading).expect("reads");
+    let width = |key: &str| requests.picture(key).expect("a picture").width();
+    let record = &requests.all()[0];
+    assert_eq!(
+        (width(&record.image), width(&record.image_rephrase)),
+        (2, 4)
+    );
+    assert_eq!(
+        requests.file(&record.image_rephrase),
+        Some(other.join("a.png"))
+    );
+}
+
+#[test]
+fn training_requests_stand_beside_and_never_among_the_others() {
+    let bench = Bench::new();
+    let eval = || bench.read(&json!([with("id", json!("e"))])).expect("reads");
+    let digest = eval().digest().expect("a digest");
+    let mut learned = with("id", json!("t"));
+    learned["src"] = json!("Another question?");
+    let train = bench.train(&json!([learned])).expect("reads");
+    let both = eval().with_training(train).expect("disjoint");
+    let splits: Vec<_> = both.all().iter().map(|record| record.split).collect();
+    assert_eq!(splits, [Split::Eval, Split::Train]);
+    assert_ne!(both.digest().expect("a digest"), digest);
+
+    let same = bench
+        .train(&json!([with("id", json!("e"))]))
+        .expect("reads");
+    let text = eval().with_training(same).expect_err("C18").to_string();
+    assert!(text.contains("record `e`: `id` is used twice"), "{text}");
+    let judged = bench.train(&json!([with("split", json!("test"))]));
+    let text = eval()
+        .with_training(judged.expect("reads"))
+        .expect_err("none");
+    assert!(text.to_string().contains("no training request"), "{text}");
 }
 
 #[test]

@@ -40,7 +40,11 @@ fn report() -> Report {
         }
     }
     Report {
-        run: RunObject::new("debias-edit", "2026.1", "results/x".to_owned(), cells),
+        run: RunObject::new(
+            Some(("debias-edit", "2026.1")),
+            "results/x".to_owned(),
+            cells,
+        ),
         lines: all,
         norm: Norm::Mean,
         stand_in: None,

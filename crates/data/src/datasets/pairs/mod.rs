@@ -248,6 +248,10 @@ impl Collection for Opened {
         Ok(Mix::draw(self.seed, NAME, &record.id).apply(&picture))
     }
 
+    fn file(&self, key: &str) -> Option<PathBuf> {
+        self.pictures.contains(key).then(|| self.dir.join(key))
+    }
+
     /// Every record, every text file and every picture file.
     fn digest(&self) -> Result<String> {
         let records = self

@@ -1,0 +1,98 @@
+//! Carries a plan out and prints it: what `run` and `edit` have in common.
+
+use std::collections::BTreeMap;
+
+use debias_core::{CellResult, Status};
+
+use super::Session;
+use crate::exit::Exit;
+use crate::interrupt::Interrupt;
+use crate::machine;
+use crate::planner::Planned;
+use crate::provenance::{Provenance, RunFile};
+use crate::report::{Exporter, Json, Report, RunObject, Table, chart};
+use crate::runner::{Execution, Runner, stored_cells};
+
+/// How a plan is carried out.
+#[derive(Debug, clap::Args)]
+pub(super) struct Executing {
+    /// Worker threads; the number changes no result
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Compute cells again that are already stored
+    #[arg(long)]
+    fresh: bool,
+}
+
+impl Executing {
+    /// Computes what is missing of `planned`, writes the run folder and prints the report.
+    ///
+    /// # Errors
+    /// What stops a run; see [`Runner::run`].
+    pub(super) fn carry_out(
+        &self,
+        planned: &Planned,
+        session: Session,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Exit> {
+        planned.folder.check_writable()?;
+        let threads = self.threads.map_or_else(machine::cores, usize::from);
+        let execution = Execution {
+            threads,
+            fresh: self.fresh,
+        };
+        let provenance = Provenance::begin(planned, threads);
+        let outcome = Runner::new(planned, execution, interrupt, session.printer).run()?;
+        let object = |cells| object(planned, cells);
+        if outcome.computed > 0 || !planned.folder.has_run() {
+            let stored = object(stored_cells(planned, &planned.plan)?);
+            planned
+                .folder
+                .write_chart(&chart::draw(&report(planned, stored)?)?)?;
+            planned.folder.write_run(&RunFile {
+                object: object(stored_cells(planned, &planned.plan)?),
+                provenance: provenance.finish(outcome.groups),
+            })?;
+        }
+        let failed = outcome
+            .cells
+            .iter()
+            .any(|cell| cell.status == Status::Failed);
+        let report = report(planned, object(outcome.cells))?;
+        let text = match session.json {
+            true => Json.export(&report),
+            false => Table {
+                width: session.printer.width(),
+            }
+            .export(&report),
+        };
+        session.printer.result(&text)?;
+        Ok(if failed {
+            Exit::CellsFailed
+        } else {
+            Exit::Done
+        })
+    }
+}
+
+fn object(planned: &Planned, cells: Vec<CellResult>) -> RunObject {
+    RunObject::new(
+        planned.published(),
+        planned.folder.path().display().to_string(),
+        cells,
+    )
+}
+
+fn report(planned: &Planned, run: RunObject) -> anyhow::Result<Report> {
+    let mut lines = BTreeMap::new();
+    for cell in run.cells.iter().filter(|cell| cell.status == Status::Done) {
+        lines.insert(cell.key.clone(), planned.folder.lines(cell)?);
+    }
+    Ok(Report {
+        run,
+        lines,
+        norm: planned.protocol.norm,
+        stand_in: planned.stand_in(),
+        remarks: planned.remarks.clone(),
+    })
+}

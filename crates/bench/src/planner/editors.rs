@@ -1,0 +1,131 @@
+//! The editors of a plan: their settings merged, the files they name hashed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use debias_core::{EditorIdentity, KnownSettings, Overrides, Preset, Suite};
+use debias_edit::{Editor, Settings, editors};
+use serde_json::Value;
+
+use crate::digest::digest_of;
+use crate::models::ModelSource;
+
+/// An editor of the plan with its merged settings.
+pub struct PlannedEditor {
+    /// The editor.
+    pub editor: Arc<dyn Editor>,
+    /// Preset, model card, suite and command line, merged in this order.
+    pub settings: Settings,
+    /// SHA-256 of every file and folder that the settings name.
+    pub inputs: BTreeMap<String, String>,
+}
+
+impl PlannedEditor {
+    /// Everything of it that decides a result.
+    pub(super) fn identity(&self) -> EditorIdentity {
+        let card = self.editor.card();
+        let mut settings = settings_value(&self.settings);
+        if !self.inputs.is_empty() {
+            settings["inputs"] = self.inputs.iter().map(|(k, v)| (k, v.as_str())).collect();
+        }
+        EditorIdentity {
+            id: card.id.to_owned(),
+            version: card.version,
+            settings,
+        }
+    }
+}
+
+/// The editors that a plan may name.
+#[derive(Default)]
+pub(super) struct Shelf {
+    digests: BTreeMap<String, String>,
+}
+
+impl Shelf {
+    fn find(&self, name: &str) -> debias_core::Result<Arc<dyn Editor>> {
+        editors::shared(name)
+    }
+
+    /// The suite's editors on one model. What fits a model is part of this project's preset; the
+    /// published presets keep the published numbers.
+    ///
+    /// # Errors
+    /// An unknown editor, or a setting that names what cannot be read.
+    pub(super) fn planned(
+        &mut self,
+        suite: &Suite,
+        source: &ModelSource,
+        given: &Overrides,
+    ) -> anyhow::Result<Vec<PlannedEditor>> {
+        let fitting = match suite.preset {
+            Preset::Project => source.settings()?,
+            Preset::Paper | Preset::RefEasyedit => Overrides::default(),
+        };
+        let mut planned = Vec::new();
+        for name in &suite.editors {
+            let editor = self.find(name)?;
+            let scope = editor.scope();
+            let mut settings = editor.defaults(suite.preset);
+            for (key, value) in fitting.scope(scope).into_iter().chain(given.scope(scope)) {
+                settings.set(scope, &key, &value.to_string())?;
+            }
+            let mut inputs = BTreeMap::new();
+            for path in editor.inputs(&settings)? {
+                inputs.insert(path.display().to_string(), self.digest(&path)?);
+            }
+            planned.push(PlannedEditor {
+                editor,
+                settings,
+                inputs,
+            });
+        }
+        Ok(planned)
+    }
+
+    /// The digest of a file or folder, read once per plan.
+    fn digest(&mut self, path: &Path) -> anyhow::Result<String> {
+        let name = path.display().to_string();
+        if let Some(digest) = self.digests.get(&name) {
+            return Ok(digest.clone());
+        }
+        let digest = digest_of(path).with_context(|| format!("cannot read {name}"))?;
+        self.digests.insert(name, digest.clone());
+        Ok(digest)
+    }
+}
+
+pub(super) fn known_settings(preset: Preset) -> KnownSettings {
+    let defaults: Vec<(&str, Settings)> = editors::ALL
+        .iter()
+        .map(|editor| (editor.scope(), editor.defaults(preset)))
+        .collect();
+    KnownSettings::new(
+        defaults
+            .iter()
+            .map(|(id, settings)| (*id, settings.keys().collect())),
+    )
+}
+
+/// Settings of the suite, then those of the command line; all known.
+pub(super) fn overrides(
+    suite: &Suite,
+    assignments: &[String],
+    known: &KnownSettings,
+) -> debias_core::Result<Overrides> {
+    let mut given = Overrides::default();
+    given.extend(&suite.settings, known)?;
+    for assignment in assignments {
+        given.assign(assignment, known)?;
+    }
+    Ok(given)
+}
+
+pub(super) fn settings_value(settings: &Settings) -> Value {
+    settings
+        .keys()
+        .filter_map(|key| Some((key.to_owned(), settings.get(key)?.clone())))
+        .collect()
+}
