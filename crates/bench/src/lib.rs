@@ -26,6 +26,7 @@ pub mod recipe;
 pub mod report;
 pub mod roots;
 pub mod runner;
+pub mod saving;
 pub mod scoring;
 pub mod store;
 pub mod suites;

@@ -29,7 +29,7 @@ const LAYOUTS: [(&str, &str); 2] = [
 #[derive(Debug)]
 pub struct Checkpoint {
     name: String,
-    source: Source,
+    pub(crate) source: Source,
     pub(crate) shards: Vec<Shard>,
     /// Where each tensor is: shard, then its place there.
     pub(crate) tensors: BTreeMap<String, (usize, Entry)>,
@@ -40,7 +40,7 @@ pub struct Checkpoint {
 #[derive(Debug)]
 pub(crate) struct Shard {
     /// Its name in its folder.
-    file: String,
+    pub(crate) file: String,
     /// For messages: the name with its folder.
     pub(crate) place: String,
     pub(crate) bytes: Bytes,

@@ -186,6 +186,14 @@ pub enum Error {
         /// The number of values.
         found: usize,
     },
+    /// A checkpoint that is not one folder.
+    #[error(
+        "{location}: is put together from several files or folders and cannot be copied as one; save it as a Hugging Face folder first"
+    )]
+    Composed {
+        /// Where it begins.
+        location: String,
+    },
     /// The target of a write exists, or cannot be replaced safely.
     #[error("{}: {problem}", path.display())]
     Target {

@@ -1,7 +1,7 @@
 //! The float formats of checkpoints, widened to `f32`.
 
-use half::f16;
 use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::Dtype;
 
@@ -26,6 +26,22 @@ pub(crate) fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
             f32::from_bits(u32::from(u16::from_le_bytes(pair)) << 16)
         })),
         Dtype::F16 => Some(from_f16(bytes)),
+        _ => None,
+    }
+}
+
+/// `values` in the number format `dtype`, rounded to nearest, ties to even; `None` as in [`widen`].
+pub(crate) fn narrow(dtype: Dtype, values: &[f32]) -> Option<Vec<u8>> {
+    match dtype {
+        Dtype::F32 => Some(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        Dtype::BF16 => {
+            let stored = values.iter().map(|v| bf16::from_f32(*v).to_le_bytes());
+            Some(stored.flatten().collect())
+        }
+        Dtype::F16 => {
+            let stored = values.iter().map(|v| f16::from_f32(*v).to_le_bytes());
+            Some(stored.flatten().collect())
+        }
         _ => None,
     }
 }

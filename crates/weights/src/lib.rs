@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod digest;
+mod edited;
 mod error;
 mod float;
 mod header;
@@ -25,9 +26,10 @@ mod tests;
 
 pub use bytes::Bytes;
 pub use checkpoint::Checkpoint;
+pub use edited::write_edited;
 pub use error::{Error, Result};
 pub use header::TensorInfo;
 pub use parts::PartsFile;
 pub use safetensors::Dtype;
 pub use tensors::{Raw, Shared};
-pub use write::{Tensor, write_atomic, write_folder};
+pub use write::{Tensor, check_target, write_atomic, write_folder};

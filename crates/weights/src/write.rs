@@ -66,36 +66,94 @@ pub fn write_folder(
     force: bool,
 ) -> Result<()> {
     check_files(dir, files)?;
-    let replaced = replaces(dir, force)?;
+    let beside = Beside::new(dir, force)?;
     // transformers refuses a file without this entry.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let weights = serialize(dir, tensors, metadata)?;
-    let (parent, name) = split(dir)?;
-    let fresh = sibling(dir, &parent, &name)?;
     for (file, bytes) in files {
-        write_synced(&fresh.path().join(file), bytes)?;
+        beside.write(file, bytes)?;
     }
-    write_synced(&fresh.path().join(WEIGHTS), &weights)?;
-    if replaced {
-        let aside = sibling(dir, &parent, &name)?;
-        let old = aside.path().join("old");
-        fs::rename(dir, &old).map_err(Error::io("move aside", dir))?;
-        if let Err(source) = fs::rename(fresh.path(), dir) {
-            if fs::rename(&old, dir).is_err() {
-                // Better a strangely named folder than a lost checkpoint.
-                let kept = aside.keep().join("old");
-                return Err(Error::io("restore the earlier checkpoint from", &kept)(
-                    source,
-                ));
+    beside.write(WEIGHTS, &weights)?;
+    beside.into_place()
+}
+
+/// Checks before any work that a checkpoint can be written to `dir`.
+///
+/// # Errors
+/// When `dir` exists and `force` is not given, or it exists and does not look like a checkpoint
+/// (a folder without subfolders, empty or with a `config.json`); when there is no folder above it.
+pub fn check_target(dir: &Path, force: bool) -> Result<()> {
+    replaces(dir, force)?;
+    let (parent, _) = split(dir)?;
+    match parent.is_dir() {
+        true => Ok(()),
+        false => Err(Error::Missing {
+            location: dir.display().to_string(),
+            missing: "the folder above it".to_owned(),
+            mend: "create it first",
+        }),
+    }
+}
+
+/// A folder that is filled beside its target and then takes its name; dropped before, it leaves
+/// nothing behind.
+pub(crate) struct Beside {
+    dir: PathBuf,
+    parent: PathBuf,
+    name: String,
+    fresh: tempfile::TempDir,
+    replaced: bool,
+}
+
+impl Beside {
+    /// An empty folder beside `dir`.
+    pub(crate) fn new(dir: &Path, force: bool) -> Result<Self> {
+        check_target(dir, force)?;
+        let replaced = replaces(dir, force)?;
+        let (parent, name) = split(dir)?;
+        Ok(Self {
+            fresh: sibling(dir, &parent, &name)?,
+            dir: dir.to_owned(),
+            parent,
+            name,
+            replaced,
+        })
+    }
+
+    /// Where `file` is to be written.
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.fresh.path().join(file)
+    }
+
+    /// Writes one file.
+    pub(crate) fn write(&self, file: &str, bytes: &[u8]) -> Result<()> {
+        write_synced(&self.path(file), bytes)
+    }
+
+    /// Gives the folder its name; an earlier one is removed once that is done.
+    pub(crate) fn into_place(self) -> Result<()> {
+        let dir = &self.dir;
+        if self.replaced {
+            let aside = sibling(dir, &self.parent, &self.name)?;
+            let old = aside.path().join("old");
+            fs::rename(dir, &old).map_err(Error::io("move aside", dir))?;
+            if let Err(source) = fs::rename(self.fresh.path(), dir) {
+                if fs::rename(&old, dir).is_err() {
+                    // Better a strangely named folder than a lost checkpoint.
+                    let kept = aside.keep().join("old");
+                    return Err(Error::io("restore the earlier checkpoint from", &kept)(
+                        source,
+                    ));
+                }
+                return Err(Error::io("replace", dir)(source));
             }
-            return Err(Error::io("replace", dir)(source));
+        } else {
+            fs::rename(self.fresh.path(), dir).map_err(Error::io("create", dir))?;
         }
-    } else {
-        fs::rename(fresh.path(), dir).map_err(Error::io("create", dir))?;
+        // The temporary name is gone: there is nothing left to clean up.
+        let _ = self.fresh.keep();
+        Ok(())
     }
-    // The temporary name is gone: there is nothing left to clean up.
-    let _ = fresh.keep();
-    Ok(())
 }
 
 fn check_files(dir: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {

@@ -1,5 +1,7 @@
 //! `bench edit`: one editor on a file of edit requests.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 
 use super::execution::Executing;
@@ -7,6 +9,7 @@ use super::{Requested, Session};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::planner::Planned;
+use crate::saving::Target;
 
 /// Edit a model by a file of requests, and score every edit
 ///
@@ -17,20 +20,41 @@ use crate::planner::Planned;
   bench edit requests.json --model tiny-blip2 --editor ft-l
   bench edit vqa_eval.json --model path/to/folder --editor ft-l --images coco --json
   bench edit requests.json --model path/to/folder --editor ft-v --set filter.contexts=0
+  bench edit one.json --model path/to/folder --editor ft-l --save path/to/edited
 
 By default only requests are edited on which the model shows the bias in all three contexts;
---set filter.contexts=0 takes them all as they are.")]
+--set filter.contexts=0 takes them all as they are. --save writes a folder that `bench score` and transformers open: with
+several requests, the table still shows each edited alone, the folder all edited jointly, each from
+the never-edited weights.")]
 pub struct Args {
     #[command(flatten)]
     requested: Requested,
     #[command(flatten)]
     executing: Executing,
+    /// Write the edited model to this folder: all requests as one edit of its weights
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
+    /// Replace a checkpoint that --save finds there
+    #[arg(long, requires = "save")]
+    force: bool,
 }
 
 impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let interrupt = Interrupt::listen().context("cannot listen for SIGINT and SIGTERM")?;
         let planned = Planned::requests(&self.requested)?;
-        self.executing.carry_out(&planned, session, &interrupt)
+        let Some(dir) = self.save else {
+            return self.executing.carry_out(&planned, session, &interrupt);
+        };
+        let target = Target {
+            dir,
+            force: self.force,
+        };
+        target.check(&planned)?;
+        let carried = self.executing.carry(&planned, session, &interrupt, true)?;
+        if let Some(joint) = carried.joint.transpose()? {
+            session.printer.note(&target.save(&planned, &joint)?);
+        }
+        Ok(carried.exit)
     }
 }

@@ -11,7 +11,7 @@ use crate::machine;
 use crate::planner::Planned;
 use crate::provenance::{Provenance, RunFile};
 use crate::report::{Exporter, Json, Report, RunObject, Table, chart};
-use crate::runner::{Execution, Runner, stored_cells};
+use crate::runner::{Execution, Joint, Runner, stored_cells};
 
 /// How a plan is carried out.
 #[derive(Debug, clap::Args)]
@@ -22,6 +22,14 @@ pub(super) struct Executing {
     /// Compute cells again that are already stored
     #[arg(long)]
     fresh: bool,
+}
+
+/// How a plan came out.
+pub(super) struct Carried {
+    /// The exit status.
+    pub exit: Exit,
+    /// All requests as one edit, if asked for.
+    pub joint: Option<anyhow::Result<Joint>>,
 }
 
 impl Executing {
@@ -35,11 +43,26 @@ impl Executing {
         session: Session,
         interrupt: &Interrupt,
     ) -> anyhow::Result<Exit> {
+        Ok(self.carry(planned, session, interrupt, false)?.exit)
+    }
+
+    /// As [`Self::carry_out`]; with `joint`, the requests of the last cell as one edit too.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn carry(
+        &self,
+        planned: &Planned,
+        session: Session,
+        interrupt: &Interrupt,
+        joint: bool,
+    ) -> anyhow::Result<Carried> {
         planned.folder.check_writable()?;
         let threads = self.threads.map_or_else(machine::cores, usize::from);
         let execution = Execution {
             threads,
             fresh: self.fresh,
+            joint,
         };
         let provenance = Provenance::begin(planned, threads);
         let outcome = Runner::new(planned, execution, interrupt, session.printer).run()?;
@@ -67,10 +90,12 @@ impl Executing {
             .export(&report),
         };
         session.printer.result(&text)?;
-        Ok(if failed {
-            Exit::CellsFailed
-        } else {
-            Exit::Done
+        Ok(Carried {
+            exit: match failed {
+                true => Exit::CellsFailed,
+                false => Exit::Done,
+            },
+            joint: outcome.joint,
         })
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use anyhow::Context;
 use debias_core::{Cell, CellResult, Cost, RecordLine, RecordScores, metrics, seed};
 use debias_edit::{Chunk, Ctx, Edit, Learns, Lessons, Prepared, Request};
 use debias_model::{Change, in_order};
@@ -34,32 +35,10 @@ impl Group<'_> {
         if n == 0 {
             return Ok((self.nothing_to_edit(cell), self.refused.clone()));
         }
-        let Some(planned) = self
-            .editors
-            .iter()
-            .find(|planned| planned.editor.card().id == cell.editor.id)
-        else {
-            anyhow::bail!("editor `{}` is not in the plan", cell.editor.id);
-        };
-        let identity = Identity::of(cell);
-        let given = planned.settings.get("trained");
-        let workshop = Bench {
-            folder: self.planned.artifacts.folder(&identity),
-            identity,
-            model: &cell.model.digest,
-            given: given.and_then(|path| path.as_str()).map(PathBuf::from),
-            threads: self.threads,
-            what: what.clone(),
-            progress: self.progress,
-            interrupt: self.interrupt,
-        };
-        let ctx = Ctx {
-            seed: cell.seed,
-            settings: &planned.settings,
-            workshop: &workshop,
-        };
+        let planned = self.planned_editor(cell)?;
+        let workshop = self.workshop(cell, planned);
         let start = Instant::now();
-        let prepared = match self.prepare(cell, planned, chunks, &ctx)? {
+        let prepared = match self.prepare(cell, planned, chunks, &workshop)? {
             Ok(prepared) => prepared,
             Err(error) => {
                 self.interrupt.check()?;
@@ -89,6 +68,30 @@ impl Group<'_> {
         Ok((self.result(cell, &lines, cost), lines))
     }
 
+    /// The editor that `cell` names.
+    pub(super) fn planned_editor(&self, cell: &Cell) -> anyhow::Result<&PlannedEditor> {
+        self.editors
+            .iter()
+            .find(|planned| planned.editor.card().id == cell.editor.id)
+            .with_context(|| format!("editor `{}` is not in the plan", cell.editor.id))
+    }
+
+    /// The place where the editor of `cell` learns.
+    pub(super) fn workshop<'s>(&'s self, cell: &'s Cell, planned: &PlannedEditor) -> Bench<'s> {
+        let identity = Identity::of(cell);
+        let given = planned.settings.get("trained");
+        Bench {
+            folder: self.planned.artifacts.folder(&identity),
+            identity,
+            model: &cell.model.digest,
+            given: given.and_then(|path| path.as_str()).map(PathBuf::from),
+            threads: self.threads,
+            what: format!("{} {} {}", cell.model.id, cell.task.name(), cell.editor.id),
+            progress: self.progress,
+            interrupt: self.interrupt,
+        }
+    }
+
     /// The result of a cell without a record to edit.
     fn nothing_to_edit(&self, cell: &Cell) -> CellResult {
         let why = match self.refused.iter().find_map(|line| line.error.as_ref()) {
@@ -105,12 +108,12 @@ impl Group<'_> {
     }
 
     /// Lets the editor learn. The outer error stops the run, the inner one fails the cell.
-    fn prepare<'s>(
+    pub(super) fn prepare<'s>(
         &'s self,
         cell: &Cell,
         planned: &PlannedEditor,
         chunks: &[Chunk],
-        ctx: &Ctx,
+        workshop: &Bench,
     ) -> anyhow::Result<debias_edit::Result<Box<dyn Prepared + 's>>> {
         let nobody = Admitted::default();
         let admitted = match (
@@ -133,7 +136,12 @@ impl Group<'_> {
             val: &of(&admitted.val),
             eval: &OfChunks::new(chunks),
         };
-        Ok(planned.editor.prepare(self.model, &lessons, ctx))
+        let ctx = Ctx {
+            seed: cell.seed,
+            settings: &planned.settings,
+            workshop,
+        };
+        Ok(planned.editor.prepare(self.model, &lessons, &ctx))
     }
 
     /// Edits and scores one chunk. A record that cannot be edited is marked, never averaged.

@@ -6,6 +6,7 @@
 
 mod admission;
 mod cell;
+mod joint;
 mod lessons;
 
 use std::sync::OnceLock;
@@ -16,6 +17,7 @@ use debias_core::{Cell, CellResult, FilterCounts, Plan, RecordLine};
 use debias_edit::Chunk;
 use debias_model::Mllm;
 
+pub use self::joint::Joint;
 use self::lessons::Admitted;
 use crate::interrupt::Interrupt;
 use crate::planner::{self, Planned, PlannedData, PlannedEditor};
@@ -24,12 +26,14 @@ use crate::progress::Progress;
 use crate::store::Lookup;
 
 /// How a run is carried out; none of it changes a number.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Execution {
     /// Worker threads.
     pub threads: usize,
     /// Whether stored cells are computed again.
     pub fresh: bool,
+    /// Whether the requests of the last cell are wanted as one edit too.
+    pub joint: bool,
 }
 
 /// What a run did.
@@ -41,6 +45,8 @@ pub struct Outcome {
     pub computed: usize,
     /// Base scoring of every group computed now: provenance.
     pub groups: Vec<GroupCost>,
+    /// The requests of the last cell as one edit, if asked for.
+    pub joint: Option<anyhow::Result<Joint>>,
 }
 
 /// What the never-edited model cost on one group.
@@ -110,13 +116,14 @@ impl<'a> Runner<'a> {
             cells: Vec::with_capacity(shard.cells.len()),
             computed: 0,
             groups: Vec::new(),
+            joint: None,
         };
         for cells in shard.groups() {
             let found = cells
                 .iter()
                 .map(|cell| self.stored(cell))
                 .collect::<anyhow::Result<Vec<_>>>()?;
-            if found.iter().all(Option::is_some) {
+            if found.iter().all(Option::is_some) && !self.execution.joint {
                 outcome.cells.extend(found.into_iter().flatten());
                 continue;
             }
@@ -196,6 +203,11 @@ impl<'a> Runner<'a> {
                 None => self.compute(&group, cell, &chunks, outcome)?,
             };
             outcome.cells.push(result);
+        }
+        if self.execution.joint
+            && let Some(cell) = cells.last()
+        {
+            outcome.joint = Some(group.joint(cell, &chunks));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+mod edited;
 mod fixtures;
 mod format;
 mod hostile;

@@ -1,0 +1,45 @@
+//! All requests of a group as one edit: what `bench edit --save` writes.
+
+use debias_core::Cell;
+use debias_edit::{Chunk, Edit, Request};
+
+use super::Group;
+use crate::exit::Exit;
+use crate::failure::Refusal;
+
+/// One edit for several requests.
+#[derive(Clone, Debug)]
+pub struct Joint {
+    /// The edit.
+    pub edit: Edit,
+    /// How many requests it is for.
+    pub requests: usize,
+}
+
+impl Group<'_> {
+    /// One edit for every admitted request, all computed at the never-edited weights.
+    ///
+    /// # Errors
+    /// When there is no request, or whatever the editor refuses.
+    pub(super) fn joint(&self, cell: &Cell, chunks: &[Chunk]) -> anyhow::Result<Joint> {
+        let failed = |why: String| {
+            anyhow::Error::new(Refusal::new(
+                Exit::CellsFailed,
+                format!("nothing is saved: {why}"),
+            ))
+        };
+        let requests: Vec<Request> = chunks.iter().flat_map(Chunk::requests).collect();
+        if requests.is_empty() {
+            return Err(failed("there is no request to edit".to_owned()));
+        }
+        let planned = self.planned_editor(cell)?;
+        let workshop = self.workshop(cell, planned);
+        let prepared = self.prepare(cell, planned, chunks, &workshop)?;
+        let edit = prepared.and_then(|prepared| prepared.edit_jointly(&requests));
+        self.interrupt.check()?;
+        Ok(Joint {
+            edit: edit.map_err(|error| failed(error.to_string()))?,
+            requests: requests.len(),
+        })
+    }
+}

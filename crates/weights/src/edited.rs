@@ -1,0 +1,281 @@
+//! A copy of a checkpoint with some tensors edited: same files, names, shards and number formats.
+//!
+//! Weights go from the map of the old file to the new one tensor by tensor; the model is never in
+//! memory as a whole.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use safetensors::Dtype;
+use serde_json::{Map, Value, json};
+
+use crate::checkpoint::{Checkpoint, Shard};
+use crate::error::{Error, Result, one_line};
+use crate::float::{first_odd, narrow, readable, widen};
+use crate::header::Entry;
+use crate::pytorch;
+use crate::source::{Source, plain};
+use crate::write::Beside;
+
+/// Ends of the names of weight files; those in use are written, others would be stale.
+const WEIGHTS: [&str; 9] = [
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".h5",
+    ".msgpack",
+    ".gguf",
+    ".onnx",
+    ".ckpt",
+];
+
+/// The index of a sharded checkpoint.
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Writes `base` to the folder `dir` with the tensors in `names` changed by `edit`, which gets a
+/// tensor's name and its row-major values in f32. The result is rounded to the stored format; every
+/// other tensor keeps its bytes. PyTorch files become safetensors with the same shards.
+///
+/// Small files are copied, apart from hidden ones, subfolders, weights that `base` does not use, and
+/// those in `leave_out`. Everything is written beside `dir` and renamed at the end; after an error
+/// nothing is left behind. With `force` an earlier checkpoint at `dir` is replaced.
+///
+/// # Errors
+/// What [`check_target`](crate::check_target) refuses; a name that `base` lacks or whose values are
+/// no floats of 16 or 32 bits; an edited value that is not finite in the stored format; a `base`
+/// put together from several folders; a file that cannot be read or written.
+pub fn write_edited(
+    dir: &Path,
+    base: &Checkpoint,
+    names: &BTreeSet<&str>,
+    edit: &mut dyn FnMut(&str, &mut [f32]),
+    leave_out: &[&str],
+    force: bool,
+) -> Result<()> {
+    for name in names {
+        // Names the missing one.
+        base.shared(name)?;
+    }
+    if let Source::Folder(old) = &base.source
+        && same(old, dir)
+    {
+        return Err(Error::Target {
+            path: dir.to_owned(),
+            problem: "is the checkpoint that is edited; choose another folder",
+        });
+    }
+    let beside = Beside::new(dir, force)?;
+    let mut writer = Writer {
+        base,
+        names,
+        edit,
+        beside: &beside,
+    };
+    let mut files = Vec::new();
+    for shard in 0..base.shards.len() {
+        files.push(writer.shard(shard)?);
+    }
+    writer.index(&files)?;
+    writer.small_files(leave_out)?;
+    beside.into_place()
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    }
+}
+
+struct Writer<'a> {
+    base: &'a Checkpoint,
+    names: &'a BTreeSet<&'a str>,
+    edit: &'a mut dyn FnMut(&str, &mut [f32]),
+    beside: &'a Beside,
+}
+
+impl Writer<'_> {
+    /// Writes one weight file and returns its name.
+    fn shard(&mut self, at: usize) -> Result<String> {
+        let base = self.base;
+        let shard = &base.shards[at];
+        // A mounted file has a path for a name, or lies in another folder.
+        let own = plain(&shard.file, || base.location()).is_ok();
+        if !own || shard.place != base.source.describe(&shard.file) {
+            return Err(Error::Composed {
+                location: base.location(),
+            });
+        }
+        let mut held: Vec<(&String, &Entry)> = base
+            .tensors
+            .iter()
+            .filter(|(_, (of, _))| *of == at)
+            .map(|(name, (_, entry))| (name, entry))
+            .collect();
+        let converted = pytorch::recognized(&shard.bytes);
+        if !converted {
+            held.sort_by_key(|(_, entry)| (entry.start, entry.end));
+        }
+        let name = match shard.file.ends_with(".safetensors") {
+            true => shard.file.clone(),
+            false => converted_name(&shard.file),
+        };
+        let path = self.beside.path(&name);
+        let write = |source| Error::io("write", &path)(source);
+        let file = File::create_new(&path).map_err(write)?;
+        let mut out = BufWriter::new(file);
+        let head = match converted {
+            true => Cow::Owned(header(base, &held)?),
+            false => Cow::Borrowed(original_header(shard)),
+        };
+        out.write_all(&head).map_err(write)?;
+        for (name, entry) in held {
+            let stored = base.shared(name)?;
+            match self.names.contains(name.as_str()) {
+                true => out.write_all(&self.edited(name, entry, &stored.bytes)?),
+                false => out.write_all(&stored.bytes),
+            }
+            .map_err(write)?;
+        }
+        let file = out.into_inner().map_err(|e| write(e.into_error()))?;
+        file.sync_all().map_err(write)?;
+        Ok(name)
+    }
+
+    /// The bytes of a tensor with the edit in it.
+    fn edited(&mut self, name: &str, entry: &Entry, stored: &[u8]) -> Result<Vec<u8>> {
+        let dtype = entry.info.dtype;
+        let refuse = || Error::NotFloat {
+            location: self.base.location(),
+            name: name.to_owned(),
+            found: dtype,
+        };
+        if !readable(dtype) {
+            return Err(refuse());
+        }
+        let mut values = widen(dtype, stored).ok_or_else(refuse)?;
+        (self.edit)(name, &mut values);
+        let bytes = narrow(dtype, &values).ok_or_else(refuse)?;
+        let rounded = widen(dtype, &bytes).ok_or_else(refuse)?;
+        match first_odd(&rounded) {
+            None => Ok(bytes),
+            Some(index) => Err(Error::NotFinite {
+                location: self.base.location(),
+                name: name.to_owned(),
+                index,
+                value: rounded[index],
+                mend: "make a smaller edit, or keep the weights in F32",
+            }),
+        }
+    }
+
+    /// The index of several shards: the old one where there is one, else a new one.
+    fn index(&self, files: &[String]) -> Result<()> {
+        let single = matches!(files, [only] if only == "model.safetensors");
+        if single {
+            return Ok(());
+        }
+        if let Some(bytes) = self.base.bytes_if_present(INDEX)? {
+            return self.beside.write(INDEX, &bytes);
+        }
+        let mut total = 0;
+        let mut map = Map::new();
+        for (name, (shard, _)) in &self.base.tensors {
+            total += self.base.shared(name)?.bytes.len();
+            map.insert(name.clone(), files[*shard].clone().into());
+        }
+        let index = json!({"metadata": {"total_size": total}, "weight_map": map});
+        self.beside.write(INDEX, format!("{index:#}\n").as_bytes())
+    }
+
+    fn small_files(&self, leave_out: &[&str]) -> Result<()> {
+        let wanted = |name: &str| {
+            let weights = WEIGHTS.iter().any(|end| name.ends_with(end));
+            let index = name.ends_with(".index.json");
+            !(weights || index || name.starts_with('.') || leave_out.contains(&name))
+        };
+        match &self.base.source {
+            Source::Memory { .. } => Ok(()),
+            Source::Embedded { files, .. } => files
+                .iter()
+                .filter(|(name, _)| wanted(name))
+                .try_for_each(|(name, bytes)| self.beside.write(name, bytes)),
+            Source::Folder(dir) => {
+                let entries = fs::read_dir(dir).map_err(Error::io("read", dir))?;
+                for entry in entries {
+                    let name = entry.map_err(Error::io("read", dir))?.file_name();
+                    let from = dir.join(&name);
+                    match name.to_str() {
+                        Some(name) if wanted(name) && from.is_file() => self.copy(&from, name)?,
+                        _ => {}
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn copy(&self, from: &Path, name: &str) -> Result<()> {
+        let to = self.beside.path(name);
+        let mut source = File::open(from).map_err(Error::io("open", from))?;
+        let mut target = File::create_new(&to).map_err(Error::io("create", &to))?;
+        io::copy(&mut source, &mut target).map_err(Error::io("write", &to))?;
+        target.sync_all().map_err(Error::io("write", &to))
+    }
+}
+
+/// Length and header of a safetensors file, as they are: no name, format or shape changes.
+fn original_header(shard: &Shard) -> &[u8] {
+    let (length, _) = shard
+        .bytes
+        .split_first_chunk::<8>()
+        .expect("the header was read when the file was opened");
+    &shard.bytes[..8 + u64::from_le_bytes(*length) as usize]
+}
+
+/// Length and header of a new safetensors file that holds these tensors in this order.
+fn header(base: &Checkpoint, held: &[(&String, &Entry)]) -> Result<Vec<u8>> {
+    // transformers refuses a file without this entry.
+    let mut header = Map::from_iter([("__metadata__".to_owned(), json!({"format": "pt"}))]);
+    let mut start = 0;
+    for (name, entry) in held {
+        let end = start + base.shared(name)?.bytes.len();
+        let described = json!({
+            "dtype": dtype_name(base, name, entry.info.dtype)?,
+            "shape": entry.info.shape,
+            "data_offsets": [start, end],
+        });
+        header.insert((*name).clone(), described);
+        start = end;
+    }
+    let mut text = Value::Object(header).to_string();
+    // Data begins at a multiple of eight.
+    text.extend(std::iter::repeat_n(
+        ' ',
+        text.len().next_multiple_of(8) - text.len(),
+    ));
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(text.into_bytes());
+    Ok(bytes)
+}
+
+fn dtype_name(base: &Checkpoint, name: &str, dtype: Dtype) -> Result<Value> {
+    serde_json::to_value(dtype).map_err(|problem| Error::Format {
+        file: base.location(),
+        problem: one_line(&format!("tensor `{name}`: {problem}")),
+    })
+}
+
+/// The safetensors name of a PyTorch file: `pytorch_model-00001-of-00002.bin` becomes
+/// `model-00001-of-00002.safetensors`.
+fn converted_name(file: &str) -> String {
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    format!(
+        "{}.safetensors",
+        stem.strip_prefix("pytorch_").unwrap_or(stem)
+    )
+}
