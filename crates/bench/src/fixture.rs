@@ -31,6 +31,7 @@ pub(crate) fn cell(editor: &str) -> Cell {
         eval_bias: None,
         batch: 1,
         mode: None,
+        gap: None,
         side: None,
         seed: 0,
         dtype: "f32".to_owned(),
@@ -85,6 +86,7 @@ pub(crate) fn lines() -> Vec<RecordLine> {
             before: Some(scores(-1.0, 10)),
             after: Some(scores(margin, 5)),
             error: None,
+            applied: None,
         })
         .collect()
 }

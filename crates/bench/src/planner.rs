@@ -169,6 +169,7 @@ impl Planned {
             "models": self.suite.models,
             "tasks": self.suite.tasks,
             "dataset": self.suite.dataset,
+            "batching": self.suite.batching,
             "seeds": self.suite.seeds,
             "limit": self.limit,
             "protocol": self.protocol,
@@ -210,6 +211,7 @@ fn narrowed(selection: &Selection) -> anyhow::Result<(Suite, &'static dyn Datase
     if let Some(seed) = selection.common.seed {
         suite.seeds = vec![seed];
     }
+    suite.batching = selection.common.batching(&suite.batching);
     if let Some(preset) = selection.common.preset {
         suite.preset = preset.into();
     }
@@ -320,10 +322,13 @@ fn cells(
     limit: Option<usize>,
 ) -> anyhow::Result<Plan> {
     let mut cells = Vec::new();
+    let batching = suite.batching.cells();
     for data in data {
         for model in models {
             for task in &suite.tasks {
-                for planned in &model.editors {
+                let each = model.editors.iter();
+                let each = each.flat_map(|planned| batching.iter().map(move |b| (planned, *b)));
+                for (planned, (batch, mode, gap)) in each {
                     cells.push(Cell {
                         format: FORMAT_MAJOR,
                         suite: (!alone).then(|| suite.name.clone()),
@@ -336,8 +341,9 @@ fn cells(
                         protocol: protocol.clone(),
                         train_bias: None,
                         eval_bias: None,
-                        batch: 1,
-                        mode: None,
+                        batch,
+                        mode,
+                        gap,
                         side: None,
                         seed: data.seed,
                         dtype: "f32".to_owned(),

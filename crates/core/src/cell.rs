@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::batching::{Kept, Mode};
 use crate::canonical::{canonical_json, sha256_hex};
 use crate::error::{Error, Result};
 use crate::estimate::Estimate;
@@ -66,8 +67,11 @@ pub struct Cell {
     pub eval_bias: Option<String>,
     /// Requests per edit.
     pub batch: usize,
-    /// `sequential` or `joint` when `batch > 1`.
-    pub mode: Option<String>,
+    /// How several requests become one edit; absent for `batch` 1.
+    pub mode: Option<Mode>,
+    /// Edits between a record's own and its evaluation, in mode `gap`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<usize>,
     /// `language` or `vision` where an editor can do both.
     pub side: Option<String>,
     /// Seed of every random stream.
@@ -184,7 +188,10 @@ pub struct CellResult {
     /// As in [`Cell`].
     pub batch: usize,
     /// As in [`Cell`].
-    pub mode: Option<String>,
+    pub mode: Option<Mode>,
+    /// As in [`Cell`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<usize>,
     /// As in [`Cell`].
     pub side: Option<String>,
     /// As in [`Cell`].
@@ -193,6 +200,9 @@ pub struct CellResult {
     pub n: usize,
     /// Records whose edit failed; listed in `records`, never averaged.
     pub failed: usize,
+    /// Reliability by the number of edits that came after a record's own; empty for single edits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retention: Vec<Kept>,
     /// What the admission filter did.
     pub filter: FilterCounts,
     /// Every metric.
@@ -220,11 +230,13 @@ impl CellResult {
             train_bias: cell.train_bias.clone(),
             eval_bias: cell.eval_bias.clone(),
             batch: cell.batch,
-            mode: cell.mode.clone(),
+            mode: cell.mode,
+            gap: cell.gap,
             side: cell.side.clone(),
             seed: cell.seed,
             n: 0,
             failed: 0,
+            retention: Vec::new(),
             filter,
             metrics: BTreeMap::new(),
             cost: None,
@@ -274,6 +286,7 @@ pub(crate) mod tests {
             eval_bias: None,
             batch: 1,
             mode: None,
+            gap: None,
             side: None,
             seed: 0,
             dtype: "f32".to_owned(),

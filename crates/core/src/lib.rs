@@ -3,6 +3,7 @@
 //! Nothing here touches a tensor, a file or a clock, so the crate compiles in seconds and holds
 //! the tests that a statistician would ask for.
 
+mod batching;
 mod canonical;
 mod cell;
 mod error;
@@ -18,6 +19,7 @@ mod settings;
 mod suite;
 mod template;
 
+pub use batching::{Applied, Batching, GAP_RECORDS, Kept, Mode, retention};
 pub use canonical::{canonical_json, sha256_hex};
 pub use cell::{
     Cell, CellKey, CellResult, Cost, EditorIdentity, FORMAT, FORMAT_MAJOR, Identity, Status,

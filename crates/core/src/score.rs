@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::batching::Applied;
+
 /// Which normalisation decides whether one answer is preferred to another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -155,4 +157,7 @@ pub struct RecordLine {
     /// Why the edit failed; such a record is listed and never averaged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Where it stood among several edits; absent for single ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<Applied>,
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::batching::Batching;
 use crate::error::{Error, Result};
 use crate::record::Task;
 use crate::settings::{Overrides, Preset};
@@ -26,6 +27,9 @@ pub struct Suite {
     pub editors: Vec<String>,
     /// Dataset that the suite runs on unless another is asked for.
     pub dataset: String,
+    /// Which batches of requests are edited together; single ones unless said otherwise.
+    #[serde(default)]
+    pub batching: Batching,
     /// One run per seed.
     #[serde(default = "Suite::default_seeds")]
     pub seeds: Vec<u64>,
@@ -75,6 +79,13 @@ impl Suite {
         distinct("tasks", &self.tasks).map_err(refuse)?;
         distinct("editors", &self.editors).map_err(refuse)?;
         distinct("seeds", &self.seeds).map_err(refuse)?;
+        let cells = self.batching.cells();
+        distinct("batching", &cells).map_err(refuse)?;
+        if self.batching.sizes.contains(&0) {
+            return Err(refuse(
+                "`batching.sizes` holds 0; a batch has at least one request".into(),
+            ));
+        }
         for (field, text) in [("name", &self.name), ("edition", &self.edition)] {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
             if text.is_empty() || !text.chars().all(plain) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use debias_core::{Preset, Shard, Task};
+use debias_core::{Batching, Mode, Preset, Shard, Task};
 
 use crate::compute::{Compute, Numbers};
 
@@ -28,6 +28,15 @@ pub struct Common {
     /// Seed of every random stream, in place of the suite's own
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Requests per edit, in place of the suite's own (repeatable)
+    #[arg(long = "batch", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batches: Vec<u32>,
+    /// How a batch becomes one edit (repeatable; both unless given)
+    #[arg(long = "mode", value_enum, value_name = "MODE")]
+    pub modes: Vec<ModeName>,
+    /// Edit without end and score each record N edits after its own (repeatable)
+    #[arg(long = "gap", value_name = "N")]
+    pub gaps: Vec<u32>,
     /// Where run folders are kept
     #[arg(short, long, value_name = "DIR", default_value = "results")]
     pub out: PathBuf,
@@ -37,6 +46,44 @@ pub struct Common {
     /// The bundle of settings to start from, in place of the suite's own
     #[arg(long, value_enum)]
     pub preset: Option<PresetName>,
+}
+
+impl Common {
+    /// The suite's batching with the flags' choices in place of its own.
+    pub fn batching(&self, of_suite: &Batching) -> Batching {
+        let mut batching = of_suite.clone();
+        if !self.batches.is_empty() {
+            batching.sizes = self.batches.iter().map(|size| *size as usize).collect();
+        }
+        if !self.modes.is_empty() {
+            batching.modes = self.modes.iter().map(|mode| Mode::from(*mode)).collect();
+        }
+        if !self.gaps.is_empty() {
+            batching.gaps = self.gaps.iter().map(|gap| *gap as usize).collect();
+            if self.batches.is_empty() {
+                batching.sizes.clear();
+            }
+        }
+        batching
+    }
+}
+
+/// A mode on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeName {
+    /// Every request at the never-edited weights, the edits added
+    Joint,
+    /// Every request at the weights that the ones before it left
+    Sequential,
+}
+
+impl From<ModeName> for Mode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::Joint => Mode::Joint,
+            ModeName::Sequential => Mode::Sequential,
+        }
+    }
 }
 
 /// What to run.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use debias_core::{Identity, Split, Suite, Task};
+use debias_core::{Batching, Identity, Split, Suite, Task};
 use debias_data::{Collection, Reading, Requests, read_requests};
 
 use super::{Draft, Planned, PlannedData, device};
@@ -32,6 +32,7 @@ impl Planned {
             tasks,
             editors: vec![requested.editor.clone()],
             dataset: name_of(path),
+            batching: common.batching(&Batching::default()),
             seeds: vec![common.seed.unwrap_or_default()],
             preset: common.preset.map(Into::into).unwrap_or_default(),
             settings: Default::default(),

@@ -46,7 +46,13 @@ fn row_name(cell: &CellResult, seeds: bool) -> String {
     if cell.batch > 1 {
         name.push_str(&format!(" x{}", cell.batch));
     }
-    let parts = [&cell.mode, &cell.side, &cell.train_bias, &cell.eval_bias];
+    if let Some(mode) = cell.mode {
+        name.push_str(&format!(" {}", mode.name()));
+    }
+    if let Some(gap) = cell.gap {
+        name.push_str(&format!(" {gap}"));
+    }
+    let parts = [&cell.side, &cell.train_bias, &cell.eval_bias];
     for part in parts.into_iter().flatten() {
         name.push_str(&format!(" {part}"));
     }

@@ -26,6 +26,7 @@ fn refuse(records: &mut Vec<Record>, error: Error) -> anyhow::Result<RecordLine>
         bias_type: record.bias_type,
         before: None,
         after: None,
+        applied: None,
     })
 }
 
@@ -120,6 +121,20 @@ impl<'m> Group<'m> {
         self.filter.unbiased += records.len() - kept - refused.len();
         self.refused.extend(refused);
         Ok(chunks)
+    }
+
+    /// Records that are known to be admitted, scored again in chunks of `size`.
+    pub(super) fn rechunked(
+        &self,
+        records: &[Record],
+        size: usize,
+    ) -> anyhow::Result<Vec<Chunk<'m>>> {
+        let pieces: Vec<&[Record]> = records.chunks(size.max(1)).collect();
+        let chunks = in_order(pieces.len(), self.threads, |at| {
+            self.interrupt.check()?;
+            anyhow::Ok(self.chunk(self.model, pieces[at].to_vec())?.0)
+        })?;
+        Ok(chunks.into_iter().flatten().collect())
     }
 
     /// One chunk, `None` when no record is left in it; and the records the model cannot read.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use debias_core::{Cell, CellResult, Cost, RecordLine, RecordScores, metrics, seed};
+use debias_core::{
+    Applied, Cell, CellResult, Cost, Mode, RecordLine, RecordScores, metrics, retention, seed,
+};
 use debias_edit::{Chunk, Ctx, Edit, Learns, Lessons, Prepared, Request};
 use debias_model::{Change, in_order};
 
@@ -16,10 +18,10 @@ use crate::machine;
 use crate::planner::PlannedEditor;
 
 /// A chunk's lines with the seconds they took.
-struct Edited {
-    lines: Vec<RecordLine>,
-    edit_s: f64,
-    score_s: f64,
+pub(super) struct Edited {
+    pub(super) lines: Vec<RecordLine>,
+    pub(super) edit_s: f64,
+    pub(super) score_s: f64,
 }
 
 impl Group<'_> {
@@ -48,12 +50,16 @@ impl Group<'_> {
         };
         self.progress.start(&what, n);
         let prepare_s = start.elapsed().as_secs_f64();
-        let edited = in_order(chunks.len(), self.threads, |at| {
-            self.interrupt.check()?;
-            let edited = self.edit(prepared.as_ref(), &chunks[at]);
-            self.progress.advance(chunks[at].records().len());
-            anyhow::Ok(edited)
-        })?;
+        let edited = match (cell.mode, cell.batch) {
+            (Some(Mode::Gap), _) => self.with_gap(cell, prepared.as_ref(), chunks)?,
+            (_, 1) => in_order(chunks.len(), self.threads, |at| {
+                self.interrupt.check()?;
+                let edited = self.edit(prepared.as_ref(), &chunks[at]);
+                self.progress.advance(chunks[at].records().len());
+                anyhow::Ok(edited)
+            })?,
+            _ => self.in_batches(cell, prepared.as_ref(), chunks)?,
+        };
         let cost = Cost {
             prepare_s,
             edit_s: edited.iter().map(|edited| edited.edit_s).sum(),
@@ -163,25 +169,7 @@ impl Group<'_> {
         let edit_s = start.elapsed().as_secs_f64();
         let start = Instant::now();
         let after = score(chunk, edits);
-        let lines = chunk
-            .records()
-            .iter()
-            .zip(chunk.before())
-            .zip(after)
-            .map(|((record, before), after)| {
-                let (after, error) = match after {
-                    Ok(after) => (Some(after), None),
-                    Err(error) => (None, Some(error)),
-                };
-                RecordLine {
-                    id: record.id.clone(),
-                    bias_type: record.bias_type.clone(),
-                    before: Some(*before),
-                    after,
-                    error,
-                }
-            })
-            .collect();
+        let lines = lines(chunk, after, |_| None);
         Edited {
             lines,
             edit_s,
@@ -209,7 +197,12 @@ impl Group<'_> {
                 CellResult::failed(cell, self.filter, format!("every record failed: {error}"))
             }
             (Ok(metrics), _) => CellResult {
-                n: lines.len() - failed,
+                n: lines
+                    .iter()
+                    .filter(|line| line.after.is_some())
+                    .filter(|line| line.applied.is_none_or(|applied| !applied.incomplete))
+                    .count(),
+                retention: retention(lines, cell.protocol.norm),
                 metrics,
                 ..CellResult::pending(cell, self.filter)
             },
@@ -222,8 +215,35 @@ impl Group<'_> {
     }
 }
 
+/// The lines of a chunk's records; `applied` says where each stood among several edits.
+pub(super) fn lines(
+    chunk: &Chunk,
+    after: Vec<Result<RecordScores, String>>,
+    applied: impl Fn(usize) -> Option<Applied>,
+) -> Vec<RecordLine> {
+    let records = chunk.records().iter().zip(chunk.before());
+    records
+        .zip(after)
+        .enumerate()
+        .map(|(at, ((record, before), after))| {
+            let (after, error) = match after {
+                Ok(after) => (Some(after), None),
+                Err(error) => (None, Some(error)),
+            };
+            RecordLine {
+                id: record.id.clone(),
+                bias_type: record.bias_type.clone(),
+                before: Some(*before),
+                after,
+                error,
+                applied: applied(at),
+            }
+        })
+        .collect()
+}
+
 /// Scores every record through its edit; where that fails for the chunk, record by record.
-fn score(
+pub(super) fn score(
     chunk: &Chunk,
     edits: Vec<Result<Arc<Edit>, String>>,
 ) -> Vec<Result<RecordScores, String>> {

@@ -5,6 +5,7 @@
 //! stand in record order, so the number of threads changes nothing but the time.
 
 mod admission;
+mod batched;
 mod cell;
 mod joint;
 mod lessons;

@@ -103,6 +103,7 @@ pub fn measure(
 ) -> Result<BTreeMap<String, Estimate>> {
     let scored: Vec<_> = lines
         .iter()
+        .filter(|line| line.applied.is_none_or(|applied| !applied.incomplete))
         .filter_map(|line| Some((line, line.before.as_ref()?, line.after.as_ref()?)))
         .collect();
     let metrics: Vec<_> = all().collect();

@@ -61,6 +61,7 @@ fn line(id: &str, after: Option<RecordScores>) -> RecordLine {
         before: Some(unedited()),
         error: after.is_none().then(|| "no gradient".to_owned()),
         after,
+        applied: None,
     }
 }
 

@@ -1,0 +1,128 @@
+//! Several requests in one edited model: batches and the gap protocol (`spec/editors.md` 5).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use debias_core::{Applied, Cell, GAP_RECORDS, Mode, Record, seed};
+use debias_edit::{Chunk, Edit, Prepared, Request, Sequence};
+use debias_model::in_order;
+
+use super::Group;
+use super::cell::{Edited, lines, score};
+use crate::planner::CHUNK;
+
+/// One edit for some requests, or why there is none.
+type Outcome = Result<Arc<Edit>, String>;
+
+impl Group<'_> {
+    /// Cuts the records, in a seeded order, into groups of `cell.batch`; each group is one edit,
+    /// and all of its records are scored through it. A last incomplete group is marked.
+    pub(super) fn in_batches(
+        &self,
+        cell: &Cell,
+        prepared: &dyn Prepared,
+        chunks: &[Chunk],
+    ) -> anyhow::Result<Vec<Edited>> {
+        let chunks = self.rechunked(&permuted(chunks, cell.seed), CHUNK)?;
+        let requests: Vec<Request> = chunks.iter().flat_map(Chunk::requests).collect();
+        let groups: Vec<&[Request]> = requests.chunks(cell.batch).collect();
+        let start = Instant::now();
+        let edits: Vec<(Outcome, f64)> = in_order(groups.len(), self.threads, |at| {
+            self.interrupt.check()?;
+            let edit = match cell.mode {
+                Some(Mode::Sequential) => one_by_one(prepared, groups[at]),
+                _ => prepared.edit_jointly(groups[at]).map(Arc::new),
+            };
+            let norm = edit.as_ref().map_or(0.0, |edit| edit.norm());
+            anyhow::Ok((edit.map_err(|error| error.to_string()), norm))
+        })?;
+        let edit_s = start.elapsed().as_secs_f64() / chunks.len().max(1) as f64;
+        in_order(chunks.len(), self.threads, |at| {
+            self.interrupt.check()?;
+            let start = Instant::now();
+            let chunk = &chunks[at];
+            let first: usize = chunks[..at].iter().map(|chunk| chunk.records().len()).sum();
+            let group_of = |record: usize| (first + record) / cell.batch;
+            let own = (0..chunk.records().len()).map(|record| edits[group_of(record)].0.clone());
+            let after = score(chunk, own.collect());
+            let lines = lines(chunk, after, |record| {
+                let size = groups[group_of(record)].len();
+                Some(Applied {
+                    edits_after: size - 1 - (first + record) % cell.batch,
+                    norm: edits[group_of(record)].1,
+                    incomplete: size < cell.batch,
+                })
+            });
+            self.progress.advance(chunk.records().len());
+            anyhow::Ok(Edited {
+                lines,
+                edit_s,
+                score_s: start.elapsed().as_secs_f64(),
+            })
+        })
+    }
+
+    /// Edits record after record without end, and scores each one `cell.gap` edits after its own.
+    pub(super) fn with_gap(
+        &self,
+        cell: &Cell,
+        prepared: &dyn Prepared,
+        chunks: &[Chunk],
+    ) -> anyhow::Result<Vec<Edited>> {
+        let gap = cell.gap.unwrap_or_default();
+        let mut records = permuted(chunks, cell.seed);
+        records.truncate(gap + GAP_RECORDS);
+        let alone = self.rechunked(&records, 1)?;
+        let mut sequence = Sequence::new(prepared);
+        let mut refused: Vec<Option<String>> = Vec::with_capacity(alone.len());
+        let mut edited = Vec::new();
+        for (at, chunk) in alone.iter().enumerate() {
+            self.interrupt.check()?;
+            let start = Instant::now();
+            let added = sequence.add(&chunk.request(0));
+            refused.push(added.err().map(|error| error.to_string()));
+            let edit_s = start.elapsed().as_secs_f64();
+            self.progress.advance(1);
+            let Some(asked) = at.checked_sub(gap) else {
+                continue;
+            };
+            let start = Instant::now();
+            let edit = sequence.edit();
+            let applied = Applied {
+                edits_after: gap,
+                norm: edit.norm(),
+                incomplete: false,
+            };
+            let outcome = match &refused[asked] {
+                Some(error) => Err(error.clone()),
+                None => Ok(edit),
+            };
+            let after = score(&alone[asked], vec![outcome]);
+            edited.push(Edited {
+                lines: lines(&alone[asked], after, |_| Some(applied)),
+                edit_s,
+                score_s: start.elapsed().as_secs_f64(),
+            });
+        }
+        Ok(edited)
+    }
+}
+
+/// All records of `chunks` in a seeded order.
+fn permuted(chunks: &[Chunk], seed: u64) -> Vec<Record> {
+    let records = chunks.iter().flat_map(|chunk| chunk.records().to_vec());
+    let mut records: Vec<Record> = records.collect();
+    let mut ids: Vec<String> = records.iter().map(|record| record.id.clone()).collect();
+    seed::seeded_order(seed, "batches", &mut ids);
+    let place = |record: &Record| ids.iter().position(|id| *id == record.id);
+    records.sort_by_cached_key(place);
+    records
+}
+
+fn one_by_one(prepared: &dyn Prepared, requests: &[Request]) -> debias_edit::Result<Arc<Edit>> {
+    let mut sequence = Sequence::new(prepared);
+    requests
+        .iter()
+        .try_for_each(|request| sequence.add(request))?;
+    Ok(sequence.edit())
+}
