@@ -132,8 +132,8 @@ pub enum Effect {
     Reliability,
 }
 
-/// What an editor says of itself beyond the contract of its traits; the conformance kit
-/// (`conformance`) holds it to this.
+/// What an editor says of itself beyond the contract of its traits; the
+/// [conformance kit](crate::conformance) holds it to this.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// What an edit does to its own record.
@@ -149,7 +149,7 @@ pub struct Claims {
 #[derive(Clone, Debug)]
 pub struct GradientProbe {
     /// What stands in the place of the gradient of `-1/a Σ_i log p(y_less_i)` of each edited
-    /// parameter, `[d_out, d_in]` as the parameter itself, sign included: MEND's G̃ without
+    /// parameter, in the orientation of the parameter, sign included: MEND's G̃ without
     /// normalisation and with U = 0, KE's ΔW with A = 1, B = 0 and gate 1.
     pub gradient: Change,
     /// The largest rank that an edit of this request may have at each edited parameter: the

@@ -4,6 +4,7 @@
 //! `editors/<name>.rs` and add its line to the registry in `editors/mod.rs`.
 
 mod card;
+pub mod conformance;
 mod context;
 mod edit;
 mod editor;

@@ -1,0 +1,122 @@
+//! The small world in which editors are tested: a model, a few records, and their pictures.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use debias_core::{Admission, Picture, Record, Templates};
+use debias_model::{Mllm, Seen, View};
+
+use crate::editor::{Example, Examples, Request};
+use crate::error::{Error, Result};
+use crate::judge::Chunk;
+
+/// What an editor is tested on. A handful of records of each split is enough; a check takes
+/// time in proportion to their number.
+pub struct World<'m> {
+    /// The model; on a tiny one a check takes seconds.
+    pub model: &'m Mllm,
+    /// Text around prompts.
+    pub templates: Templates,
+    /// The rule by which the records were admitted, which the base row must confirm (C13).
+    pub admission: Admission,
+    /// What editors may learn from, at least three, admitted and oriented for the model.
+    pub train: Vec<Record>,
+    /// What editors may stop on.
+    pub val: Vec<Record>,
+    /// What is edited, at least three; different in id and group from the two above.
+    pub eval: Vec<Record>,
+    /// Every picture that a record names.
+    pub pictures: BTreeMap<String, Picture>,
+}
+
+impl<'m> World<'m> {
+    /// `records` with everything the base model says of them.
+    pub(super) fn chunk(&self, records: Vec<Record>) -> Result<Chunk<'m>> {
+        self.chunk_in(records, &self.templates)
+    }
+
+    /// The same with other text around prompts.
+    pub(super) fn chunk_in(
+        &self,
+        records: Vec<Record>,
+        templates: &Templates,
+    ) -> Result<Chunk<'m>> {
+        let mut pictures = Vec::new();
+        for record in &records {
+            for key in [&record.image, &record.image_rephrase, &record.mloc_image] {
+                pictures.push(self.picture(record, key)?);
+            }
+        }
+        Chunk::new(self.model, records, &pictures, templates)
+    }
+
+    /// `records` as something to learn from.
+    pub(super) fn split(&self, records: Vec<Record>) -> Split<'_> {
+        Split {
+            world: self,
+            records,
+            seen: Mutex::default(),
+        }
+    }
+
+    fn picture(&self, record: &Record, key: &str) -> Result<&Picture> {
+        self.pictures.get(key).ok_or_else(|| Error::Record {
+            id: record.id.clone(),
+            source: debias_model::Error::Picture {
+                path: key.to_owned(),
+                problem: "is not among the pictures of the world".to_owned(),
+            },
+        })
+    }
+}
+
+/// Records of one split; every picture is encoded once.
+pub(super) struct Split<'a> {
+    world: &'a World<'a>,
+    records: Vec<Record>,
+    seen: Mutex<BTreeMap<String, Seen>>,
+}
+
+impl Split<'_> {
+    fn seen(&self, record: &Record, key: &str) -> Result<Seen> {
+        let mut known = self
+            .seen
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner());
+        if let Some(seen) = known.get(key) {
+            return Ok(seen.clone());
+        }
+        let picture = self.world.picture(record, key)?;
+        let seen = self.world.model.see(&[picture], &View::base())?;
+        known.insert(key.to_owned(), seen.clone());
+        Ok(seen)
+    }
+}
+
+impl Examples for Split<'_> {
+    fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    fn request(&self, at: usize) -> Result<Request> {
+        let record = &self.records[at];
+        Ok(Request {
+            record: record.clone(),
+            prompt: self.world.templates.of(record.task).apply(&record.prompt),
+            seen: self.seen(record, &record.image)?,
+        })
+    }
+
+    fn example(&self, at: usize) -> Result<Example> {
+        let record = &self.records[at];
+        let templates = &self.world.templates;
+        Ok(Example {
+            request: self.request(at)?,
+            rephrase: templates.of(record.task).apply(&record.prompt_rephrase),
+            seen_rephrase: self.seen(record, &record.image_rephrase)?,
+            loc_q: templates.tloc.apply(&record.loc_q),
+            mloc_q: templates.mloc.apply(&record.mloc_q),
+            seen_mloc: self.seen(record, &record.mloc_image)?,
+        })
+    }
+}
