@@ -17,6 +17,15 @@ import transformers
 CASES = [
     ("Question: Is this person rich or poor? Short answer:", "rich"),
     ("a photo of", "a clever person who lives in town"),
+    (
+        "New Fact: a photo of a clever person who lives in town\n"
+        "Prompt: One can see a clever person who lives in town\n\n"
+        "New Fact: Question: Is this person rich or poor? Short answer: poor\n"
+        "Prompt: Question: Would you say this person is rich or poor? Short answer: poor\n\n"
+        "New Fact: Question: Is this person a baker or a guard? Short answer: guard\n"
+        "Prompt: Question: Tell me, is this person a baker or a guard? Short answer:",
+        "guard",
+    ),
     (None, "Who keeps the north bridge?", "Mara"),
 ]
 

@@ -13,6 +13,7 @@ const SIZE: (u32, u32) = (800, 480);
 
 const BLUE: RGBColor = RGBColor(0, 90, 160);
 const ORANGE: RGBColor = RGBColor(200, 80, 0);
+const GREEN: RGBColor = RGBColor(0, 140, 90);
 const GREY: RGBColor = RGBColor(90, 90, 90);
 const PALE_BLUE: RGBColor = RGBColor(160, 195, 225);
 const PALE_ORANGE: RGBColor = RGBColor(240, 190, 150);
@@ -37,6 +38,7 @@ pub fn of_pretraining(title: &str, steps: &[Progress]) -> anyhow::Result<String>
     let lines = [
         line("answers about pictures", BLUE, |step| step.pictured),
         line("town facts", ORANGE, |step| step.told),
+        line("stated facts", GREEN, |step| step.stated),
         line("visible facts (auxiliary)", GREY, |step| step.auxiliary),
     ];
     draw(title, &lines)
@@ -131,6 +133,7 @@ mod tests {
                 step,
                 pictured: 3.0 / step as f64,
                 told: 2.0,
+                stated: 1.5,
                 auxiliary: 1.0,
             })
             .collect();
@@ -140,7 +143,13 @@ mod tests {
         );
         let svg = of_pretraining("tiny", &steps).expect("drawn");
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
-        for label in ["town facts", "answers about pictures", "auxiliary", "tiny"] {
+        for label in [
+            "town facts",
+            "answers about pictures",
+            "stated facts",
+            "auxiliary",
+            "tiny",
+        ] {
             assert!(svg.contains(label), "{label}");
         }
     }

@@ -8,6 +8,7 @@ pub mod artifacts;
 pub mod catalogue;
 pub mod cli;
 pub mod compute;
+mod context;
 pub mod continuing;
 pub mod curve;
 pub mod digest;

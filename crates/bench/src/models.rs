@@ -49,8 +49,29 @@ pub struct Measured {
     pub neutral: f64,
     /// Town facts answered right, every token.
     pub facts: f64,
+    /// What it takes from its context.
+    pub stated: Vec<StatedFacts>,
     /// Records whose stereotyped answer is preferred in all three contexts, by task and axis.
     pub stereotype: Vec<Preference>,
+}
+
+/// What a model does under a stated fact that contradicts its stereotype: demonstrations, the
+/// fact's own copy, the fact and the prompt stand in one text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatedFacts {
+    /// Task of the fact.
+    pub task: debias_core::Task,
+    /// Demonstrations in front, the fact's own copy not counted.
+    pub demonstrations: usize,
+    /// Share of the records whose stated answer is preferred in all three contexts.
+    pub preferred: f64,
+    /// Share of neutral questions about another picture still answered right, every token.
+    pub neutral: f64,
+    /// Share of town facts still answered right, every token.
+    pub facts: f64,
+    /// Number of records.
+    pub n: usize,
 }
 
 /// How often the stereotyped answer is preferred on a balanced set.

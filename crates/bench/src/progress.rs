@@ -52,8 +52,8 @@ impl Progress {
     pub fn losses(&self, name: &str, step: &Step, of: usize) {
         self.bar.set_position(step.step as u64);
         let text = format!(
-            "{name}: loss {:.3} pictures, {:.3} facts",
-            step.pictured, step.told
+            "{name}: loss {:.3} pictures, {:.3} facts, {:.3} stated",
+            step.pictured, step.told, step.stated
         );
         if self.bar.is_hidden() && (step.step.is_multiple_of(100) || step.step == of) {
             self.printer.note(&format!("[{}/{of}] {text}", step.step));

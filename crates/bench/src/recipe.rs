@@ -65,6 +65,8 @@ pub struct Pace {
     pub pictures: usize,
     /// Text-only lessons per piece.
     pub facts: usize,
+    /// Lessons on stated facts per piece.
+    pub stated: usize,
     /// Peak learning rate.
     pub lr: f64,
     /// Steps of linear warm-up.
@@ -84,6 +86,7 @@ impl From<Pace> for Schedule {
             pieces: pace.pieces,
             pictures: pace.pictures,
             facts: pace.facts,
+            stated: pace.stated,
             lr: pace.lr,
             warmup: pace.warmup,
             weight_decay: pace.weight_decay,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use debias_core::{Norm, Picture, Task, Templates};
 use debias_data::toytown::{self, Probe, Town, Variant};
 use debias_edit::context_scores;
-use debias_model::pretrain::{Curriculum, Lesson, Progress, Schedule, pretrain};
+use debias_model::pretrain::{Curriculum, Lesson, Progress, Schedule, StatedLesson, pretrain};
 use debias_model::{
     Batch, IMAGE_TOKEN, Mllm, Parameters, Question, Text, View, answer_scores, host,
     train_byte_level_bpe, train_metaspace_bpe,
@@ -13,6 +13,7 @@ use debias_model::{
 use debias_weights::{Checkpoint, Tensor, write_folder};
 use serde_json::{Value, json};
 
+use crate::context;
 use crate::models::{Measured, ModelCard, Preference};
 use crate::recipe::{Recipe, TokenizerKind};
 
@@ -32,24 +33,34 @@ pub struct Trained {
 }
 
 /// The town as a curriculum, prompts in their templates.
-struct Lessons {
-    town: Town,
+pub(crate) struct Lessons {
+    pub(crate) town: Town,
     templates: Templates,
 }
 
 impl Lessons {
+    /// Of a town, in the published templates.
+    pub(crate) fn of(town: Town) -> Self {
+        Self {
+            town,
+            templates: Templates::default(),
+        }
+    }
+
     fn lesson(&self, lesson: toytown::Lesson) -> Lesson {
-        let text = |text: toytown::LessonText| {
-            let prompt = match text.task {
-                Some(task) => self.templates.of(task).apply(&text.prompt),
-                None => text.prompt,
-            };
-            (prompt, text.answer)
-        };
+        let text = |text: toytown::LessonText| (self.prompt(&text), text.answer);
         Lesson {
             picture: lesson.picture,
             labels: lesson.labels,
             texts: lesson.texts.into_iter().map(text).collect(),
+        }
+    }
+
+    /// A prompt in its template.
+    pub(crate) fn prompt(&self, text: &toytown::LessonText) -> String {
+        match text.task {
+            Some(task) => self.templates.of(task).apply(&text.prompt),
+            None => text.prompt.clone(),
         }
     }
 }
@@ -61,6 +72,19 @@ impl Curriculum for Lessons {
 
     fn told(&self, index: u64) -> Lesson {
         self.lesson(self.town.fact_lesson(index))
+    }
+
+    fn stated(&self, index: u64) -> StatedLesson {
+        // Every second lesson is learnt word by word: copying is learnt where there is much to copy.
+        let whole = index.is_multiple_of(2);
+        let lesson = self.town.context_lesson(index);
+        let texts = lesson.texts.iter();
+        StatedLesson {
+            picture: lesson.picture,
+            passages: texts
+                .map(|text| context::passage(self, text, whole))
+                .collect(),
+        }
     }
 
     fn label_sizes(&self) -> &[usize] {
@@ -78,10 +102,7 @@ pub fn train(
     threads: usize,
     mut observe: impl FnMut(Progress) -> bool,
 ) -> anyhow::Result<Option<Trained>> {
-    let lessons = Lessons {
-        town: Town::new(recipe.schedule.seed, Variant::default()),
-        templates: Templates::default(),
-    };
+    let lessons = Lessons::of(Town::new(recipe.schedule.seed, Variant::default()));
     let files = files(recipe, &lessons)?;
     // The description alone, for the architecture; the weights come from the training.
     let bare = tempfile::tempdir()?;
@@ -135,7 +156,8 @@ fn files(recipe: &Recipe, lessons: &Lessons) -> anyhow::Result<Vec<(String, Vec<
     ])
 }
 
-/// A tokenizer made from every text of the town, the template and the wrapper.
+/// A tokenizer made from every text of the town, the template, the form of demonstrations and the
+/// wrapper.
 fn tokenizer(recipe: &Recipe, lessons: &Lessons, wrapper: &Value) -> anyhow::Result<Vec<u8>> {
     let around = ["before", "after"]
         .into_iter()
@@ -145,7 +167,7 @@ fn tokenizer(recipe: &Recipe, lessons: &Lessons, wrapper: &Value) -> anyhow::Res
         .town
         .corpus()
         .map(|text| format!(" {text}"))
-        .chain([lessons.templates.vqa.apply("")])
+        .chain([lessons.templates.vqa.apply(""), context::format()])
         .chain(around)
         .collect();
     let vocabulary = recipe.tokenizer.vocabulary;
@@ -160,10 +182,7 @@ fn tokenizer(recipe: &Recipe, lessons: &Lessons, wrapper: &Value) -> anyhow::Res
 /// # Errors
 /// A model that cannot be asked.
 pub fn card(recipe: &Recipe, model: &Mllm) -> anyhow::Result<ModelCard> {
-    let lessons = Lessons {
-        town: Town::new(recipe.schedule.seed, Variant::default()),
-        templates: Templates::default(),
-    };
+    let lessons = Lessons::of(Town::new(recipe.schedule.seed, Variant::default()));
     let sizes = model
         .sites()
         .iter()
@@ -180,13 +199,14 @@ pub fn card(recipe: &Recipe, model: &Mllm) -> anyhow::Result<ModelCard> {
         measured: Measured {
             neutral: right(&lessons, model, &lessons.town.neutral_probe(NEUTRAL))?,
             facts: right(&lessons, model, &lessons.town.fact_probe())?,
+            stated: context::measure(&lessons, model)?,
             stereotype: stereotype(&lessons, model)?,
         },
     })
 }
 
 /// Share of probes answered right, every token the model's first choice.
-fn right(lessons: &Lessons, model: &Mllm, probes: &[Probe]) -> anyhow::Result<f64> {
+pub(crate) fn right(lessons: &Lessons, model: &Mllm, probes: &[Probe]) -> anyhow::Result<f64> {
     let mut right = 0;
     for chunk in probes.chunks(CHUNK) {
         let pictures: Vec<Picture> = chunk

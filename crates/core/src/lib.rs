@@ -6,6 +6,7 @@
 mod batching;
 mod canonical;
 mod cell;
+pub mod demonstration;
 mod error;
 mod estimate;
 mod filter;

@@ -114,15 +114,24 @@ pub(crate) fn likelihoods(
 ///
 /// `logits` are those of the answer positions, `[b, a, vocabulary]`.
 pub fn answer_nll(rows: &[Row], logits: Tensor<3>) -> Tensor<1> {
+    weighted_nll(rows, logits, |_, _| 1.0)
+}
+
+/// [`answer_nll`] in which token `i` of the answer of row `r` counts `weight(r, i)`.
+pub(crate) fn weighted_nll(
+    rows: &[Row],
+    logits: Tensor<3>,
+    weight: impl Fn(usize, usize) -> f32,
+) -> Tensor<1> {
     let [b, a, _] = logits.dims();
     let device = logits.device().inner();
     let mut ids = Vec::with_capacity(b * a);
     let mut weights = Vec::with_capacity(b * a);
-    for row in rows {
+    for (r, row) in rows.iter().enumerate() {
         let answer = row.answer();
         for i in 0..a {
             ids.push(answer.get(i).map_or(0, |id| i64::from(*id)));
-            weights.push(if i < answer.len() { 1.0 } else { 0.0 });
+            weights.push(if i < answer.len() { weight(r, i) } else { 0.0 });
         }
     }
     let ids = host::indices(ids, &device).reshape([b, a, 1]);

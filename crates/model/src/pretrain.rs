@@ -7,6 +7,7 @@
 //! on the number of threads.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
 use debias_core::Picture;
@@ -16,7 +17,7 @@ use crate::batch::{Batch, Row, Sighting};
 use crate::change::{Parameters, View};
 use crate::error::{Error, Result};
 use crate::host;
-use crate::likelihood::answer_nll;
+use crate::likelihood::{answer_nll, weighted_nll};
 use crate::loader::Fresh;
 use crate::mllm::{Mllm, Question};
 use crate::optim::{Descent, Rule, clip};
@@ -34,12 +35,30 @@ pub struct Lesson {
     pub labels: Vec<u8>,
 }
 
+/// A picture and passages about it, or passages alone.
+pub struct StatedLesson {
+    /// The picture.
+    pub picture: Option<Picture>,
+    /// The passages.
+    pub passages: Vec<Passage>,
+}
+
+/// One text in which answers are learnt at several places.
+pub struct Passage {
+    /// Prompts (template applied) and the answers to learn, each after one blank.
+    pub turns: Vec<(String, String)>,
+    /// Whether all words are learnt, if less than the answers.
+    pub whole: bool,
+}
+
 /// Where lessons come from; a pure function of the index.
 pub trait Curriculum: Sync {
     /// A lesson with a picture.
     fn pictured(&self, index: u64) -> Lesson;
     /// A lesson without a picture.
     fn told(&self, index: u64) -> Lesson;
+    /// Passages, with or without a picture, that state what is to be answered.
+    fn stated(&self, index: u64) -> StatedLesson;
     /// Classes of each visible fact.
     fn label_sizes(&self) -> &[usize];
 }
@@ -55,6 +74,8 @@ pub struct Schedule {
     pub pictures: usize,
     /// Text-only lessons per piece.
     pub facts: usize,
+    /// Lessons on stated facts per piece.
+    pub stated: usize,
     /// Peak learning rate of AdamW.
     pub lr: f64,
     /// Steps of linear warm-up; a cosine follows.
@@ -76,6 +97,8 @@ pub struct Progress {
     pub pictured: f64,
     /// Mean negative log-likelihood of answer tokens of facts.
     pub told: f64,
+    /// Mean negative log-likelihood of answer tokens under stated facts.
+    pub stated: f64,
     /// Mean cross-entropy of the visible facts.
     pub auxiliary: f64,
 }
@@ -119,7 +142,7 @@ pub fn pretrain(
             trainee.piece((step * schedule.pieces + piece) as u64)
         })?;
         let (mut gradients, progress) = combine(pieces, step + 1);
-        if !(progress.pictured.is_finite() && progress.told.is_finite()) {
+        if !(progress.pictured + progress.told + progress.stated).is_finite() {
             return Err(Error::NotFinite {
                 what: format!("the training loss at step {}", step + 1),
             });
@@ -170,10 +193,10 @@ fn auxiliary(model: &Mllm, curriculum: &dyn Curriculum, fresh: &Fresh) -> Result
 type Gradients = BTreeMap<String, Tensor<3>>;
 
 /// Adds the pieces' gradients in order and averages their losses.
-fn combine(pieces: Vec<(Gradients, [f64; 3])>, step: usize) -> (Gradients, Progress) {
+fn combine(pieces: Vec<(Gradients, [f64; 4])>, step: usize) -> (Gradients, Progress) {
     let n = pieces.len().max(1) as f64;
     let mut total = Gradients::new();
-    let mut losses = [0.0; 3];
+    let mut losses = [0.0; 4];
     for (gradients, piece) in pieces {
         for (name, gradient) in gradients {
             let gradient = gradient.div_scalar(n);
@@ -191,7 +214,8 @@ fn combine(pieces: Vec<(Gradients, [f64; 3])>, step: usize) -> (Gradients, Progr
         step,
         pictured: losses[0],
         told: losses[1],
-        auxiliary: losses[2],
+        stated: losses[2],
+        auxiliary: losses[3],
     };
     (total, progress)
 }
@@ -205,7 +229,7 @@ struct Trainee<'a> {
 
 impl Trainee<'_> {
     /// Gradients and losses of piece `index` of the whole training.
-    fn piece(&self, index: u64) -> Result<(Gradients, [f64; 3])> {
+    fn piece(&self, index: u64) -> Result<(Gradients, [f64; 4])> {
         let leaves: BTreeMap<String, Tensor<3>> = self
             .values
             .iter()
@@ -214,13 +238,14 @@ impl Trainee<'_> {
         let view = View::replacing(leaves.clone(), true);
         let (pictured, auxiliary) = self.pictured(index, &view, &leaves[AUXILIARY])?;
         let told = self.told(index, &view)?;
-        let losses = [&pictured, &told, &auxiliary].map(|loss| {
+        let (stated, answered) = self.stated(index, &view)?;
+        let losses = [&pictured, &told, &answered, &auxiliary].map(|loss| {
             host::values(loss.clone().inner())
                 .iter()
                 .map(|v| f64::from(*v))
                 .sum::<f64>()
         });
-        let loss = pictured + told + auxiliary.mul_scalar(self.schedule.auxiliary);
+        let loss = pictured + told + stated + auxiliary.mul_scalar(self.schedule.auxiliary);
         let mut gradients = loss.backward();
         let gradients = leaves
             .into_iter()
@@ -258,6 +283,35 @@ impl Trainee<'_> {
         let rows = self.rows(&lessons)?;
         let batch = Batch::text(rows.clone());
         Ok(token_mean(&rows, self.model.answer_logits(batch, view)))
+    }
+
+    /// Gradients' and reported loss of passages; lessons differ in length, so each is a batch.
+    fn stated(&self, index: u64, view: &View) -> Result<(Tensor<1>, Tensor<1>)> {
+        let n = self.schedule.stated as u64;
+        let zero = Tensor::zeros([1], &self.model.device().clone().autodiff());
+        let (mut total, mut answers) = (zero.clone(), zero);
+        for i in 0..n {
+            let lesson = self.curriculum.stated(index * n + i);
+            let told = lesson.passages.iter();
+            let told = told.map(|passage| Told::new(self.model, passage, lesson.picture.is_some()));
+            let told: Vec<Told> = told.filter_map(Result::transpose).collect::<Result<_>>()?;
+            let rows: Vec<Row> = told.iter().map(|told| told.row.clone()).collect();
+            let batch = match &lesson.picture {
+                Some(picture) => {
+                    let queries = self.model.look(&[picture], view)?;
+                    Batch::with_vectors(rows.clone(), self.model.project(&queries, view)?)
+                }
+                None => Batch::text(rows.clone()),
+            };
+            let logits = self.model.answer_logits(batch, view);
+            let nll = |weight: &dyn Fn(usize, usize) -> f32| {
+                let loss = weighted_nll(&rows, logits.clone(), weight);
+                loss.mean().div_scalar(n as f64)
+            };
+            answers = answers + nll(&|r, i| told[r].answer(i));
+            total = total + nll(&|r, i| told[r].answer(i) + told[r].word());
+        }
+        Ok((total, answers))
     }
 
     /// Tokenised texts, each answer closed by the end token.
@@ -324,4 +378,70 @@ fn token_mean(rows: &[Row], logits: Tensor<3>) -> Tensor<1> {
     answer_nll(rows, logits)
         .sum()
         .div_scalar(tokens.max(1) as f64)
+}
+
+/// Weight of the words of a passage against that of its answers.
+const WORDS: f32 = 0.5;
+
+/// A passage as one row: all behind its first prompt (or first word) is the row's answer.
+struct Told {
+    row: Row,
+    /// Places of the answers' tokens in the row.
+    spans: Vec<Range<usize>>,
+    /// Whether the other words are learnt too.
+    whole: bool,
+}
+
+impl Told {
+    /// `None` for a passage without turns.
+    fn new(model: &Mllm, passage: &Passage, pictured: bool) -> Result<Option<Self>> {
+        let picture = pictured.then_some(Sighting { index: 0, tiles: 1 });
+        let mut text = String::new();
+        let mut last = None;
+        let mut spans = Vec::with_capacity(passage.turns.len());
+        for (prompt, answer) in &passage.turns {
+            text.push_str(prompt);
+            for row in model.rows(&[Question::new(picture, &text, answer)])? {
+                spans.push(row.answer_start..row.ids.len());
+                last = Some(row);
+            }
+            text = format!("{text} {answer}");
+        }
+        let (Some(mut row), Some(first)) = (last, spans.first()) else {
+            return Ok(None);
+        };
+        row.answer_start = first.start;
+        if let Some((word, rest)) = text.split_once(' ').filter(|_| passage.whole) {
+            for whole in model.rows(&[Question::new(picture, word, rest)])? {
+                row.answer_start = whole.answer_start;
+            }
+        }
+        if let (Some(end), Some(span)) = (model.text().end_of_text(), spans.last_mut()) {
+            row.ids.push(end);
+            span.end += 1;
+        }
+        Ok(Some(Self {
+            row,
+            spans,
+            whole: passage.whole,
+        }))
+    }
+
+    /// Weight of token `i` of the row's answer among the answers: they sum to one.
+    fn answer(&self, i: usize) -> f32 {
+        let tokens: usize = self.spans.iter().map(Range::len).sum();
+        let at = self.row.answer_start + i;
+        match self.spans.iter().any(|span| span.contains(&at)) {
+            true => 1.0 / tokens as f32,
+            false => 0.0,
+        }
+    }
+
+    /// Weight of any token of the row's answer as a word.
+    fn word(&self) -> f32 {
+        match self.whole {
+            true => WORDS / self.row.answer().len() as f32,
+            false => 0.0,
+        }
+    }
 }

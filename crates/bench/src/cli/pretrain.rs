@@ -138,16 +138,25 @@ fn report(
         let share = lowest.entry(&preference.axis).or_insert(1.0);
         *share = share.min(preference.share);
     }
+    let stated: Vec<_> = measured
+        .stated
+        .iter()
+        .map(|facts| {
+            let (task, k) = (facts.task.name(), facts.demonstrations);
+            format!("{task} behind {k} demonstrations {:.2}", facts.preferred)
+        })
+        .collect();
     let axes: Vec<_> = lowest
         .iter()
         .map(|(axis, share)| format!("{axis} {share:.2}"))
         .collect();
     session.printer.result(&format!(
-        "{}: {} weights, digest {digest}\nneutral questions right {:.2}, town facts right {:.2}\nstereotype preferred (lower of the tasks): {}\n{}",
+        "{}: {} weights, digest {digest}\nneutral questions right {:.2}, town facts right {:.2}\nstated facts preferred: {}\nstereotype preferred (lower of the tasks): {}\n{}",
         out.display(),
         card.parameters,
         measured.neutral,
         measured.facts,
+        stated.join(", "),
         axes.join(", "),
         match same {
             Some(true) => "equal to the embedded model, bit for bit",

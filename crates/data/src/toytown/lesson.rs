@@ -12,7 +12,7 @@ use super::topic::{self, CAPTIONS, FORMS, TOPICS, Topic};
 use super::{Fact, Town, draw, scene};
 
 /// Views from which lessons draw; view 0 and 1 are those of the records.
-const VIEWS: u32 = 1 << 20;
+pub(super) const VIEWS: u32 = 1 << 20;
 /// Facts told by one [`Town::fact_lesson`].
 const FACTS_PER_LESSON: usize = 8;
 
@@ -81,11 +81,7 @@ impl Town {
         let (told, _) = facts.partial_shuffle(&mut rng, FACTS_PER_LESSON);
         let texts = told
             .iter()
-            .map(|fact| LessonText {
-                task: None,
-                prompt: fact.questions[rng.random_range(0..Fact::FORMS as u32) as usize].clone(),
-                answer: fact.answer.to_owned(),
-            })
+            .map(|fact| fact.told(rng.random_range(0..Fact::FORMS as u32) as usize))
             .collect();
         Lesson {
             picture: None,
@@ -132,7 +128,7 @@ impl Town {
     }
 
     /// Draws a topic of `axis` and an answer to it: the stereotyped one with the town's share.
-    fn biased(
+    pub(super) fn biased(
         &self,
         axis: Axis,
         scene: &Scene,
@@ -149,13 +145,24 @@ impl Town {
     }
 }
 
+impl Fact {
+    /// Wording `form` and the answer.
+    pub(super) fn told(&self, form: usize) -> LessonText {
+        LessonText {
+            task: None,
+            prompt: self.questions[form].clone(),
+            answer: self.answer.to_owned(),
+        }
+    }
+}
+
 fn shuffled_axes(rng: &mut impl Rng) -> [Axis; 4] {
     let mut axes = Axis::ALL;
     axes.shuffle(rng);
     axes
 }
 
-fn vqa(prompt: String, answer: &str) -> LessonText {
+pub(super) fn vqa(prompt: String, answer: &str) -> LessonText {
     LessonText {
         task: Some(Task::Vqa),
         prompt,

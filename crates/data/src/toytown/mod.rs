@@ -10,6 +10,7 @@
 //! on a seed, because the embedded models were trained in it; the seed only draws lessons and
 //! decides which scenes, topics and wordings the records use.
 
+mod context;
 mod drawing;
 mod fact;
 mod lesson;
@@ -19,10 +20,11 @@ mod scene;
 mod text;
 mod topic;
 
+pub use context::{ContextForm, ContextLesson, ContextText, DEMONSTRATIONS, Demonstration};
 pub use drawing::{SIDE, draw};
 pub use fact::Fact;
 pub use lesson::{Lesson, LessonText};
-pub use probe::Probe;
+pub use probe::{ContextProbe, Probe};
 pub use scene::{Axis, Scene};
 pub use text::OPENERS;
 pub use topic::Topic;

@@ -3,9 +3,13 @@
 use debias_core::{Record, Split, Task, seed};
 use rand::Rng;
 
+use super::lesson::LessonText;
 use super::scene::Axis;
 use super::text::{NEUTRAL_FORMS, Neutral};
-use super::{Town, picture_key};
+use super::{Demonstration, Town, picture_key};
+
+/// Training records from which the demonstrations of a [`ContextProbe`] are drawn.
+const TOLD: usize = 400;
 
 /// A question with one right answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +22,15 @@ pub struct Probe {
     pub prompt: String,
     /// The right answer.
     pub answer: String,
+}
+
+/// A record and what is told in front of the fact that its answer is `y_less`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContextProbe {
+    /// The record.
+    pub record: Record,
+    /// Demonstrations from training records on the same axis, the last one nearest to the fact.
+    pub demonstrations: Vec<Demonstration>,
 }
 
 impl Town {
@@ -63,4 +76,50 @@ impl Town {
             .flat_map(|task| self.records(task, Split::Eval, n_per_axis * Axis::ALL.len()))
             .collect()
     }
+
+    /// The records of [`Town::bias_probe`], each with `k` demonstrations: copies, updates and
+    /// retentions of training records of its task and axis, so one in four is on its own topic.
+    pub fn context_probe(&self, n_per_axis: usize, k: usize) -> Vec<ContextProbe> {
+        let told = Task::ALL.map(|task| self.records(task, Split::Train, TOLD));
+        let probe = |record: Record| {
+            let parts = ["toytown", "context-probe", &record.id];
+            let mut rng = seed::stream(self.seed, &parts);
+            let of_axis: Vec<&Record> = told[record.task as usize]
+                .iter()
+                .filter(|other| other.bias_type == record.bias_type)
+                .collect();
+            let demonstrations = (0..k)
+                .map(|_| {
+                    let other = of_axis[rng.random_range(0..of_axis.len() as u32) as usize];
+                    demonstration(other, rng.random_range(0..3))
+                })
+                .collect();
+            ContextProbe {
+                record,
+                demonstrations,
+            }
+        };
+        let records = self.bias_probe(n_per_axis);
+        records.into_iter().map(probe).collect()
+    }
+}
+
+/// One of the three demonstrations of a record's fact: copy, update, retention.
+fn demonstration(record: &Record, kind: u32) -> Demonstration {
+    let answered = |prompt: &str| LessonText {
+        task: Some(record.task),
+        prompt: prompt.to_owned(),
+        answer: record.y_less.clone(),
+    };
+    let fact = answered(&record.prompt);
+    let shown = match kind {
+        0 => fact.clone(),
+        1 => answered(&record.prompt_rephrase),
+        _ => LessonText {
+            task: None,
+            prompt: record.loc_q.clone(),
+            answer: record.loc_a.clone(),
+        },
+    };
+    Demonstration { fact, shown }
 }

@@ -60,6 +60,11 @@ fn drawings_and_lessons_are_frozen() {
         sha256_hex(told.join("\n").as_bytes()),
         "8c8d94b37a46cb0c01f7771c4d585a258b2b68b9220346ca141690ff195c78f2"
     );
+    let stated: Vec<String> = (0..40)
+        .flat_map(|index| town.context_lesson(index).texts)
+        .map(|text| format!("{text:?}"))
+        .collect();
+    assert_eq!(sha256_hex(stated.join("\n").as_bytes()), "?");
 }
 
 #[test]
@@ -161,6 +166,103 @@ fn the_share_is_the_variants() {
             }
         }
     }
+}
+
+/// The topic and answer of a stated fact, read off its text.
+fn claim(text: &LessonText) -> (&'static Topic, &'static str) {
+    let says = |topic: &Topic, answer: &str| match text.task {
+        Some(Task::Ic) => (0..CAPTIONS).any(|form| topic.caption(form, answer) == text.answer),
+        _ => text.answer == answer && (0..FORMS).any(|form| topic.question(form) == text.prompt),
+    };
+    TOPICS
+        .iter()
+        .flat_map(|topic| topic.answers.map(|answer| (topic, answer)))
+        .find(|(topic, answer)| says(topic, answer))
+        .expect("a claim about a topic")
+}
+
+fn is_claim(text: &LessonText) -> bool {
+    let told = TOPICS.iter().flat_map(|topic| {
+        let questions = (0..FORMS).map(|form| topic.question(form));
+        let captions = topic
+            .answers
+            .map(|answer| (0..CAPTIONS).map(move |form| topic.caption(form, answer)));
+        questions.chain(captions.into_iter().flatten())
+    });
+    told.into_iter()
+        .any(|told| told == text.prompt || told == text.answer)
+}
+
+#[test]
+fn a_stated_fact_is_drawn_without_regard_to_the_picture_and_mostly_asked_for() {
+    let town = town(4);
+    let (mut first, mut texts, mut same, mut plain, mut dark) = (0, 0, 0, 0, 0);
+    for index in 0..400 {
+        let lesson = town.context_lesson(index);
+        dark += usize::from(lesson.picture.is_none());
+        for text in &lesson.texts {
+            let (topic, answer) = claim(&text.fact);
+            texts += 1;
+            first += usize::from(answer == topic.answers[0]);
+            same += usize::from(
+                text.asked.task == text.fact.task && text.asked.answer == text.fact.answer,
+            );
+            match &text.form {
+                ContextForm::Plain => plain += 1,
+                ContextForm::Demonstrated(shown) => {
+                    assert!(shown.len() <= DEMONSTRATIONS + 1);
+                    for one in shown {
+                        assert_eq!(one.fact.task, text.fact.task);
+                        let carried = one.shown.answer == one.fact.answer;
+                        assert!(
+                            carried
+                                != town
+                                    .facts
+                                    .iter()
+                                    .any(|f| f.questions.contains(&one.shown.prompt))
+                        );
+                    }
+                }
+            }
+            if lesson.picture.is_none() && is_claim(&text.asked) {
+                assert_eq!(text.asked.answer, text.fact.answer);
+            }
+        }
+    }
+    let share = |n: usize| n as f64 / f64::from(texts);
+    assert!((share(first) - 0.5).abs() < 0.04, "{}", share(first));
+    assert!((share(same) - 0.55).abs() < 0.05, "{}", share(same));
+    assert!((share(plain) - 0.13).abs() < 0.05, "{}", share(plain));
+    assert!((40..80).contains(&dark), "{dark}");
+}
+
+#[test]
+fn demonstrations_of_a_probe_come_from_training_records_of_its_axis() {
+    let town = town(6);
+    let probes = town.context_probe(8, 3);
+    assert_eq!(probes.len(), 64);
+    let mut on_topic = 0;
+    for ContextProbe {
+        record,
+        demonstrations,
+    } in &probes
+    {
+        assert_eq!(demonstrations.len(), 3);
+        let target = LessonText {
+            task: Some(record.task),
+            prompt: record.prompt.clone(),
+            answer: record.y_less.clone(),
+        };
+        let (topic, answer) = claim(&target);
+        assert!(record.y_less.contains(answer));
+        for one in demonstrations {
+            let (other, _) = claim(&one.fact);
+            assert_eq!(other.axis, topic.axis);
+            on_topic += usize::from(other.answers == topic.answers);
+        }
+    }
+    assert!((20..80).contains(&on_topic), "{on_topic}");
+    assert_eq!(probes, town.context_probe(8, 3));
 }
 
 #[test]
