@@ -28,7 +28,6 @@ use crate::failure::Refusal;
 
 /// The file that lists the cells of a run.
 const RUN: &str = "run.json";
-const CHART: &str = "chart.svg";
 
 /// Hexadecimal digits of the plan's digest in the folder's name.
 const DIGEST_DIGITS: usize = 12;
@@ -197,14 +196,14 @@ impl RunFolder {
         self.path.join(RUN).is_file()
     }
 
-    /// Writes `chart.svg`.
+    /// Writes a picture, such as `chart.svg`.
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn write_chart(&self, svg: &str) -> anyhow::Result<()> {
+    pub fn write_picture(&self, name: &str, svg: &str) -> anyhow::Result<()> {
         fs::create_dir_all(&self.path)
             .with_context(|| format!("cannot create {}", self.path.display()))?;
-        Ok(write_atomic(&self.path.join(CHART), svg.as_bytes())?)
+        Ok(write_atomic(&self.path.join(name), svg.as_bytes())?)
     }
 
     /// Writes `run.json`.

@@ -10,7 +10,7 @@ use crate::interrupt::Interrupt;
 use crate::machine;
 use crate::planner::Planned;
 use crate::provenance::{Provenance, RunFile};
-use crate::report::{Exporter, Json, Report, RunObject, Table, chart};
+use crate::report::{Exporter, Json, Report, RunObject, Table, chart, retention};
 use crate::runner::{Execution, Joint, Runner, stored_cells};
 
 /// How a plan is carried out.
@@ -69,9 +69,12 @@ impl Executing {
         let object = |cells| object(planned, cells);
         if outcome.computed > 0 || !planned.folder.has_run() {
             let stored = object(stored_cells(planned, &planned.plan)?);
-            planned
-                .folder
-                .write_chart(&chart::draw(&report(planned, stored)?)?)?;
+            let report = report(planned, stored)?;
+            let folder = &planned.folder;
+            folder.write_picture("chart.svg", &chart::draw(&report)?)?;
+            if let Some(svg) = retention::draw(&report)? {
+                folder.write_picture("retention.svg", &svg)?;
+            }
             planned.folder.write_run(&RunFile {
                 object: object(stored_cells(planned, &planned.plan)?),
                 provenance: provenance.finish(outcome.groups),

@@ -12,7 +12,7 @@ const PANEL: (u32, u32) = (560, 260);
 /// Height of the legend.
 const LEGEND: u32 = 40;
 /// Colours that stay apart for colour-blind readers (Okabe and Ito).
-const COLOURS: [RGBColor; 7] = [
+pub(super) const COLOURS: [RGBColor; 9] = [
     RGBColor(120, 120, 120),
     RGBColor(230, 159, 0),
     RGBColor(0, 114, 178),
@@ -20,6 +20,8 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(86, 180, 233),
+    RGBColor(200, 180, 0),
+    RGBColor(0, 0, 0),
 ];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -65,7 +67,7 @@ fn title(model: &str, task: Task, cells: &[&CellResult]) -> String {
     format!("{model}, {} ({n} records)", task.name().to_uppercase())
 }
 
-fn key(area: &Area, editors: &[&str]) -> anyhow::Result<()> {
+pub(super) fn key(area: &Area, editors: &[&str]) -> anyhow::Result<()> {
     let style = ("sans-serif", 15).into_font();
     for (at, editor) in editors.iter().enumerate() {
         let x = 60 + 110 * at as i32;
@@ -132,7 +134,7 @@ fn panel(area: &Area, title: &str, cells: &[&CellResult], editors: &[&str]) -> a
     Ok(())
 }
 
-fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = Vec::new();
     for name in names {
         if !seen.contains(&name) {

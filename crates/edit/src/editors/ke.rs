@@ -7,6 +7,8 @@
 
 mod network;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

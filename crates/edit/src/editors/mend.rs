@@ -8,6 +8,8 @@
 
 mod network;
 mod statistics;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

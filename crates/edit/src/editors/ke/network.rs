@@ -12,10 +12,10 @@ use crate::hyper::{Factors, Gathered, HyperNetwork, Sides};
 use crate::training::Values;
 
 /// One edited matrix.
-struct Matrix {
-    name: String,
-    d_in: usize,
-    d_out: usize,
+pub(super) struct Matrix {
+    pub name: String,
+    pub d_in: usize,
+    pub d_out: usize,
 }
 
 /// Reader and conditioners.
@@ -107,7 +107,12 @@ fn normed(values: &Values, name: &str, x: Tensor<2>) -> Tensor<2> {
 }
 
 /// What the conditioner of `matrix` makes of the conditions `[requests, c]`.
-fn gates(values: &Values, matrix: &Matrix, conditions: Tensor<2>, max_scale: f64) -> Gates {
+pub(super) fn gates(
+    values: &Values,
+    matrix: &Matrix,
+    conditions: Tensor<2>,
+    max_scale: f64,
+) -> Gates {
     let inner = format!("{}.inner", matrix.name);
     let outer = format!("{}.outer", matrix.name);
     let all = normed(values, &outer, tanh(normed(values, &inner, conditions)));
