@@ -4,12 +4,13 @@
 //! construction; the damage shows in M-Locality. The reference freezes the Q-Former by default,
 //! which makes this editor a silent no-op there: here a parameter without gradient is an error.
 
-use debias_core::Preset;
+use debias_core::{Error as CoreError, Preset};
 use debias_model::{Mllm, Parameters, Side, Site, Stage};
+use serde::{Deserialize, Serialize};
 
 use crate::card::Card;
 use crate::editor::{Claims, Ctx, Editor, Learns, Lessons, Prepared};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fine_tune::{Descent, FineTuning, SETTINGS};
 use crate::settings::Settings;
 
@@ -29,17 +30,76 @@ static CARD: Card = Card {
     touches: "weights: all parameters named `qformer.*`",
     cost: "per edit `steps` forward and backward passes through Q-Former and language model",
     failures: &["M-Locality: every picture passes the edited bridge"],
-    settings: &SETTINGS,
+    settings: &[
+        (
+            "scope",
+            "qformer (every parameter of it) or projection (the bridge's last linear layer)",
+        ),
+        SETTINGS[0],
+        SETTINGS[1],
+        SETTINGS[2],
+        SETTINGS[3],
+        SETTINGS[4],
+        SETTINGS[5],
+        SETTINGS[6],
+        SETTINGS[7],
+    ],
 };
 
-/// Every parameter whose published name contains the Q-Former (VLKEB's choice; the learned
-/// queries stand outside that name).
-fn sites(model: &Mllm) -> Vec<&Site> {
-    model
-        .sites()
-        .iter()
-        .filter(|site| site.stage == Stage::Bridge && site.name.starts_with("qformer."))
-        .collect()
+/// Settings of FT-V.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Config {
+    scope: Scope,
+    #[serde(flatten)]
+    descent: Descent,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Scope {
+    /// Every parameter whose published name contains the Q-Former (VLKEB's choice; the learned
+    /// queries stand outside that name).
+    Qformer,
+    /// The last linear layer of the bridge with its bias (the paper's component study edits
+    /// MiniGPT-4 there).
+    Projection,
+}
+
+impl Config {
+    fn preset(preset: Preset) -> Self {
+        Self {
+            scope: Scope::Qformer,
+            descent: Descent::preset(preset),
+        }
+    }
+
+    /// The parameters to edit.
+    fn sites<'m>(&self, model: &'m Mllm) -> Result<Vec<&'m Site>> {
+        let bridge = || model.sites().iter().filter(|s| s.stage == Stage::Bridge);
+        let is_qformer = |site: &&Site| {
+            let name = site.name.to_lowercase();
+            name.starts_with("qformer.") || name.contains(".qformer.")
+        };
+        let sites: Vec<&Site> = match self.scope {
+            Scope::Qformer => bridge().filter(is_qformer).collect(),
+            Scope::Projection => {
+                let last = bridge().filter(|site| site.linear.is_some()).last();
+                let stem = last.and_then(|site| site.name.strip_suffix(".weight"));
+                let own = |name: &str| stem.is_some_and(|stem| name.starts_with(stem));
+                bridge().filter(|site| own(&site.name)).collect()
+            }
+        };
+        match sites.is_empty() {
+            false => Ok(sites),
+            true => Err(Error::Core(CoreError::Setting {
+                key: format!("{ID}.scope"),
+                problem: format!(
+                    "{} has no parameters of that kind; the other scope is qformer or projection",
+                    model.name()
+                ),
+            })),
+        }
+    }
 }
 
 impl Editor for FtV {
@@ -48,12 +108,12 @@ impl Editor for FtV {
     }
 
     fn defaults(&self, preset: Preset) -> Settings {
-        Settings::of(&Descent::preset(preset))
+        Settings::of(&Config::preset(preset))
     }
 
     fn learns(&self, settings: &Settings) -> Learns {
-        let descent = settings.config::<Descent>(ID);
-        descent.map_or(Learns::Nothing, |descent| descent.learns())
+        let config = settings.config::<Config>(ID);
+        config.map_or(Learns::Nothing, |config| config.descent.learns())
     }
 
     fn claims(&self, _settings: &Settings) -> Claims {
@@ -67,8 +127,10 @@ impl Editor for FtV {
         Some(settings.clone().with("steps", 0))
     }
 
-    fn check(&self, _model: &Mllm, settings: &Settings) -> Result<()> {
-        settings.config::<Descent>(ID)?.check(ID)
+    fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {
+        let config: Config = settings.config(ID)?;
+        config.descent.check(ID)?;
+        config.sites(model).map(drop)
     }
 
     fn prepare<'m>(
@@ -77,6 +139,8 @@ impl Editor for FtV {
         lessons: &Lessons,
         ctx: &Ctx,
     ) -> Result<Box<dyn Prepared + 'm>> {
-        FineTuning::prepare(ID, model, sites(model), ctx.settings.config(ID)?, lessons)
+        let config: Config = ctx.settings.config(ID)?;
+        let sites = config.sites(model)?;
+        FineTuning::prepare(ID, model, sites, config.descent, lessons)
     }
 }
