@@ -9,6 +9,7 @@ mod context;
 mod edit;
 mod editor;
 pub mod editors;
+mod embedding;
 mod error;
 mod fine_tune;
 mod hyper;
@@ -26,6 +27,7 @@ pub use editor::{
     Claims, Ctx, Editor, Effect, Example, Examples, GradientProbe, Learns, Lessons, Prepared,
     Request, check_requests,
 };
+pub use embedding::{TextEmbedding, cosine};
 pub use error::{Error, Result};
 pub use judge::{Asked, Chunk, PICTURES, context_scores};
 pub use memory::Memory;

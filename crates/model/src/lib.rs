@@ -33,6 +33,7 @@ mod site;
 mod text;
 pub mod verify;
 mod vision;
+mod words;
 
 pub use batch::{Batch, ImageSpan, Row, Seen, Sighting};
 pub use burn::tensor::DType;
@@ -53,3 +54,4 @@ pub use pixels::{Colours, PixelConfig, resize_bicubic};
 pub use recorder::Recorder;
 pub use site::{Orientation, Side, Site, Stage};
 pub use text::{IMAGE_TOKEN, Text, train_byte_level_bpe, train_metaspace_bpe};
+pub use words::Words;

@@ -5,6 +5,7 @@
 //! part below the first edited parameter is computed once and shared by all edits.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 use debias_core::Picture;
@@ -154,6 +155,11 @@ impl Mllm {
     /// The language model.
     pub fn decoder(&self) -> &dyn Decoder {
         self.parts.decoder.as_ref()
+    }
+
+    /// The language model with an owner of its own; its weights are shared, not copied.
+    pub(crate) fn shared_decoder(&self) -> Arc<dyn Decoder> {
+        self.parts.decoder.clone()
     }
 
     /// The tokenizer.

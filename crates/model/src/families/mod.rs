@@ -12,6 +12,7 @@ mod text;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use debias_weights::Checkpoint;
@@ -57,7 +58,7 @@ pub(crate) struct Parts {
     /// How pictures become pixels; present exactly where `sight` is.
     pub pixels: Option<PixelConfig>,
     /// The language model.
-    pub decoder: Box<dyn Decoder>,
+    pub decoder: Arc<dyn Decoder>,
     /// The tokenizer.
     pub text: Text,
     /// How a picture enters a prompt.
@@ -113,14 +114,14 @@ impl<'a> Folder<'a> {
         &self,
         loader: &mut Loader,
         home: Home,
-    ) -> Result<(Box<dyn Decoder>, Vec<String>)> {
+    ) -> Result<(Arc<dyn Decoder>, Vec<String>)> {
         let family = decoders::family(home)?;
         let decoder = (family.load)(loader, home)?;
         let optional = family.optional.iter().map(|pattern| match pattern {
             end if end.starts_with('*') => (*end).to_owned(),
             start => loader.published(&format!("{}{start}", home.prefix)),
         });
-        Ok((decoder, optional.collect()))
+        Ok((decoder.into(), optional.collect()))
     }
 
     /// The tokenizer.
