@@ -123,7 +123,8 @@ impl Mllm {
     ) -> Tensor<3> {
         let width = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
         let starts = vec![0; rows.len()];
-        let x = self.read_from(rows, (&starts, width), vectors, Some(memory), view);
+        let stretch = (starts.as_slice(), width);
+        let x = self.read_from(rows, stretch, vectors, Some(memory), Stage::Head, view);
         let last: Vec<i64> = rows
             .iter()
             .enumerate()
@@ -136,18 +137,19 @@ impl Mllm {
     }
 
     /// Reads the tokens `starts[r] ..` of each row r, padded to `width`, behind what `memory`
-    /// holds and into it; their residual stream in front of the head, `[b, width, d]`.
+    /// holds and into it; their residual stream in front of `to`, `[b, width, d]`.
     pub(crate) fn read_from(
         &self,
         rows: &[Row],
         (starts, width): (&[usize], usize),
         vectors: Option<&Seen>,
         memory: Option<&mut Memory>,
+        to: Stage,
         view: &View,
     ) -> Tensor<3> {
         let places = Places::stretch(rows, starts, width, self.image_positions());
         let x = self.embed(rows, starts, width, vectors, view);
-        self.through(x, &places, memory, view)
+        self.through(x, &places, memory, to, view)
     }
 
     /// One more token of each open row.
@@ -162,7 +164,7 @@ impl Mllm {
         let places = Places::next(rows, step, self.image_positions());
         let ids: Vec<Row> = ids.iter().map(|id| Row::of_token(*id as u32)).collect();
         let x = self.embed(&ids, &vec![0; ids.len()], 1, None, view);
-        self.through(x, &places, Some(memory), view)
+        self.through(x, &places, Some(memory), Stage::Head, view)
     }
 
     fn through(
@@ -170,11 +172,12 @@ impl Mllm {
         x: Tensor<3>,
         places: &Places,
         memory: Option<&mut Memory>,
+        to: Stage,
         view: &View,
     ) -> Tensor<3> {
         let decoder = self.decoder();
         let x = decoder.place(x, places, view);
-        let (from, to) = (Stage::Attention(0), Stage::Head);
+        let from = Stage::Attention(0);
         match memory {
             None => decoder.advance(x, &mut Pass::alone(places), from, to, view),
             Some(memory) => {

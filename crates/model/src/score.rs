@@ -1,6 +1,7 @@
 //! Scores of many answers: rows that share a picture and the beginning of their text read it once.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use burn::tensor::Tensor;
 
@@ -11,6 +12,7 @@ use crate::host;
 use crate::likelihood::{AnswerLikelihood, likelihoods};
 use crate::mllm::Mllm;
 use crate::places::Memory;
+use crate::site::Stage;
 
 /// Tokens that a beginning must spare, summed over the rows that share it, to be read apart.
 const WORTHWHILE: usize = 24;
@@ -21,6 +23,32 @@ struct Family {
     rows: Vec<usize>,
     /// How many tokens they share, short of the last prompt token of each.
     shared: usize,
+}
+
+/// Rows in the order of their families, read from where each parts from its family's beginning.
+struct Branches {
+    /// Index of each among the rows asked for.
+    order: Vec<usize>,
+    /// The rows, in that order.
+    rows: Vec<Row>,
+    /// First token of each that was read here.
+    starts: Vec<usize>,
+    /// Their residual stream in front of the head, `[b, t, d]`.
+    x: Tensor<3>,
+}
+
+impl Branches {
+    /// The residual stream at `positions[i]` of each row i, one after the other: `[n, d]`.
+    fn at(&self, positions: impl Fn(usize) -> Range<usize>) -> Tensor<2> {
+        let [b, t, d] = self.x.dims();
+        let starts = self.starts.iter().enumerate();
+        let places = starts.flat_map(|(i, start)| {
+            let start = *start;
+            positions(i).map(move |position| (i * t + position - start) as i64)
+        });
+        let index = host::indices(places.collect(), &self.x.device().inner());
+        self.x.clone().reshape([b * t, d]).select(0, index)
+    }
 }
 
 impl Mllm {
@@ -36,34 +64,99 @@ impl Mllm {
         seen: Option<&Seen>,
         view: &View,
     ) -> Result<Vec<AnswerLikelihood>> {
+        // The last token is never asked what follows it.
+        let ends = |r: usize| rows[r].ids.len() - 1;
+        let branches = self.branches(rows, &families(rows), ends, seen, view);
+        let x = branches.at(|i| branches.rows[i].answer_positions());
+        let targets: Vec<u32> = branches
+            .rows
+            .iter()
+            .flat_map(Row::answer)
+            .copied()
+            .collect();
+        let tokens = likelihoods(&targets, |from, n| {
+            let part = x.clone().narrow(0, from, n).unsqueeze::<3>();
+            self.head(part, view)
+        })?;
+        let mut tokens = tokens.into_iter();
+        let mut scores = vec![AnswerLikelihood::default(); rows.len()];
+        for (at, row) in branches.order.iter().zip(&branches.rows) {
+            scores[*at] = tokens.by_ref().take(row.answer().len()).collect();
+        }
+        Ok(scores)
+    }
+
+    /// The logits at positions `wanted[r]` of each row r, `[wanted[r].len(), vocabulary]`, in row
+    /// order. What rows have in common in front of those positions is read once.
+    ///
+    /// All rows have a picture of `seen`, or none has; every range lies within its row.
+    pub fn logits_at(
+        &self,
+        rows: &[Row],
+        seen: Option<&Seen>,
+        wanted: &[Range<usize>],
+        view: &View,
+    ) -> Vec<Tensor<2>> {
+        let ends = |r: usize| wanted[r].end;
+        let branches = self.branches(rows, &kindred(rows, wanted), ends, seen, view);
+        let x = branches.at(|i| wanted[branches.order[i]].clone());
+        let logits = self.head(x.unsqueeze::<3>(), view).squeeze_dim::<2>(0);
+        let mut found: Vec<(usize, Tensor<2>)> = Vec::with_capacity(rows.len());
+        let mut from = 0;
+        for at in branches.order {
+            let n = wanted[at].len();
+            found.push((at, logits.clone().narrow(0, from, n)));
+            from += n;
+        }
+        found.sort_by_key(|(at, _)| *at);
+        found.into_iter().map(|(_, logits)| logits).collect()
+    }
+
+    /// Reads the beginning of each family, and behind it the rest of its rows, up to, not
+    /// including, `end(r)` of each row r.
+    fn branches(
+        &self,
+        rows: &[Row],
+        families: &[Family],
+        end: impl Fn(usize) -> usize,
+        seen: Option<&Seen>,
+        view: &View,
+    ) -> Branches {
         let vectors = seen.and_then(|seen| self.vectors(seen, view));
-        let families = families(rows);
-        let shares = families.iter().any(|family| family.shared > 0);
         let (order, family_of): (Vec<usize>, Vec<usize>) = families
             .iter()
             .enumerate()
             .flat_map(|(f, family)| family.rows.iter().map(move |row| (*row, f)))
             .unzip();
-        let mut memory = match shares {
+        let mut memory = match families.iter().any(|family| family.shared > 0) {
             true => {
-                let trunks = self.read_trunks(rows, &families, vectors.as_ref(), view);
+                let trunks = self.read_trunks(rows, families, vectors.as_ref(), view);
                 Some(trunks.of_rows(&family_of, self.device()))
             }
             false => None,
         };
         let branches: Vec<Row> = order.iter().map(|row| rows[*row].clone()).collect();
         let starts: Vec<usize> = family_of.iter().map(|f| families[*f].shared).collect();
-        // The last token is never asked what follows it.
-        let ends = branches.iter().zip(&starts);
-        let width = ends.map(|(row, start)| row.ids.len() - 1 - start).max();
-        let stretch = (starts.as_slice(), width.unwrap_or(0));
-        let x = self.read_from(&branches, stretch, vectors.as_ref(), memory.as_mut(), view);
-        let found = self.likelihoods(x, &branches, &starts, view)?;
-        let mut scores = vec![AnswerLikelihood::default(); rows.len()];
-        for (row, likelihood) in order.into_iter().zip(found) {
-            scores[row] = likelihood;
+        let widths = order
+            .iter()
+            .zip(&starts)
+            .map(|(row, start)| end(*row) - start);
+        let stretch = (starts.as_slice(), widths.max().unwrap_or(0));
+        let memory = memory.as_mut();
+        let x = self.read_from(
+            &branches,
+            stretch,
+            vectors.as_ref(),
+            memory,
+            Stage::Head,
+            view,
+        );
+        Branches {
+            order,
+            rows: branches,
+            starts,
+            x,
         }
-        Ok(scores)
     }
 
     /// Reads the beginning of each family.
@@ -81,38 +174,11 @@ impl Mllm {
         let width = trunks.iter().map(|row| row.ids.len()).max().unwrap_or(0);
         let mut memory = Memory::new(self.decoder().outline().depth, trunks.len());
         let starts = vec![0; trunks.len()];
-        self.read_from(&trunks, (&starts, width), vectors, Some(&mut memory), view);
+        // Nobody asks for their logits: only keys and values are needed of the last layer.
+        let last = Stage::FeedForward(self.decoder().outline().depth.saturating_sub(1));
+        let stretch = (starts.as_slice(), width);
+        self.read_from(&trunks, stretch, vectors, Some(&mut memory), last, view);
         memory
-    }
-
-    /// Likelihoods from the residual stream `[b, t, d]` of the tokens `starts[r] ..` of each row.
-    fn likelihoods(
-        &self,
-        x: Tensor<3>,
-        rows: &[Row],
-        starts: &[usize],
-        view: &View,
-    ) -> Result<Vec<AnswerLikelihood>> {
-        let [b, t, d] = x.dims();
-        let mut places = Vec::new();
-        let mut targets = Vec::new();
-        for (r, (row, start)) in rows.iter().zip(starts).enumerate() {
-            let positions = row.answer_positions();
-            places.extend(positions.map(|i| (r * t + i - start) as i64));
-            targets.extend_from_slice(row.answer());
-        }
-        let x = x
-            .reshape([b * t, d])
-            .select(0, host::indices(places, self.device()));
-        let tokens = likelihoods(&targets, |from, n| {
-            let part = x.clone().narrow(0, from, n).unsqueeze::<3>();
-            self.head(part, view)
-        })?;
-        let mut tokens = tokens.into_iter();
-        Ok(rows
-            .iter()
-            .map(|row| tokens.by_ref().take(row.answer().len()).collect())
-            .collect())
     }
 }
 
@@ -136,6 +202,44 @@ fn families(rows: &[Row]) -> Vec<Family> {
         }
     }
     families
+}
+
+/// Groups rows whose beginnings, each up to its first wanted position, are the same for at least
+/// half of their length, in order of first appearance. Where no two are, nothing is read apart.
+fn kindred(rows: &[Row], wanted: &[Range<usize>]) -> Vec<Family> {
+    let mut families: Vec<Family> = Vec::new();
+    for (r, (row, wanted)) in rows.iter().zip(wanted).enumerate() {
+        let found = families.iter_mut().find_map(|family| {
+            let alike = alike(&rows[family.rows[0]], row);
+            let shared = alike.min(wanted.start).min(family.shared);
+            let much = 2 * shared >= wanted.start.max(family.shared);
+            much.then_some((family, shared))
+        });
+        match found {
+            Some((family, shared)) => {
+                family.rows.push(r);
+                family.shared = shared;
+            }
+            None => families.push(Family {
+                rows: vec![r],
+                shared: wanted.start,
+            }),
+        }
+    }
+    if families.len() == rows.len() {
+        for family in &mut families {
+            family.shared = 0;
+        }
+    }
+    families
+}
+
+/// How many of their first tokens two rows have in common.
+fn alike(a: &Row, b: &Row) -> usize {
+    match a.image == b.image {
+        true => a.ids.iter().zip(&b.ids).take_while(|(a, b)| a == b).count(),
+        false => 0,
+    }
 }
 
 /// The first `n` tokens of `row`.
