@@ -71,6 +71,19 @@ pub struct Example {
     pub seen_mloc: Seen,
 }
 
+/// The prompts of an [`Example`], each in its template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wording {
+    /// `record.prompt`.
+    pub prompt: String,
+    /// `record.prompt_rephrase`.
+    pub rephrase: String,
+    /// `record.loc_q`.
+    pub loc_q: String,
+    /// `record.mloc_q`.
+    pub mloc_q: String,
+}
+
 /// Records that an editor may learn from or stop on; pictures are encoded when asked for.
 pub trait Examples: Sync {
     /// The records, admitted and oriented for the model.
@@ -87,6 +100,20 @@ pub trait Examples: Sync {
     /// # Errors
     /// A picture that cannot be read.
     fn example(&self, at: usize) -> Result<Example>;
+
+    /// The prompts of record `at`, for editors that read no picture.
+    ///
+    /// # Errors
+    /// As [`Examples::example`], where no cheaper way is written.
+    fn wording(&self, at: usize) -> Result<Wording> {
+        let example = self.example(at)?;
+        Ok(Wording {
+            prompt: example.request.prompt,
+            rephrase: example.rephrase,
+            loc_q: example.loc_q,
+            mloc_q: example.mloc_q,
+        })
+    }
 }
 
 /// What an editor may learn from.

@@ -25,7 +25,7 @@ pub use context::Context;
 pub use edit::{Edit, Touches};
 pub use editor::{
     Claims, Ctx, Editor, Effect, Example, Examples, GradientProbe, Learns, Lessons, Prepared,
-    Request, check_requests,
+    Request, Wording, check_requests,
 };
 pub use embedding::{TextEmbedding, cosine};
 pub use error::{Error, Result};

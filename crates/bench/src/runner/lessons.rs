@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use debias_core::{Picture, Record, Split, Task, Verdict, seed};
-use debias_edit::{Chunk, Error, Example, Examples, Request};
+use debias_edit::{Chunk, Error, Example, Examples, Request, Wording};
 use debias_model::View;
 
 use super::Group;
@@ -101,6 +101,17 @@ impl Examples for OfSplit<'_> {
             loc_q: templates.tloc.apply(&record.loc_q),
             mloc_q: templates.mloc.apply(&record.mloc_q),
             seen_mloc: self.seen(&record.mloc_image)?,
+        })
+    }
+
+    fn wording(&self, at: usize) -> debias_edit::Result<Wording> {
+        let record = &self.records[at];
+        let templates = self.group.templates;
+        Ok(Wording {
+            prompt: templates.of(record.task).apply(&record.prompt),
+            rephrase: templates.of(record.task).apply(&record.prompt_rephrase),
+            loc_q: templates.tloc.apply(&record.loc_q),
+            mloc_q: templates.mloc.apply(&record.mloc_q),
         })
     }
 }
