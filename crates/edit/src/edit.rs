@@ -47,6 +47,7 @@ impl Edit {
         match self {
             Edit::Weights(change) if change.is_identity() => Touches::Nothing,
             Edit::Weights(_) => Touches::Weights,
+            Edit::Context(context) if context.is_identity() => Touches::Nothing,
             Edit::Context(_) => Touches::Input,
             Edit::Memory(_) => Touches::Output,
         }

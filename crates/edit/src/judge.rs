@@ -278,6 +278,11 @@ impl<'a> Asked<'a> {
         self.chunk.example(self.at)
     }
 
+    /// The scores of the never-edited model.
+    pub fn before(&self) -> RecordScores {
+        self.chunk.before[self.at]
+    }
+
     /// The base model's six context rows, (prompt, rephrase, rephrased picture) × (y_more, y_less),
     /// and the logits of their answer positions `[6, a, vocabulary]`.
     pub fn contexts(&self) -> (Vec<Row>, Tensor<3>) {

@@ -22,6 +22,7 @@ registry! {
     random::Random,
     ft_l::FtL,
     ft_v::FtV,
+    ike::Ike,
     ke::Ke,
     mend::Mend,
 }
