@@ -2,13 +2,15 @@
 
 use comfy_table::Table as Grid;
 use debias_core::{Cell, Split};
+use debias_edit::Learns;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Selection, Session};
+use crate::artifacts::Identity;
 use crate::exit::Exit;
 use crate::history::History;
-use crate::planner::Planned;
+use crate::planner::{Planned, PlannedEditor};
 use crate::store::Lookup;
 
 /// Show what `run` would compute: cells, hits, misses, cost, merged settings
@@ -19,6 +21,13 @@ use crate::store::Lookup;
 pub struct Args {
     #[command(flatten)]
     selection: Selection,
+}
+
+/// An artifact that a cell needs.
+#[derive(Debug, Serialize)]
+struct TrainedPart {
+    key: String,
+    status: &'static str,
 }
 
 /// A cell as planned.
@@ -33,6 +42,8 @@ struct Row {
     seed: u64,
     /// Records that may be edited, before the model's own filter.
     candidates: usize,
+    /// What the editor trains first, for editors that train.
+    trained_part: Option<TrainedPart>,
     /// Worker seconds, from cells finished here before; absent when there are none.
     estimated_s: Option<f64>,
 }
@@ -107,7 +118,22 @@ fn row(planned: &Planned, cell: &Cell, history: &History) -> anyhow::Result<Row>
         editor: cell.editor.id.clone(),
         seed: cell.seed,
         candidates,
+        trained_part: trained_part(planned, cell),
         estimated_s: history.estimate(cell, candidates),
+    })
+}
+
+/// The artifact of a cell whose editor trains parts of its own, unless they are given as a file.
+fn trained_part(planned: &Planned, cell: &Cell) -> Option<TrainedPart> {
+    let of_model = planned.models.iter().find(|m| m.identity == cell.model)?;
+    let own = |e: &&PlannedEditor| e.editor.card().id == cell.editor.id;
+    let editor = of_model.editors.iter().find(own)?;
+    let trains = editor.editor.learns(&editor.settings) == Learns::Parts;
+    let given = editor.settings.get("trained").is_some_and(Value::is_string);
+    let identity = Identity::of(cell);
+    (trains && !given).then(|| TrainedPart {
+        status: planned.artifacts.status(&identity),
+        key: identity.key(),
     })
 }
 
@@ -115,7 +141,15 @@ fn grid(rows: &[Row]) -> String {
     let mut grid = Grid::new();
     grid.load_preset(comfy_table::presets::NOTHING);
     grid.set_header([
-        "Key", "Status", "Model", "Task", "Dataset", "Editor", "Seed", "Records",
+        "Key",
+        "Status",
+        "Model",
+        "Task",
+        "Dataset",
+        "Editor",
+        "Seed",
+        "Records",
+        "Trained part",
     ]);
     for row in rows {
         grid.add_row([
@@ -127,6 +161,10 @@ fn grid(rows: &[Row]) -> String {
             row.editor.clone(),
             row.seed.to_string(),
             format!("<= {}", row.candidates),
+            match &row.trained_part {
+                Some(part) => format!("{} {}", &part.key[..12], part.status),
+                None => String::new(),
+            },
         ]);
     }
     grid.trim_fmt()
