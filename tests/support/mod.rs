@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -234,7 +235,8 @@ impl Tensors {
         self.put(name, entry, other.bytes(name));
     }
 
-    fn put(&mut self, name: &str, mut entry: Value, bytes: &[u8]) {
+    /// Adds a tensor; `entry` says its dtype and shape.
+    pub fn put(&mut self, name: &str, mut entry: Value, bytes: &[u8]) {
         let from = self.data.len();
         self.data.extend_from_slice(bytes);
         entry["data_offsets"] = serde_json::json!([from, self.data.len()]);
@@ -252,5 +254,62 @@ impl Tensors {
             rest.append(kept, self);
         }
         *self = rest;
+    }
+}
+
+/// The generated dataset as a folder, built once per test binary.
+pub fn town() -> &'static Path {
+    static TOWN: OnceLock<tempfile::TempDir> = OnceLock::new();
+    TOWN.get_or_init(|| {
+        let dir = folder();
+        let built = run_in(dir.path(), &["data", "build", "toytown", "--out", "town"]);
+        assert!(built.status.success(), "{}", stderr(&built));
+        dir
+    })
+    .path()
+}
+
+/// The requests of a file of [`town`].
+pub fn town_requests(file: &str) -> Vec<Value> {
+    let text = fs::read_to_string(town().join("town").join(file)).expect("was built");
+    serde_json::from_str(&text).expect("a list")
+}
+
+/// Writes edit requests whose pictures lie in [`town`], and returns the flags that name both.
+pub fn write_requests(dir: &Path, file: &str, requests: &[Value]) -> [String; 3] {
+    let path = dir.join(file);
+    fs::write(&path, Value::from(requests.to_vec()).to_string()).expect("writable");
+    let images = town().join("town").join("images");
+    [path, "--images".into(), images].map(|part| part.to_str().expect("UTF-8").to_owned())
+}
+
+/// The lines of the records of cell `at`.
+pub fn records(dir: &Path, object: &Value, at: usize) -> Vec<Value> {
+    let run = dir.join(object["run"].as_str().expect("a folder"));
+    let file = object["cells"][at]["records"].as_str().expect("a file");
+    let text = fs::read_to_string(run.join(file)).expect("the lines are there");
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"));
+    lines.collect()
+}
+
+/// The log-likelihoods of one side of a record, context by context.
+pub fn likelihoods(side: &Value) -> Vec<f64> {
+    let mut found = Vec::new();
+    for context in ["prompt", "rephrase", "image_rephrase"] {
+        for answer in ["y_more", "y_less"] {
+            found.push(side[context][answer]["sum"].as_f64().expect("a number"));
+        }
+    }
+    found
+}
+
+/// Asserts that two lists of numbers agree.
+#[track_caller]
+pub fn assert_close(found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() <= tolerance, "{found} {expected}");
     }
 }

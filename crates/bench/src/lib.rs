@@ -13,6 +13,7 @@ pub mod continuing;
 pub mod curve;
 pub mod digest;
 pub mod exit;
+pub mod external;
 pub mod failure;
 pub mod history;
 pub mod interrupt;

@@ -101,6 +101,11 @@ impl Embedded {
         self.name
     }
 
+    /// Names and contents of its files.
+    pub fn files(&self) -> &[(&'static str, &'static [u8])] {
+        &self.files
+    }
+
     /// Size of all its files.
     pub fn bytes(&self) -> usize {
         self.files.iter().map(|(_, bytes)| bytes.len()).sum()

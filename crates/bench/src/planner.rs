@@ -4,12 +4,14 @@ mod editors;
 mod requests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use debias_core::{
     Cell, FORMAT_MAJOR, Identity, Overrides, Plan, Protocol, Shard, Suite, Task, metrics,
 };
 use debias_data::{Collection, Dataset, datasets};
+use debias_edit::Editor;
 use debias_model::Mllm;
 use serde_json::{Value, json};
 
@@ -19,7 +21,9 @@ use crate::artifacts::Artifacts;
 use crate::cli::{Common, Selection};
 use crate::compute::Dtype;
 use crate::exit::Exit;
+use crate::external::{self, External};
 use crate::failure::Refusal;
+use crate::interrupt::Interrupt;
 use crate::models::ModelSource;
 use crate::roots::Roots;
 use crate::store::RunFolder;
@@ -80,6 +84,7 @@ struct Draft<'a> {
     alone: bool,
     shard: Option<Shard>,
     common: &'a Common,
+    interrupt: &'a Interrupt,
 }
 
 impl Draft<'_> {
@@ -94,6 +99,7 @@ impl Draft<'_> {
             alone,
             shard,
             common,
+            interrupt,
         } = self;
         let known = known_settings(suite.preset);
         let given = overrides(&suite, &common.settings, &known)?;
@@ -104,7 +110,8 @@ impl Draft<'_> {
             .map(|name| ModelSource::resolve(name))
             .collect::<debias_core::Result<Vec<_>>>()?;
         let data = data(&suite)?;
-        let models = planned_models(sources, &suite, &given)?;
+        let foreign = foreign(common, &protocol, &data, interrupt)?;
+        let models = planned_models(sources, &suite, &given, Shelf::new(foreign))?;
         let limit = common.limit.map(|limit| limit as usize);
         let plan = cells(alone, &suite, &protocol, &models, &data, limit)?;
         Ok(Planned {
@@ -128,7 +135,7 @@ impl Planned {
     ///
     /// # Errors
     /// An unknown name or setting, an unusable model, dataset or device; nothing was written.
-    pub fn new(selection: &Selection) -> anyhow::Result<Self> {
+    pub fn new(selection: &Selection, interrupt: &Interrupt) -> anyhow::Result<Self> {
         device(&selection.common)?;
         let (suite, dataset) = narrowed(selection)?;
         let draft = Draft {
@@ -136,6 +143,7 @@ impl Planned {
             alone: false,
             shard: selection.shard,
             common: &selection.common,
+            interrupt,
         };
         let data = |suite: &Suite| opened(suite, dataset, &Roots::new(&selection.data)?);
         draft.planned(data, |models, data| {
@@ -198,6 +206,9 @@ fn narrowed(selection: &Selection) -> anyhow::Result<(Suite, &'static dyn Datase
     if !selection.editors.is_empty() {
         suite.editors.clone_from(&selection.editors);
     }
+    if selection.common.command.is_some() && !suite.editors.iter().any(|e| e == external::NAME) {
+        suite.editors.push(external::NAME.to_owned());
+    }
     if !selection.tasks.is_empty() {
         suite.tasks = selection
             .tasks
@@ -250,6 +261,30 @@ fn device(common: &Common) -> Result<(), Refusal> {
     }
 }
 
+/// The editor behind `--command`.
+fn foreign(
+    common: &Common,
+    protocol: &Protocol,
+    data: &[PlannedData],
+    interrupt: &Interrupt,
+) -> Result<Option<Arc<dyn Editor>>, Refusal> {
+    let Some(command) = &common.command else {
+        return Ok(None);
+    };
+    if command.trim().is_empty() {
+        return Err(Refusal::new(Exit::Usage, "--command is empty")
+            .help("For example --command 'python3 my_editor.py'."));
+    }
+    let data = data.iter().map(|data| (data.seed, data.collection.clone()));
+    Ok(Some(Arc::new(External::new(
+        command.clone(),
+        Duration::from_secs(common.timeout.into()),
+        protocol.templates.clone(),
+        data.collect(),
+        interrupt.clone(),
+    ))))
+}
+
 fn opened(suite: &Suite, dataset: &dyn Dataset, roots: &Roots) -> anyhow::Result<Vec<PlannedData>> {
     suite
         .seeds
@@ -274,9 +309,9 @@ fn planned_models(
     sources: Vec<ModelSource>,
     suite: &Suite,
     given: &Overrides,
+    mut shelf: Shelf,
 ) -> anyhow::Result<Vec<PlannedModel>> {
     let mut models: Vec<PlannedModel> = Vec::new();
-    let mut shelf = Shelf::default();
     for source in sources {
         let editors = shelf.planned(suite, &source, given)?;
         let checkpoint = source.checkpoint()?;

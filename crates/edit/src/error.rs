@@ -77,6 +77,14 @@ pub enum Error {
     /// The user wants it to end.
     #[error("stopped")]
     Stopped,
+    /// An editor outside this program that cannot go on: no record of its cell has a result.
+    #[error("{editor}: {problem}")]
+    Ended {
+        /// The editor.
+        editor: &'static str,
+        /// Why.
+        problem: String,
+    },
     /// Whatever an editor outside this crate reports, or a file that it could not use.
     #[error("{editor}: {problem}")]
     Elsewhere {
@@ -85,4 +93,11 @@ pub enum Error {
         /// Why.
         problem: String,
     },
+}
+
+impl Error {
+    /// Whether it is about the editor as a whole rather than about one record.
+    pub fn fails_cell(&self) -> bool {
+        matches!(self, Error::Ended { .. } | Error::Stopped)
+    }
 }

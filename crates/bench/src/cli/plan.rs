@@ -10,6 +10,7 @@ use super::{Selection, Session};
 use crate::artifacts::Identity;
 use crate::exit::Exit;
 use crate::history::History;
+use crate::interrupt::Interrupt;
 use crate::planner::{Planned, PlannedEditor};
 use crate::store::Lookup;
 
@@ -50,7 +51,7 @@ struct Row {
 
 impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
-        let planned = Planned::new(&self.selection)?;
+        let planned = Planned::new(&self.selection, &Interrupt::default())?;
         let history = History::read(&self.selection.common.out);
         let rows = planned
             .shard

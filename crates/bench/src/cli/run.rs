@@ -17,7 +17,8 @@ use crate::planner::Planned;
   bench run --suite debias-edit
   bench run --suite debias-edit --dataset pairs --limit 20
   bench run --suite debias-edit --editor ft-l --set ft-l.steps=25 --set ft-l.lr=5e-4
-  bench run --suite debias-edit --model path/to/folder --task vqa --json")]
+  bench run --suite debias-edit --model path/to/folder --task vqa --json
+  bench run --suite debias-edit --command 'python3 my_editor.py'")]
 pub struct Args {
     #[command(flatten)]
     selection: Selection,
@@ -28,7 +29,7 @@ pub struct Args {
 impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let interrupt = Interrupt::listen().context("cannot listen for SIGINT and SIGTERM")?;
-        let planned = Planned::new(&self.selection)?;
+        let planned = Planned::new(&self.selection, &interrupt)?;
         self.executing.carry_out(&planned, session, &interrupt)
     }
 }

@@ -22,6 +22,12 @@ pub struct Common {
         reason = "a doc comment would become the help of the flattened flags"
     )]
     pub numbers: Numbers,
+    /// An editor of your own: a command that is asked in JSON lines, `external` in the results
+    #[arg(long, value_name = "COMMAND")]
+    pub command: Option<String>,
+    /// How long the command may take for an answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
+    pub timeout: u32,
     /// Only the first N admitted records of each task
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
@@ -131,8 +137,13 @@ pub struct Requested {
     #[arg(long = "model", value_name = "ID|DIR", required = true)]
     pub models: Vec<String>,
     /// The editor
-    #[arg(long, value_name = "NAME")]
-    pub editor: String,
+    #[arg(
+        long,
+        value_name = "NAME",
+        required_unless_present = "command",
+        conflicts_with = "command"
+    )]
+    pub editor: Option<String>,
     /// Only this task; also that of requests that do not say theirs, as EasyEdit's do not
     #[arg(long, value_enum, value_name = "TASK")]
     pub task: Option<TaskName>,

@@ -39,14 +39,26 @@ impl PlannedEditor {
 }
 
 /// The editors that a plan may name.
-#[derive(Default)]
 pub(super) struct Shelf {
+    /// The user's own, beside the built-in ones.
+    foreign: Option<Arc<dyn Editor>>,
     digests: BTreeMap<String, String>,
 }
 
 impl Shelf {
+    /// The built-in editors, and `foreign`.
+    pub(super) fn new(foreign: Option<Arc<dyn Editor>>) -> Self {
+        Self {
+            foreign,
+            digests: BTreeMap::new(),
+        }
+    }
+
     fn find(&self, name: &str) -> debias_core::Result<Arc<dyn Editor>> {
-        editors::shared(name)
+        match &self.foreign {
+            Some(editor) if editor.card().id == name => Ok(editor.clone()),
+            _ => editors::shared(name),
+        }
     }
 
     /// The suite's editors on one model. What fits a model is part of this project's preset; the

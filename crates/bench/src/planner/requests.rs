@@ -9,7 +9,9 @@ use debias_data::{Collection, Reading, Requests, read_requests};
 use super::{Draft, Planned, PlannedData, device};
 use crate::cli::Requested;
 use crate::exit::Exit;
+use crate::external;
 use crate::failure::Refusal;
+use crate::interrupt::Interrupt;
 
 /// The name of the run folder, and of the suite that this is not.
 const NAME: &str = "edit";
@@ -19,18 +21,19 @@ impl Planned {
     ///
     /// # Errors
     /// An unknown name or setting, an unusable model, request or device; nothing was written.
-    pub fn requests(requested: &Requested) -> anyhow::Result<Self> {
+    pub fn requests(requested: &Requested, interrupt: &Interrupt) -> anyhow::Result<Self> {
         let common = &requested.common;
         device(common)?;
         let path = requested.path();
         let (requests, tasks) = opened(requested)?;
+        let editor = requested.editor.clone();
         let suite = Suite {
             name: NAME.to_owned(),
             edition: "0".to_owned(),
             title: String::new(),
             models: requested.models.clone(),
             tasks,
-            editors: vec![requested.editor.clone()],
+            editors: vec![editor.unwrap_or_else(|| external::NAME.to_owned())],
             dataset: name_of(path),
             batching: common.batching(&Batching::default()),
             seeds: vec![common.seed.unwrap_or_default()],
@@ -53,6 +56,7 @@ impl Planned {
             alone: true,
             shard: None,
             common,
+            interrupt,
         };
         draft.planned(data, |_, _| Ok(Vec::new()))
     }

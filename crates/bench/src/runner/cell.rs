@@ -51,14 +51,23 @@ impl Group<'_> {
         self.progress.start(&what, n);
         let prepare_s = start.elapsed().as_secs_f64();
         let edited = match (cell.mode, cell.batch) {
-            (Some(Mode::Gap), _) => self.with_gap(cell, prepared.as_ref(), chunks)?,
+            (Some(Mode::Gap), _) => self.with_gap(cell, prepared.as_ref(), chunks),
             (_, 1) => in_order(chunks.len(), self.threads, |at| {
                 self.interrupt.check()?;
-                let edited = self.edit(prepared.as_ref(), &chunks[at]);
+                let edited = self.edit(prepared.as_ref(), &chunks[at])?;
                 self.progress.advance(chunks[at].records().len());
                 anyhow::Ok(edited)
-            })?,
-            _ => self.in_batches(cell, prepared.as_ref(), chunks)?,
+            }),
+            _ => self.in_batches(cell, prepared.as_ref(), chunks),
+        };
+        let edited = match edited {
+            // The editor cannot go on; the run can.
+            Err(error) if error.is::<debias_edit::Error>() => {
+                self.interrupt.check()?;
+                let failed = CellResult::failed(cell, self.filter, error.to_string());
+                return Ok((failed, Vec::new()));
+            }
+            edited => edited?,
         };
         let cost = Cost {
             prepare_s,
@@ -150,31 +159,34 @@ impl Group<'_> {
         Ok(planned.editor.prepare(self.model, &lessons, &ctx))
     }
 
-    /// Edits and scores one chunk. A record that cannot be edited is marked, never averaged.
-    fn edit(&self, prepared: &dyn Prepared, chunk: &Chunk) -> Edited {
+    /// Edits and scores one chunk. A record that cannot be edited is marked, never averaged; an
+    /// editor that cannot go on is an error.
+    fn edit(&self, prepared: &dyn Prepared, chunk: &Chunk) -> debias_edit::Result<Edited> {
         let start = Instant::now();
         let requests = chunk.requests();
         let edit = |requests: &[Request]| prepared.edit_each(requests, &Change::default());
         let edits: Vec<Result<Arc<Edit>, String>> = match edit(&requests) {
             Ok(edits) => edits.into_iter().map(Ok).collect(),
+            Err(error) if error.fails_cell() => return Err(error),
             // One record may spoil the batch: find out which, alone.
             Err(_) => requests
                 .iter()
                 .map(|request| match edit(std::slice::from_ref(request)) {
-                    Ok(mut edits) => edits.pop().ok_or("the editor proposed no edit".into()),
-                    Err(error) => Err(error.to_string()),
+                    Ok(mut edits) => Ok(edits.pop().ok_or("the editor proposed no edit".into())),
+                    Err(error) if error.fails_cell() => Err(error),
+                    Err(error) => Ok(Err(error.to_string())),
                 })
-                .collect(),
+                .collect::<debias_edit::Result<_>>()?,
         };
         let edit_s = start.elapsed().as_secs_f64();
         let start = Instant::now();
         let after = score(chunk, edits);
         let lines = lines(chunk, after, |_| None);
-        Edited {
+        Ok(Edited {
             lines,
             edit_s,
             score_s: start.elapsed().as_secs_f64(),
-        }
+        })
     }
 
     /// The base row: the empty change must leave every number as it is.
