@@ -24,6 +24,7 @@ pub mod planner;
 pub mod printer;
 pub mod progress;
 pub mod provenance;
+pub mod proving;
 pub mod recipe;
 pub mod report;
 pub mod roots;

@@ -15,7 +15,7 @@ use debias_edit::Editor;
 use debias_model::Mllm;
 use serde_json::{Value, json};
 
-pub use self::editors::PlannedEditor;
+pub use self::editors::{PlannedEditor, given, merged_settings};
 use self::editors::{Shelf, known_settings, overrides, settings_value};
 use crate::artifacts::Artifacts;
 use crate::cli::{Common, Selection};

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, doc comments are the help.
 
+mod check_editor;
 mod data;
 mod doctor;
 mod edit;
@@ -75,6 +76,7 @@ enum Command {
     Edit(edit::Args),
     List(list::Args),
     Show(show::Args),
+    CheckEditor(check_editor::Args),
     Data(data::Args),
     Pretrain(pretrain::Args),
     Verify(verify::Args),
@@ -127,6 +129,7 @@ impl Args {
             Command::Edit(args) => args.execute(session),
             Command::List(args) => args.execute(session),
             Command::Show(args) => args.execute(session),
+            Command::CheckEditor(args) => args.execute(session),
             Command::Data(args) => args.execute(session),
             Command::Pretrain(args) => args.execute(session),
             Command::Verify(args) => args.execute(session),

@@ -61,8 +61,7 @@ impl Shelf {
         }
     }
 
-    /// The suite's editors on one model. What fits a model is part of this project's preset; the
-    /// published presets keep the published numbers.
+    /// The suite's editors on one model.
     ///
     /// # Errors
     /// An unknown editor, or a setting that names what cannot be read.
@@ -72,18 +71,10 @@ impl Shelf {
         source: &ModelSource,
         given: &Overrides,
     ) -> anyhow::Result<Vec<PlannedEditor>> {
-        let fitting = match suite.preset {
-            Preset::Project => source.settings()?,
-            Preset::Paper | Preset::RefEasyedit => Overrides::default(),
-        };
         let mut planned = Vec::new();
         for name in &suite.editors {
             let editor = self.find(name)?;
-            let scope = editor.scope();
-            let mut settings = editor.defaults(suite.preset);
-            for (key, value) in fitting.scope(scope).into_iter().chain(given.scope(scope)) {
-                settings.set(scope, &key, &value.to_string())?;
-            }
+            let settings = merged_settings(editor.as_ref(), suite.preset, source, given)?;
             let mut inputs = BTreeMap::new();
             for path in editor.inputs(&settings)? {
                 inputs.insert(path.display().to_string(), self.digest(&path)?);
@@ -109,6 +100,29 @@ impl Shelf {
     }
 }
 
+/// The settings of `editor` on the model of `source`: preset, model card, `given`. What fits a
+/// model is part of this project's preset; the published presets keep the published numbers.
+///
+/// # Errors
+/// An embedded card that cannot be read.
+pub fn merged_settings(
+    editor: &dyn Editor,
+    preset: Preset,
+    source: &ModelSource,
+    given: &Overrides,
+) -> anyhow::Result<Settings> {
+    let fitting = match preset {
+        Preset::Project => source.settings()?,
+        Preset::Paper | Preset::RefEasyedit => Overrides::default(),
+    };
+    let scope = editor.scope();
+    let mut settings = editor.defaults(preset);
+    for (key, value) in fitting.scope(scope).into_iter().chain(given.scope(scope)) {
+        settings.set(scope, &key, &value.to_string())?;
+    }
+    Ok(settings)
+}
+
 pub(super) fn known_settings(preset: Preset) -> KnownSettings {
     let defaults: Vec<(&str, Settings)> = editors::ALL
         .iter()
@@ -119,6 +133,19 @@ pub(super) fn known_settings(preset: Preset) -> KnownSettings {
             .iter()
             .map(|(id, settings)| (*id, settings.keys().collect())),
     )
+}
+
+/// Settings of the command line alone; all known.
+///
+/// # Errors
+/// A setting that there is not, or that has no form of one.
+pub fn given(preset: Preset, assignments: &[String]) -> debias_core::Result<Overrides> {
+    let known = known_settings(preset);
+    let mut given = Overrides::default();
+    for assignment in assignments {
+        given.assign(assignment, &known)?;
+    }
+    Ok(given)
 }
 
 /// Settings of the suite, then those of the command line; all known.
