@@ -4,7 +4,7 @@
 //! results/<suite>-<plan digest>/
 //!   run.json             the printed object plus provenance
 //!   cells/<key>.jsonl    one line per record
-//!   cells/<key>.run.json what the cell cost: provenance
+//!   cells/<key>.run.json what the cell and each of its records cost: provenance
 //!   cells/<key>.json     the cell; written last, holds the digest of its lines
 //! ```
 //!
@@ -40,6 +40,27 @@ struct StoredCell {
     records_sha256: String,
     #[serde(flatten)]
     result: CellResult,
+}
+
+/// What the edit of one record cost: provenance, beside the cell's own cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordCost {
+    /// The record.
+    pub id: String,
+    /// Seconds of making its edit; of the call that made it, shared among the records of the call.
+    pub edit_s: f64,
+    /// Bytes that the edit holds; absent where there is none.
+    pub bytes: Option<usize>,
+    /// Highest resident memory of the process when the edit was there.
+    pub peak_bytes: u64,
+}
+
+/// What `cells/<key>.run.json` holds.
+#[derive(Serialize)]
+struct StoredCost<'a> {
+    #[serde(flatten)]
+    cost: Cost,
+    per_record: &'a [RecordCost],
 }
 
 /// What the store knows about a cell.
@@ -149,6 +170,7 @@ impl RunFolder {
         cell: &Cell,
         result: &CellResult,
         lines: &[RecordLine],
+        costs: &[RecordCost],
     ) -> anyhow::Result<()> {
         let cells = self.path.join("cells");
         fs::create_dir_all(&cells).with_context(|| format!("cannot create {}", cells.display()))?;
@@ -170,7 +192,10 @@ impl RunFolder {
         write_atomic(&self.file(key, "jsonl"), text.as_bytes())?;
         write_json(
             &self.file(key, "run.json"),
-            &result.cost.unwrap_or_default(),
+            &StoredCost {
+                cost: result.cost.unwrap_or_default(),
+                per_record: costs,
+            },
         )?;
         write_json(&self.file(key, "json"), &stored)
     }

@@ -8,7 +8,7 @@ use debias_edit::{Chunk, Edit, Prepared, Request, Sequence};
 use debias_model::in_order;
 
 use super::Group;
-use super::cell::{Edited, lines, score};
+use super::cell::{Edited, costs, lines, score};
 use crate::planner::CHUNK;
 
 /// One edit for some requests, or why there is none.
@@ -44,7 +44,9 @@ impl Group<'_> {
             let first: usize = chunks[..at].iter().map(|chunk| chunk.records().len()).sum();
             let group_of = |record: usize| (first + record) / cell.batch;
             let own = (0..chunk.records().len()).map(|record| edits[group_of(record)].0.clone());
-            let after = score(chunk, own.collect());
+            let own: Vec<Outcome> = own.collect();
+            let costs = costs(chunk, &own, edit_s);
+            let after = score(chunk, own);
             let lines = lines(chunk, after, |record| {
                 let size = groups[group_of(record)].len();
                 Some(Applied {
@@ -56,6 +58,7 @@ impl Group<'_> {
             self.progress.advance(chunk.records().len());
             anyhow::Ok(Edited {
                 lines,
+                costs,
                 edit_s,
                 score_s: start.elapsed().as_secs_f64(),
             })
@@ -97,9 +100,12 @@ impl Group<'_> {
                 Some(error) => Err(error.clone()),
                 None => Ok(edit),
             };
-            let after = score(&alone[asked], vec![outcome]);
+            let outcome = vec![outcome];
+            let costs = costs(&alone[asked], &outcome, edit_s);
+            let after = score(&alone[asked], outcome);
             edited.push(Edited {
                 lines: lines(&alone[asked], after, |_| Some(applied)),
+                costs,
                 edit_s,
                 score_s: start.elapsed().as_secs_f64(),
             });

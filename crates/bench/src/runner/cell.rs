@@ -16,26 +16,37 @@ use super::lessons::{Admitted, OfChunks, OfSplit};
 use crate::artifacts::{Bench, Identity};
 use crate::machine;
 use crate::planner::PlannedEditor;
+use crate::store::RecordCost;
+
+/// A computed cell, as it is stored.
+pub(super) struct Computed {
+    pub(super) result: CellResult,
+    pub(super) lines: Vec<RecordLine>,
+    pub(super) costs: Vec<RecordCost>,
+}
 
 /// A chunk's lines with the seconds they took.
 pub(super) struct Edited {
     pub(super) lines: Vec<RecordLine>,
+    pub(super) costs: Vec<RecordCost>,
     pub(super) edit_s: f64,
     pub(super) score_s: f64,
 }
 
 impl Group<'_> {
     /// Computes one cell. What the editor gets wrong is in the result; an error stops the run.
-    pub(super) fn cell(
-        &self,
-        cell: &Cell,
-        chunks: &[Chunk],
-    ) -> anyhow::Result<(CellResult, Vec<RecordLine>)> {
+    pub(super) fn cell(&self, cell: &Cell, chunks: &[Chunk]) -> anyhow::Result<Computed> {
+        let without_edits = |result, lines| Computed {
+            result,
+            lines,
+            costs: Vec::new(),
+        };
         let n: usize = chunks.iter().map(|chunk| chunk.records().len()).sum();
         let what = format!("{} {} {}", cell.model.id, cell.task.name(), cell.editor.id);
         self.progress.start(&what, n);
         if n == 0 {
-            return Ok((self.nothing_to_edit(cell), self.refused.clone()));
+            let refused = self.refused.clone();
+            return Ok(without_edits(self.nothing_to_edit(cell), refused));
         }
         let planned = self.planned_editor(cell)?;
         let workshop = self.workshop(cell, planned);
@@ -45,7 +56,7 @@ impl Group<'_> {
             Err(error) => {
                 self.interrupt.check()?;
                 let failed = CellResult::failed(cell, self.filter, error.to_string());
-                return Ok((failed, Vec::new()));
+                return Ok(without_edits(failed, Vec::new()));
             }
         };
         self.progress.start(&what, n);
@@ -75,12 +86,20 @@ impl Group<'_> {
             score_s: edited.iter().map(|edited| edited.score_s).sum(),
             peak_bytes: machine::peak_bytes(),
         };
-        let mut lines: Vec<_> = edited.into_iter().flat_map(|edited| edited.lines).collect();
+        let (mut lines, mut costs) = (Vec::new(), Vec::new());
+        for edited in edited {
+            lines.extend(edited.lines);
+            costs.extend(edited.costs);
+        }
         lines.extend(self.refused.iter().cloned());
         if cell.editor.id == "nothing" {
             self.check_control(&lines)?;
         }
-        Ok((self.result(cell, &lines, cost), lines))
+        Ok(Computed {
+            result: self.result(cell, &lines, cost),
+            lines,
+            costs,
+        })
     }
 
     /// The editor that `cell` names.
@@ -179,11 +198,13 @@ impl Group<'_> {
                 .collect::<debias_edit::Result<_>>()?,
         };
         let edit_s = start.elapsed().as_secs_f64();
+        let costs = costs(chunk, &edits, edit_s);
         let start = Instant::now();
         let after = score(chunk, edits);
         let lines = lines(chunk, after, |_| None);
         Ok(Edited {
             lines,
+            costs,
             edit_s,
             score_s: start.elapsed().as_secs_f64(),
         })
@@ -225,6 +246,25 @@ impl Group<'_> {
             ..outcome
         }
     }
+}
+
+/// What the edits of a chunk's records cost, made together in `edit_s` seconds.
+pub(super) fn costs(
+    chunk: &Chunk,
+    edits: &[Result<Arc<Edit>, String>],
+    edit_s: f64,
+) -> Vec<RecordCost> {
+    let peak_bytes = machine::peak_bytes();
+    let share = edit_s / edits.len().max(1) as f64;
+    let records = chunk.records().iter().zip(edits);
+    records
+        .map(|(record, edit)| RecordCost {
+            id: record.id.clone(),
+            edit_s: share,
+            bytes: edit.as_ref().ok().map(|edit| edit.bytes()),
+            peak_bytes,
+        })
+        .collect()
 }
 
 /// The lines of a chunk's records; `applied` says where each stood among several edits.

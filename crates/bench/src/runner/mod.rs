@@ -18,6 +18,7 @@ use debias_core::{Cell, CellResult, FilterCounts, Plan, RecordLine};
 use debias_edit::Chunk;
 use debias_model::Mllm;
 
+use self::cell::Computed;
 pub use self::joint::Joint;
 use self::lessons::Admitted;
 use crate::interrupt::Interrupt;
@@ -221,9 +222,13 @@ impl<'a> Runner<'a> {
         outcome: &mut Outcome,
     ) -> anyhow::Result<CellResult> {
         let start = Instant::now();
-        let (result, lines) = group.cell(cell, chunks)?;
+        let Computed {
+            result,
+            lines,
+            costs,
+        } = group.cell(cell, chunks)?;
         self.interrupt.check()?;
-        self.planned.folder.put(cell, &result, &lines)?;
+        self.planned.folder.put(cell, &result, &lines, &costs)?;
         outcome.computed += 1;
         self.progress.finished(
             outcome.cells.len() + 1,

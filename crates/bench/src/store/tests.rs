@@ -28,7 +28,7 @@ fn stored() -> (tempfile::TempDir, RunFolder, Cell) {
     let folder = RunFolder::of(out.path(), "suite", &plan());
     let cell = cell("ft-l");
     folder
-        .put(&cell, &result(&cell, 1.5), &lines())
+        .put(&cell, &result(&cell, 1.5), &lines(), &[])
         .expect("stored");
     (out, folder, cell)
 }
@@ -44,6 +44,27 @@ fn damaged(folder: &RunFolder, cell: &Cell) -> String {
         Lookup::Damaged(problem) => problem,
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn what_each_record_cost_stands_beside_the_cell() {
+    let (_out, folder, cell) = stored();
+    let cost = RecordCost {
+        id: "a".to_owned(),
+        edit_s: 0.25,
+        bytes: Some(4096),
+        peak_bytes: 1 << 20,
+    };
+    let one = std::slice::from_ref(&cost);
+    folder
+        .put(&cell, &result(&cell, 1.5), &lines(), one)
+        .expect("stored");
+    let text = fs::read(folder.file(&cell.key(), "run.json")).expect("stored");
+    let found: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(found["edit_s"], 1.5);
+    let found: Vec<RecordCost> =
+        serde_json::from_value(found["per_record"].clone()).expect("one cost per record");
+    assert_eq!(found, [cost]);
 }
 
 #[test]
@@ -69,7 +90,7 @@ fn timings_do_not_change_the_stored_bytes() {
     let bytes = |extension| fs::read(folder.file(&cell.key(), extension)).expect("stored");
     let (json, jsonl) = (bytes("json"), bytes("jsonl"));
     folder
-        .put(&cell, &result(&cell, 99.0), &lines())
+        .put(&cell, &result(&cell, 99.0), &lines(), &[])
         .expect("stored again");
     assert_eq!((bytes("json"), bytes("jsonl")), (json, jsonl));
 }
