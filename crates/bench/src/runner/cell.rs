@@ -76,7 +76,7 @@ impl Group<'_> {
             Err(error) if error.is::<debias_edit::Error>() => {
                 self.interrupt.check()?;
                 let failed = CellResult::failed(cell, self.filter, error.to_string());
-                return Ok((failed, Vec::new()));
+                return Ok(without_edits(failed, Vec::new()));
             }
             edited => edited?,
         };
