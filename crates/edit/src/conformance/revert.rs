@@ -121,12 +121,12 @@ fn over_long(model: &Mllm, request: &Request) -> Request {
 
 /// C3. Under the settings that make it the identity, the editor changes no bit.
 pub(super) fn identity(trial: &Trial) -> Result<Verdict> {
-    let Some(still) = trial.editor.identity(trial.settings) else {
+    let rehearsed = trial.editor.rehearsal(trial.settings);
+    let Some(still) = trial.editor.identity(&rehearsed) else {
         return Ok(Verdict::NotApplicable(
             "it names no settings under which it does nothing".to_owned(),
         ));
     };
-    let still = trial.editor.rehearsal(&still);
     let world = trial.world;
     let shelf = Shelf::new(world.model.device());
     let prepared = prepare(trial.editor, world, &still, trial.options.seed, &shelf)?;

@@ -48,7 +48,13 @@ impl<'a> Trial<'a> {
         let chunk = world.chunk(world.eval.clone())?;
         let requests = chunk.requests();
         let shelf = Shelf::new(world.model.device());
-        let prepared = prepare(editor, world, settings, options.seed, &shelf)?;
+        let mut prepared = prepare(editor, world, settings, options.seed, &shelf)?;
+        let trained = shelf.ledger();
+        if trained.finished.is_some() {
+            // All properties but C16 see parts that were loaded.
+            let shelf = Shelf::with(world.model.device(), trained.clone());
+            prepared = prepare(editor, world, settings, options.seed, &shelf)?;
+        }
         let edits = prepared.edit_each(&requests, &Change::default())?;
         drop(prepared);
         Ok(Self {
@@ -60,7 +66,7 @@ impl<'a> Trial<'a> {
             requests,
             edits,
             fingerprint,
-            trained: shelf.ledger(),
+            trained,
         })
     }
 

@@ -10,9 +10,7 @@ use debias_edit::{
     Card, Claims, Ctx, Edit, Editor, GradientProbe, History, Learns, Lessons, Losses, Parts,
     Prepared, Request, Result, Settings, check_requests,
 };
-use debias_model::{
-    Batch, Change, Delta, Mllm, Question, Recorder, View, answer_nll, host,
-};
+use debias_model::{Batch, Change, Delta, Mllm, Question, Recorder, View, answer_nll, host};
 use serde_json::json;
 
 /// A card that says next to nothing.
@@ -41,7 +39,7 @@ pub enum Step {
     Scaled,
     /// The rank it declares is one too small.
     LowRank,
-    /// Factors of huge numbers that cancel.
+    /// Factors of large numbers that cancel.
     Cancelling,
 }
 
@@ -124,12 +122,12 @@ impl Stepping<'_> {
     }
 }
 
-/// The same product, as the difference of two that are a million times as large.
+/// The same product, as the difference of two much larger ones.
 fn cancelling(a: Tensor<2>, b: Tensor<2>) -> Delta {
-    let huge = b.ones_like().mul_scalar(1e6);
+    let large = b.ones_like().mul_scalar(1e2);
     Delta::LowRank {
         a: Tensor::cat(vec![a.clone(), a], 0),
-        b: Tensor::cat(vec![b + huge.clone(), huge.neg()], 1),
+        b: Tensor::cat(vec![b + large.clone(), large.neg()], 1),
     }
 }
 
