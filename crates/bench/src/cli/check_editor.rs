@@ -2,17 +2,20 @@
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use debias_core::{FORMAT, Preset, Protocol, Task};
-use debias_data::datasets;
+use debias_data::{Collection, datasets};
 use debias_edit::conformance::{self, Finding, Options, Verdict, World};
 use debias_edit::{Editor, Settings, editors};
-use debias_model::Mllm;
 use serde::Serialize;
 
 use super::{PresetName, Session, TaskName};
 use crate::exit::Exit;
+use crate::external::External;
+use crate::failure::Refusal;
+use crate::interrupt::Interrupt;
 use crate::machine;
 use crate::models::{self, ModelSource};
 use crate::planner::{self, merged_settings};
@@ -29,11 +32,23 @@ use crate::roots::Roots;
 #[command(after_help = "Examples:
   bench check-editor ft-l
   bench check-editor ft-v --model tiny-blip2 --set ft-v.steps=5 --json
+  bench check-editor --command 'python3 my_editor.py'
 
 Exit status: 0 every property holds or does not apply, 1 one is missing.")]
 pub struct Args {
     /// The editor
-    name: String,
+    #[arg(
+        value_name = "NAME",
+        required_unless_present = "command",
+        conflicts_with = "command"
+    )]
+    name: Option<String>,
+    /// An editor of your own: a command that is asked in JSON lines
+    #[arg(long, value_name = "COMMAND")]
+    command: Option<String>,
+    /// How long the command may take for an answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
+    timeout: u32,
     /// On this model: a name, or a Hugging Face folder (repeatable) [default: the embedded ones]
     #[arg(long = "model", value_name = "ID|DIR")]
     models: Vec<String>,
@@ -91,7 +106,13 @@ impl Checked {
 
 impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
-        let editor = editors::shared(&self.name)?;
+        let interrupt = Interrupt::listen().context("cannot listen for SIGINT and SIGTERM")?;
+        let preset = Preset::from(self.preset);
+        let given = planner::given(preset, &self.settings)?;
+        let protocol = Protocol::of(preset).with(&given)?;
+        let dataset = datasets::find(&self.dataset)?;
+        let data: Arc<dyn Collection> = Roots::new(&self.data)?.open(dataset, self.seed)?.into();
+        let editor = self.editor(&protocol, &data, &interrupt)?;
         let names = match self.models.is_empty() {
             true => models::embedded()
                 .iter()
@@ -106,23 +127,26 @@ impl Args {
         let mut checked = Vec::new();
         for (name, source) in names.iter().zip(&sources) {
             let model = planner::open(source)?;
-            let (world, settings) = self.world(&model, source, editor.as_ref())?;
+            let settings = merged_settings(editor.as_ref(), preset, source, &given)?;
+            editor.check(&model, &settings)?;
+            let size = Size::of(self.limit as usize);
+            let world = proving::world(&model, &*data, self.task.into(), &protocol, size)?;
             if self.digest {
                 let digest = conformance::digest(editor.as_ref(), &world, &settings, self.seed)?;
                 session.printer.result(&digest)?;
                 continue;
             }
-            session
-                .printer
-                .detail(&format!("checking {} on {}", self.name, model.name()));
-            checked.push(self.checked(&editor, &world, settings, name));
+            let what = format!("checking {} on {}", editor.card().id, model.name());
+            session.printer.detail(&what);
+            checked.push(self.checked(editor.as_ref(), &world, settings, name));
+            interrupt.check()?;
         }
         if self.digest {
             return Ok(Exit::Done);
         }
         let report = Report {
             format: FORMAT,
-            editor: self.name,
+            editor: editor.card().id.to_owned(),
             ok: checked.iter().all(Checked::ok),
             models: checked,
         };
@@ -136,28 +160,36 @@ impl Args {
         })
     }
 
-    /// A few records around `model`, and the settings that the editor has on it.
-    fn world<'m>(
+    /// The editor of that name, or the command as one.
+    fn editor(
         &self,
-        model: &'m Mllm,
-        source: &ModelSource,
-        editor: &dyn Editor,
-    ) -> anyhow::Result<(World<'m>, Settings)> {
-        let preset = Preset::from(self.preset);
-        let given = planner::given(preset, &self.settings)?;
-        let protocol = Protocol::of(preset).with(&given)?;
-        let settings = merged_settings(editor, preset, source, &given)?;
-        editor.check(model, &settings)?;
-        let dataset = datasets::find(&self.dataset)?;
-        let collection = Roots::new(&self.data)?.open(dataset, self.seed)?;
-        let size = Size::of(self.limit as usize);
-        let world = proving::world(model, &*collection, self.task.into(), &protocol, size)?;
-        Ok((world, settings))
+        protocol: &Protocol,
+        data: &Arc<dyn Collection>,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Arc<dyn Editor>> {
+        let command = match (&self.name, &self.command) {
+            (Some(name), _) => return Ok(editors::shared(name)?),
+            (None, command) => command.clone().unwrap_or_default(),
+        };
+        if command.trim().is_empty() {
+            return Err(Refusal::new(Exit::Usage, "--command is empty")
+                .help("For example --command 'python3 my_editor.py'.")
+                .into());
+        }
+        // The kit asks under another seed too; the records are the same.
+        let seeds = [self.seed, conformance::other_seed(self.seed)];
+        Ok(Arc::new(External::new(
+            command,
+            Duration::from_secs(self.timeout.into()),
+            protocol.templates.clone(),
+            seeds.map(|seed| (seed, data.clone())).to_vec(),
+            interrupt.clone(),
+        )))
     }
 
     fn checked(
         &self,
-        editor: &Arc<dyn Editor>,
+        editor: &dyn Editor,
         world: &World,
         settings: Settings,
         model: &str,
@@ -168,7 +200,7 @@ impl Args {
             peak_bytes: Some(machine::peak_bytes),
             elsewhere: Some(&elsewhere),
         };
-        let tested = conformance::check(editor.as_ref(), world, &settings, &options);
+        let tested = conformance::check(editor, world, &settings, &options);
         let (findings, error) = match tested {
             Ok(findings) => (findings, None),
             Err(error) => (Vec::new(), Some(error.to_string())),
@@ -200,6 +232,12 @@ impl Args {
             .args(["--seed", &self.seed.to_string()]);
         let task = Task::from(self.task).name();
         command.args(["--task", task, "--preset", Preset::from(self.preset).name()]);
+        match (&self.name, &self.command) {
+            (Some(name), _) => command.arg(name),
+            (None, external) => command
+                .args(["--timeout", &self.timeout.to_string(), "--command"])
+                .arg(external.as_deref().unwrap_or_default()),
+        };
         for pair in &self.data {
             command.args(["--data", pair]);
         }

@@ -16,7 +16,8 @@ use std::time::Duration;
 use debias_core::{FORMAT, Preset, Templates};
 use debias_data::Collection;
 use debias_edit::{
-    Card, Ctx, Edit, Editor, Error, Learns, Lessons, Prepared, Request, Result, Settings,
+    Card, Claims, Ctx, Edit, Editor, Error, Learns, Lessons, Prepared, Request, Result, Settings,
+    check_requests,
 };
 use debias_model::{Change, Mllm};
 use serde_json::{Value, json};
@@ -104,6 +105,13 @@ impl Editor for External {
         Learns::Examples
     }
 
+    fn claims(&self, _settings: &Settings) -> Claims {
+        Claims {
+            random: "whatever the command draws from it",
+            ..Claims::default()
+        }
+    }
+
     fn check(&self, _model: &Mllm, _settings: &Settings) -> Result<()> {
         Ok(())
     }
@@ -188,12 +196,12 @@ impl Answering<'_> {
     }
 }
 
-/// A command knows nothing of earlier edits.
-fn from_scratch(requests: &[Request], start: &Change) -> Result<()> {
-    match (requests.is_empty(), start.is_identity()) {
-        (true, _) => Err(Error::EmptyEdit),
-        (false, true) => Ok(()),
-        (false, false) => Err(Error::Elsewhere {
+/// A command is asked for what can be edited, and knows nothing of earlier edits.
+fn from_scratch(model: &Mllm, requests: &[Request], start: &Change) -> Result<()> {
+    check_requests(model, requests)?;
+    match start.is_identity() {
+        true => Ok(()),
+        false => Err(Error::Elsewhere {
             editor: NAME,
             problem: "cannot edit in sequence; use --mode joint".to_owned(),
         }),
@@ -202,7 +210,7 @@ fn from_scratch(requests: &[Request], start: &Change) -> Result<()> {
 
 impl Prepared for Answering<'_> {
     fn edit_each(&self, requests: &[Request], start: &Change) -> Result<Vec<Arc<Edit>>> {
-        from_scratch(requests, start)?;
+        from_scratch(self.model, requests, start)?;
         let one = |request: &Request| {
             let edit = self.ask(&request.record.id, std::slice::from_ref(request))?;
             Ok(Arc::new(edit))
@@ -211,7 +219,7 @@ impl Prepared for Answering<'_> {
     }
 
     fn edit_jointly(&self, requests: &[Request]) -> Result<Edit> {
-        from_scratch(requests, &Change::default())?;
+        from_scratch(self.model, requests, &Change::default())?;
         match requests {
             [request] => self.ask(&request.record.id, requests),
             _ => self.ask("joint", requests),

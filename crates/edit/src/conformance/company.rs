@@ -7,9 +7,10 @@ use debias_model::Change;
 
 use super::Verdict;
 use super::trial::{FEW, Trial, apart, furthest, signature};
-use crate::edit::{Edit, Touches, added};
-use crate::editor::{Prepared, Request};
+use crate::edit::{Edit, Touches};
+use crate::editor::Request;
 use crate::error::Result;
+use crate::sequence::Sequence;
 
 /// What a score may depend on its company by.
 const INVARIANT: f64 = 1e-5;
@@ -46,25 +47,19 @@ pub(super) fn order(trial: &Trial) -> Result<Verdict> {
     };
     if touches.clone().all(|touches| touches == Touches::Weights) {
         let one_by_one = |requests: &[Request]| -> Result<Vec<RecordScores>> {
-            trial.through(&Arc::new(sequence(prepared.as_ref(), requests)?))
+            let mut sequence = Sequence::new(prepared.as_ref());
+            requests
+                .iter()
+                .try_for_each(|request| sequence.add(request))?;
+            trial.through(&sequence.edit())
         };
-        let off = furthest(&one_by_one(&straight)?, &one_by_one(&turned)?);
-        seen.push_str(&format!("; sequentially {off:.1e} apart"));
+        seen.push_str(&match (one_by_one(&straight), one_by_one(&turned)) {
+            (Ok(a), Ok(b)) => format!("; sequentially {:.1e} apart", furthest(&a, &b)),
+            // That an editor cannot edit in sequence is its own affair.
+            (Err(error), _) | (_, Err(error)) => format!("; sequentially: {error}"),
+        });
     }
     Ok(Verdict::of(problems, seen))
-}
-
-/// Each request edited at the weights that those before it left.
-fn sequence(prepared: &dyn Prepared, requests: &[Request]) -> Result<Edit> {
-    let mut all = Change::default();
-    for request in requests {
-        for edit in prepared.edit_each(std::slice::from_ref(request), &all)? {
-            if let Some(change) = edit.change() {
-                all = added(all, change);
-            }
-        }
-    }
-    Ok(Edit::Weights(all))
 }
 
 /// C9. A record scored alone and among others, and a request edited alone and among others, get

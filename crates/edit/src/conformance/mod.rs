@@ -55,6 +55,7 @@ use crate::editor::Editor;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 
+pub use repeat::other_seed;
 pub use trial::{digest, fingerprint};
 pub use world::World;
 

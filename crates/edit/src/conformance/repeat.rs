@@ -8,6 +8,11 @@ use super::trial::{Trial, digest, prepare, signatures};
 use crate::edit::Edit;
 use crate::error::Result;
 
+/// The seed under which a check with `seed` asks a second time (C4).
+pub fn other_seed(seed: u64) -> u64 {
+    seed.wrapping_add(1)
+}
+
 /// C4. Edits are the same bits when made again, by an editor prepared again, and in another
 /// process; another seed keeps at least what is edited, and everything where nothing is declared
 /// random.
@@ -34,15 +39,15 @@ pub(super) fn determinism(trial: &Trial) -> Result<Verdict> {
             Err(error) => problems.push(format!("another process fails: {error}")),
         }
     }
-    let (other, said) = other_seed(trial, &own)?;
+    let (other, said) = under_another_seed(trial, &own)?;
     problems.extend(other);
     Ok(Verdict::of(problems, format!("{seen}; {said}")))
 }
 
 /// What is wrong with the edits under another seed, or what is right with them.
-fn other_seed(trial: &Trial, own: &str) -> Result<(Option<String>, String)> {
+fn under_another_seed(trial: &Trial, own: &str) -> Result<(Option<String>, String)> {
     let world = trial.world;
-    let seed = trial.options.seed.wrapping_add(1);
+    let seed = other_seed(trial.options.seed);
     let random = trial.claims().random;
     if random.is_empty() {
         let same = digest(trial.editor, world, trial.settings, seed)? == own;
