@@ -85,6 +85,11 @@ impl Seen {
         }
     }
 
+    /// Number of pictures.
+    pub fn pictures(&self) -> usize {
+        self.tiles.len()
+    }
+
     /// The picture of index `i`.
     pub fn sighting(&self, i: usize) -> Sighting {
         Sighting {

@@ -15,6 +15,7 @@ mod encoders;
 mod error;
 mod families;
 mod generate;
+mod gist;
 pub mod host;
 mod layers;
 mod likelihood;

@@ -1,0 +1,86 @@
+//! A remembered request in front of a question, as the counterfactual model reads it.
+
+use debias_model::{Error, Mllm, Question, Result, Row, Sighting};
+
+/// Prompt and target of a request, kept as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    text: String,
+    /// Where the target begins.
+    target: usize,
+}
+
+impl Remembered {
+    /// `prompt + " " + target`.
+    pub fn new(prompt: &str, target: &str) -> Self {
+        Self {
+            text: format!("{prompt} {target}"),
+            target: prompt.len() + 1,
+        }
+    }
+
+    /// The whole text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The question `prompt` behind the remembered text, one row per answer.
+    ///
+    /// Where the model's positions do not suffice, words of the remembered *prompt* are left out
+    /// from the front, as few as make every row fit; its target and the question stay whole.
+    ///
+    /// # Errors
+    /// An empty answer, or a target and a question that do not fit together.
+    pub fn rows(
+        &self,
+        model: &Mllm,
+        picture: Option<Sighting>,
+        prompt: &str,
+        answers: &[&str],
+    ) -> Result<Vec<Row>> {
+        let mut from = 0;
+        loop {
+            let whole = format!("{} {prompt}", &self.text[from..]);
+            let questions: Vec<Question> = answers
+                .iter()
+                .map(|answer| Question::new(picture, &whole, answer))
+                .collect();
+            match (model.rows(&questions), self.next_word(from)) {
+                (Err(Error::TooLong { .. }), Some(next)) => from = next,
+                (rows, _) => return rows,
+            }
+        }
+    }
+
+    /// Where the word behind the one at `from` begins, if that is not behind the target's start.
+    fn next_word(&self, from: usize) -> Option<usize> {
+        let rest = &self.text[from..];
+        let space = rest.find(char::is_whitespace)?;
+        let word = rest[space..].find(|c: char| !c.is_whitespace())?;
+        let next = from + space + word;
+        (next <= self.target).then_some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_go_from_the_front_and_the_target_stays() {
+        let remembered = Remembered::new("is this  person", "very poor");
+        let mut from = 0;
+        let mut left = vec![&remembered.text[from..]];
+        while let Some(next) = remembered.next_word(from) {
+            from = next;
+            left.push(&remembered.text[from..]);
+        }
+        let expected = [
+            "is this  person very poor",
+            "this  person very poor",
+            "person very poor",
+            "very poor",
+        ];
+        assert_eq!(left, expected);
+    }
+}

@@ -1,0 +1,169 @@
+//! Whether a picture shows what the picture of a remembered request shows.
+
+use debias_core::seed;
+use debias_model::{Mllm, Seen, View, host};
+use rand::seq::SliceRandom;
+
+use crate::embedding::cosine;
+use crate::editor::Examples;
+use crate::error::Result;
+use crate::training::Values;
+
+/// Share of rephrased pictures that the threshold lets through.
+const PASS: f64 = 0.99;
+/// Share of unrelated pictures that it must keep out, or the gate stands open.
+const WORTHWHILE: f64 = 0.25;
+/// Records whose pictures decide the threshold.
+const RECORDS: usize = 128;
+/// The threshold that lets everything through.
+const OPEN: f64 = -2.0;
+
+const MEAN: &str = "gate.mean";
+const NUMBERS: &str = "gate.numbers";
+
+/// A cosine between pictures, and the least of it that counts as the same scene.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Gate {
+    /// Mean of the pictures it was tuned on; what all pictures have in common tells nothing.
+    mean: Vec<f32>,
+    threshold: f64,
+    /// Shares of rephrased pictures that pass, and of unrelated ones that do not.
+    passed: f64,
+    kept_out: f64,
+}
+
+impl Gate {
+    /// Tunes the threshold on rephrased pictures (in scope) and those of locality items (out of
+    /// scope): the greatest one that lets [`PASS`] of the former through. Where that keeps hardly
+    /// any of the latter out, the gate is left open.
+    ///
+    /// # Errors
+    /// A picture that cannot be read.
+    pub fn tuned(model: &Mllm, examples: &dyn Examples, seed: u64) -> Result<Self> {
+        let mut order: Vec<usize> = (0..examples.records().len()).collect();
+        order.shuffle(&mut seed::stream(seed, &["serac", "gate"]));
+        order.truncate(RECORDS);
+        let mut gists = Vec::with_capacity(order.len());
+        for at in order {
+            let example = examples.example(at)?;
+            let of = |seen: &Seen| -> Result<Vec<f32>> {
+                Ok(host::values(model.gist(seen, &View::base())?))
+            };
+            gists.push([
+                of(&example.request.seen)?,
+                of(&example.seen_rephrase)?,
+                of(&example.seen_mloc)?,
+            ]);
+        }
+        Ok(Self::of(&gists))
+    }
+
+    /// From the gists of a record's picture, the rephrased one and that of the locality item.
+    fn of(gists: &[[Vec<f32>; 3]]) -> Self {
+        let width = gists.first().map_or(0, |gists| gists[0].len());
+        let mut sums = vec![0.0f64; width];
+        for gist in gists.iter().flatten() {
+            for (sum, value) in sums.iter_mut().zip(gist) {
+                *sum += f64::from(*value);
+            }
+        }
+        let n = (3 * gists.len()).max(1) as f64;
+        let mut gate = Self {
+            mean: sums.iter().map(|sum| (sum / n) as f32).collect(),
+            threshold: OPEN,
+            passed: 1.0,
+            kept_out: 0.0,
+        };
+        let likeness = |other: usize| -> Vec<f64> {
+            let of = |gists: &[Vec<f32>; 3]| cosine(&gate.key(&gists[0]), &gate.key(&gists[other]));
+            gists.iter().map(of).collect()
+        };
+        let (mut same, others) = (likeness(1), likeness(2));
+        same.sort_by(f64::total_cmp);
+        let fails = ((1.0 - PASS) * same.len() as f64).floor() as usize;
+        let Some(threshold) = same.get(fails) else {
+            return gate;
+        };
+        let kept_out = others.iter().filter(|c| *c < threshold).count() as f64;
+        let kept_out = kept_out / others.len() as f64;
+        if kept_out >= WORTHWHILE {
+            gate.threshold = *threshold;
+            gate.passed = 1.0 - fails as f64 / same.len() as f64;
+            gate.kept_out = kept_out;
+        }
+        gate
+    }
+
+    /// A gate that lets pictures of a cosine of at least `threshold` through.
+    #[cfg(test)]
+    pub fn at(mean: Vec<f32>, threshold: f64) -> Self {
+        Self {
+            mean,
+            threshold,
+            passed: 1.0,
+            kept_out: 0.0,
+        }
+    }
+
+    /// What a picture is remembered by, of length 1.
+    ///
+    /// # Errors
+    /// A text model.
+    pub fn picture(&self, model: &Mllm, seen: &Seen) -> Result<Vec<f32>> {
+        let gist = host::values(model.gist(seen, &View::base())?);
+        Ok(self.key(&gist))
+    }
+
+    fn key(&self, gist: &[f32]) -> Vec<f32> {
+        let centred: Vec<f32> = gist.iter().zip(&self.mean).map(|(x, m)| x - m).collect();
+        let norm = cosine(&centred, &centred).sqrt().max(f64::MIN_POSITIVE);
+        let scaled = centred.iter().map(|x| (f64::from(*x) / norm) as f32);
+        scaled.collect()
+    }
+
+    /// Whether pictures of that cosine may show the same.
+    pub fn lets_through(&self, likeness: f64) -> bool {
+        likeness >= self.threshold
+    }
+
+    /// What a reader of the result must know.
+    pub fn note(&self) -> String {
+        match self.threshold <= OPEN {
+            true => "serac: the image gate stands open, because rephrased and unrelated pictures \
+                     cannot be told apart by the cosine of their query outputs"
+                .to_owned(),
+            false => format!(
+                "serac: the image gate lets pictures of a cosine of at least {:.3} through: {:.0} % of the rephrased pictures it was tuned on, {:.0} % of the unrelated ones",
+                self.threshold,
+                100.0 * self.passed,
+                100.0 * (1.0 - self.kept_out),
+            ),
+        }
+    }
+
+    /// As tensors that can be stored.
+    pub fn stored(&self, model: &Mllm) -> Values {
+        let row = |values: Vec<f32>| {
+            let n = values.len();
+            host::tensor(values, [1, n], model.device())
+        };
+        let numbers = [self.threshold, self.passed, self.kept_out];
+        Values::from([
+            (MEAN.to_owned(), row(self.mean.clone())),
+            (NUMBERS.to_owned(), row(numbers.map(|x| x as f32).to_vec())),
+        ])
+    }
+
+    /// What [`Gate::stored`] has stored; `None` when there is nothing.
+    pub fn restored(stored: &Values) -> Option<Self> {
+        let mean = host::values(stored.get(MEAN)?.clone());
+        let numbers = host::values(stored.get(NUMBERS)?.clone());
+        let [threshold, passed, kept_out] = numbers[..].try_into().ok()?;
+        Some(Self {
+            mean,
+            threshold: f64::from(threshold),
+            passed: f64::from(passed),
+            kept_out: f64::from(kept_out),
+        })
+    }
+}
