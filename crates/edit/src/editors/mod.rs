@@ -25,6 +25,7 @@ registry! {
     ike::Ike,
     ke::Ke,
     mend::Mend,
+    serac::Serac,
 }
 
 /// Looks an editor up by name.

@@ -87,7 +87,8 @@ impl Gate {
         let kept_out = others.iter().filter(|c| *c < threshold).count() as f64;
         let kept_out = kept_out / others.len() as f64;
         if kept_out >= WORTHWHILE {
-            gate.threshold = *threshold;
+            // As it will be stored.
+            gate.threshold = f64::from(*threshold as f32);
             gate.passed = 1.0 - fails as f64 / same.len() as f64;
             gate.kept_out = kept_out;
         }

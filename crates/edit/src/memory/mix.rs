@@ -87,27 +87,31 @@ impl Align {
 }
 
 /// One mixed position: where it stands among the rows of the base logits and among those of the
-/// counterfactual's, and its similarity.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// counterfactual's, and which similarity is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spot {
     pub base: usize,
     pub other: usize,
-    pub s: f64,
+    pub s: usize,
 }
 
-/// `base` `[n, vocabulary]` with the rows of `spots` mixed; all others keep their bits.
-pub(crate) fn mixed_at(base: Tensor<2>, other: Tensor<2>, spots: &[Spot], mix: Mix) -> Tensor<2> {
+/// `base` `[n, vocabulary]` with the rows of `spots` mixed by their similarity in `s` `[m, 1]`; all
+/// others keep their bits.
+pub(crate) fn mixed_at(
+    base: Tensor<2>,
+    other: Tensor<2>,
+    s: &Tensor<2>,
+    spots: &[Spot],
+    mix: Mix,
+) -> Tensor<2> {
     if spots.is_empty() {
         return base;
     }
     let [n, _] = base.dims();
-    let device = base.device();
-    let s: Vec<f32> = spots.iter().map(|spot| spot.s as f32).collect();
-    let s = debias_model::host::tensor(s, [spots.len(), 1], &device);
     let mixed = mix.of(
         rows(&base, spots.iter().map(|spot| spot.base)),
         rows(&other, spots.iter().map(|spot| spot.other)),
-        s,
+        rows(s, spots.iter().map(|spot| spot.s)),
     );
     let mut order: Vec<usize> = (0..n).collect();
     for (i, spot) in spots.iter().enumerate() {

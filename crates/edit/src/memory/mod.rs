@@ -13,8 +13,9 @@ pub(crate) mod scope;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use burn::tensor::Tensor;
 use debias_core::{ContextScore, LocalityScore, RecordScores};
-use debias_model::{Batch, Mllm, Row, Seen, View, answer_scores, locality};
+use debias_model::{Batch, Mllm, Row, Seen, View, answer_scores, host, locality};
 use serde::{Deserialize, Serialize};
 
 use self::ask::Remembered;
@@ -22,7 +23,7 @@ use self::gate::Gate;
 pub use self::mix::{Align, Mix};
 use self::mix::{Spot, mixed_at};
 use self::scope::Scope;
-use crate::editor::Request;
+use crate::editor::{Example, Request};
 use crate::embedding::cosine;
 use crate::error::{Error, Result};
 use crate::judge::Asked;
@@ -185,7 +186,7 @@ struct Verdict<'m> {
 struct Hearing<'m, 'c> {
     memory: &'m Memory,
     asked: &'m Asked<'c>,
-    example: crate::editor::Example,
+    example: Example,
     /// Own, rephrased and locality picture, as each gate sees them.
     pictures: HashMap<(*const Apparatus, usize), Vec<f32>>,
     keys: HashMap<(*const Apparatus, String), Vec<f32>>,
@@ -328,17 +329,19 @@ impl<'m, 'c> Hearing<'m, 'c> {
             let [n, width, _] = other.dims();
             let other = other.reshape([n * width, vocabulary]);
             let mut spots = Vec::new();
-            for (place, ((at, verdict), row)) in of_it.iter().zip(&rows).enumerate() {
+            for (place, ((at, _), row)) in of_it.iter().zip(&rows).enumerate() {
                 let base = &base_rows[*at];
                 let (shared, _) = apparatus.align.of(base, row);
                 let answers = base.answer_positions().enumerate();
                 spots.extend(answers.filter(|(_, p)| shared.contains(p)).map(|(i, _)| Spot {
                     base: at * a + i,
                     other: place * width + i,
-                    s: verdict.s,
+                    s: place,
                 }));
             }
-            mixed = mixed_at(mixed, other, &spots, apparatus.mix);
+            let s = of_it.iter().map(|(_, verdict)| verdict.s);
+            let s = column(s, model);
+            mixed = mixed_at(mixed, other, &s, &spots, apparatus.mix);
         }
         let scores = answer_scores(&base_rows, mixed.reshape(shape))?;
         Ok([0, 1, 2].map(|context| {
@@ -381,7 +384,7 @@ impl<'m, 'c> Hearing<'m, 'c> {
         &self,
         verdict: &Verdict,
         heard: Heard,
-        (base_row, base): (Row, burn::tensor::Tensor<3>),
+        (base_row, base): (Row, Tensor<3>),
     ) -> Result<LocalityScore> {
         let model = self.asked.model();
         let seen = heard.picture.map(|picture| self.seen(picture));
@@ -401,16 +404,13 @@ impl<'m, 'c> Hearing<'m, 'c> {
         let other = model.logits(batch, &apparatus.counterfactual);
         let spots: Vec<Spot> = shared
             .zip(other_shared)
-            .map(|(base, other)| Spot {
-                base,
-                other,
-                s: verdict.s,
-            })
+            .map(|(base, other)| Spot { base, other, s: 0 })
             .collect();
         let shape = base.dims();
         let edited = mixed_at(
             base.clone().reshape([shape[1], shape[2]]),
             other.squeeze_dim(0),
+            &column([verdict.s], model),
             &spots,
             apparatus.mix,
         );
@@ -440,6 +440,13 @@ fn by_apparatus<'m, 'v>(
         }
     }
     groups
+}
+
+/// Similarities as a column.
+fn column(s: impl IntoIterator<Item = f64>, model: &Mllm) -> Tensor<2> {
+    let s: Vec<f32> = s.into_iter().map(|s| s as f32).collect();
+    let n = s.len();
+    host::tensor(s, [n, 1], model.device())
 }
 
 /// How well an entry fits a question.

@@ -1,0 +1,435 @@
+//! What SERAC learns: when a remembered request is meant, and what follows from it.
+//!
+//! Both objectives of `spec/editors.md` 3.3. The counterfactual model differs from the never-edited
+//! one in its last layer only, so everything below is computed once per lesson.
+
+use std::ops::Range;
+
+use burn::tensor::Tensor;
+use debias_model::{
+    Batch, Mllm, Parameters, Question, Row, Seen, Side, Stage, View, answer_nll,
+    divergence_per_row,
+};
+
+use super::scopes::Scopes;
+use super::{Config, Training};
+use crate::editor::Example;
+use crate::error::{Error, Result};
+use crate::hyper::beside;
+use crate::memory::ask::Remembered;
+use crate::memory::gate::Gate;
+use crate::memory::mix::{Mix, Spot, mixed_at};
+use crate::memory::scope::{Pairs, Reader};
+use crate::training::{Objective, Pupil, Values};
+
+/// In front of the names of the counterfactual model's own parameters.
+const PREFIX: &str = "counterfactual.";
+/// Below this, two texts out of scope of each other repel with a constant force.
+const NEAREST: f64 = 1e-4;
+/// Temperature by which hard negatives are weighed (the reference draws them by it).
+const TEMPERATURE: f64 = 0.1;
+
+/// The trained parts on their way.
+pub(super) struct Student<'m> {
+    pub model: &'m Mllm,
+    pub config: Config,
+    pub reader: Reader,
+    pub gate: Option<Gate>,
+    pub scopes: Scopes,
+}
+
+/// Some records, prepared.
+pub(super) struct Lesson {
+    rephrase: Item,
+    image: Item,
+    text_item: Option<Item>,
+    image_item: Option<Item>,
+    pairs: Pairs,
+    layout: Layout,
+}
+
+/// Which of the pairs are what.
+struct Layout {
+    rephrase: Range<usize>,
+    image: Range<usize>,
+    text_item: Range<usize>,
+    image_item: Range<usize>,
+    /// Everything out of scope: the two before, and the prompts of other records.
+    outside: Range<usize>,
+}
+
+/// Questions behind remembered requests, in front of the last layer.
+struct Item {
+    /// As the counterfactual model reads them.
+    rows: Vec<Row>,
+    batch: Batch,
+    /// As the base model reads and answers them; not needed where the two are trained apart.
+    base: Option<Base>,
+}
+
+struct Base {
+    rows: Vec<Row>,
+    batch: Batch,
+}
+
+/// A question with its answer and picture.
+struct Asked<'e> {
+    seen: Option<&'e Seen>,
+    prompt: &'e str,
+    answer: &'e str,
+}
+
+impl Student<'_> {
+    /// Parameters of the last decoder layer.
+    fn sites(&self) -> impl Iterator<Item = &str> {
+        let outline = self.model.decoder().outline();
+        let prefix = outline.layer_prefix(outline.depth.saturating_sub(1));
+        let sites = self.model.sites().iter();
+        sites
+            .filter(move |site| site.side == Side::Language && site.name.starts_with(&prefix))
+            .map(|site| site.name.as_str())
+    }
+
+    fn last(&self) -> Stage {
+        Stage::Attention(self.model.decoder().outline().depth.saturating_sub(1))
+    }
+
+    /// The counterfactual model under `values`.
+    pub fn counterfactual(&self, values: &Values) -> View {
+        let own = values.iter().filter_map(|(name, value)| {
+            let site = name.strip_prefix(PREFIX)?;
+            Some((site.to_owned(), value.clone().unsqueeze::<3>()))
+        });
+        View::replacing(own, values.values().any(Tensor::is_autodiff))
+    }
+
+    /// One question per example, behind its own request.
+    fn item<'e>(
+        &self,
+        examples: &'e [Example],
+        with_base: bool,
+        ask: impl Fn(&'e Example) -> Asked<'e>,
+    ) -> Result<Item> {
+        let asked: Vec<Asked> = examples.iter().map(ask).collect();
+        let seen = Seen::join(asked.iter().filter_map(|asked| asked.seen.cloned()));
+        let (mut rows, mut base_rows) = (Vec::new(), Vec::new());
+        for (at, (example, asked)) in examples.iter().zip(&asked).enumerate() {
+            let record = &example.request.record;
+            let refused = |source| Error::Record {
+                id: record.id.clone(),
+                source,
+            };
+            let sighting = asked.seen.and(seen.as_ref()).map(|seen| seen.sighting(at));
+            let question = Question::new(sighting, asked.prompt, asked.answer);
+            let base = self.model.rows(&[question]).map_err(refused)?;
+            let remembered = Remembered::new(&example.request.prompt, &record.y_less);
+            let own = remembered
+                .rows(self.model, sighting, asked.prompt, &[asked.answer])
+                .map_err(refused)?;
+            for mut row in own {
+                row.answer_start = row.ids.len() - base[0].answer().len();
+                rows.push(row);
+            }
+            base_rows.extend(base);
+        }
+        let batch = |rows: Vec<Row>, to| {
+            let batch = match &seen {
+                Some(seen) => Batch::with_pictures(rows, seen.clone()),
+                None => Batch::text(rows),
+            };
+            self.model.run(batch, to, &View::base())
+        };
+        Ok(Item {
+            batch: batch(rows.clone(), self.last()),
+            rows,
+            base: with_base.then(|| Base {
+                batch: batch(base_rows.clone(), Stage::Head),
+                rows: base_rows,
+            }),
+        })
+    }
+
+    /// All pairs of a lesson: what a request is about, and what it is not.
+    fn pairs(&self, examples: &[Example]) -> Result<(Pairs, Layout)> {
+        let kind = self.config.scope_text;
+        let target = |example: &Example| example.request.record.y_less.clone();
+        let abouts: Vec<String> = examples
+            .iter()
+            .map(|example| kind.of(&example.request.prompt, &target(example)))
+            .collect();
+        let mut pairs: Vec<(usize, String)> = Vec::new();
+        let mut add = |texts: Vec<(usize, String)>| {
+            let from = pairs.len();
+            pairs.extend(texts);
+            from..pairs.len()
+        };
+        let each = |text: &dyn Fn(&Example) -> String| {
+            let texts = examples.iter().map(text);
+            texts.enumerate().collect::<Vec<_>>()
+        };
+        let rephrase = add(each(&|e| kind.of(&e.rephrase, &target(e))));
+        let image = add(each(&|e| kind.of(&e.request.prompt, &target(e))));
+        let text_item = add(each(&|e| kind.of(&e.loc_q, &e.request.record.loc_a)));
+        let image_item = match self.config.mloc {
+            true => add(each(&|e| kind.of(&e.mloc_q, &e.request.record.mloc_a))),
+            false => add(Vec::new()),
+        };
+        let mut others = Vec::new();
+        if self.config.training == Training::Supervised {
+            for (i, one) in examples.iter().enumerate() {
+                for other in examples {
+                    if self.scopes.apart(&one.request.record, &other.request.record) {
+                        others.push((i, kind.of(&other.request.prompt, &target(other))));
+                        others.push((i, kind.of(&other.rephrase, &target(other))));
+                    }
+                }
+            }
+        }
+        let others = add(others);
+        let texts: Vec<(&str, &str)> = pairs
+            .iter()
+            .map(|(about, test)| (abouts[*about].as_str(), test.as_str()))
+            .collect();
+        let layout = Layout {
+            rephrase,
+            image,
+            outside: text_item.start..others.end,
+            text_item,
+            image_item,
+        };
+        Ok((self.reader.pairs(&texts)?, layout))
+    }
+
+    /// Token mean of the target's loss where the counterfactual model alone answers.
+    fn told(&self, item: &Item, view: &View) -> Tensor<1> {
+        let logits = self.model.answer_logits(item.batch.clone(), view);
+        token_mean(&item.rows, logits)
+    }
+
+    /// The same where it is mixed with the base model by `s` `[n, 1]`.
+    fn mixed(&self, item: &Item, base: &Base, s: &Tensor<2>, view: &View) -> Tensor<1> {
+        let other = self.model.answer_logits(item.batch.clone(), view);
+        let logits = self.model.answer_logits(base.batch.clone(), &View::base());
+        let [n, a, vocabulary] = logits.dims();
+        let width = other.dims()[1];
+        let mut spots = Vec::new();
+        for (at, (row, other)) in base.rows.iter().zip(&item.rows).enumerate() {
+            let (shared, _) = self.config.align.of(row, other);
+            let answers = row.answer_positions().enumerate();
+            spots.extend(answers.filter(|(_, p)| shared.contains(p)).map(|(i, _)| Spot {
+                base: at * a + i,
+                other: at * width + i,
+                s: at,
+            }));
+        }
+        let logits = beside(&logits.reshape([n * a, vocabulary]), &other);
+        let other = other.reshape([n * width, vocabulary]);
+        let mixed = mixed_at(logits, other, s, &spots, Mix::Soft);
+        token_mean(&base.rows, mixed.reshape([n, a, vocabulary]))
+    }
+
+    /// Mean over records of the position-mean KL(base ‖ mixed).
+    fn drift(&self, item: &Item, base: &Base, s: &Tensor<2>, view: &View) -> Tensor<1> {
+        let other = self.model.logits(item.batch.clone(), view);
+        let logits = self.model.logits(base.batch.clone(), &View::base());
+        let [n, t, vocabulary] = logits.dims();
+        let width = other.dims()[1];
+        let mut spots = Vec::new();
+        for (at, (row, longer)) in base.rows.iter().zip(&item.rows).enumerate() {
+            let (shared, others) = self.config.align.of(row, longer);
+            spots.extend(shared.zip(others).map(|(p, q)| Spot {
+                base: at * t + p,
+                other: at * width + q,
+                s: at,
+            }));
+        }
+        let flat = beside(&logits.clone().reshape([n * t, vocabulary]), &other);
+        let other = other.reshape([n * width, vocabulary]);
+        let mixed = mixed_at(flat, other, s, &spots, Mix::Soft);
+        divergence_per_row(&base.rows, logits, mixed.reshape([n, t, vocabulary])).mean()
+    }
+
+    /// Both parts apart (the original SERAC): the counterfactual model is shown the right request,
+    /// the classifier tells pairs apart.
+    fn supervised(
+        &self,
+        lesson: &Lesson,
+        distances: Tensor<1>,
+        view: &View,
+    ) -> Objective {
+        let rephrase = self.told(&lesson.rephrase, view);
+        let image = self.told(&lesson.image, view);
+        let Layout {
+            rephrase: inside,
+            image: inside_too,
+            outside,
+            ..
+        } = &lesson.layout;
+        let inside = part(&distances, &(inside.start..inside_too.end)).mean();
+        let outside = repulsion(part(&distances, outside), self.config.hard);
+        self.objective(rephrase, image, (inside + outside.clone(), outside))
+    }
+
+    /// Soft mixing end to end (the multimodal reference).
+    fn unsupervised(
+        &self,
+        lesson: &Lesson,
+        distances: Tensor<1>,
+        view: &View,
+    ) -> Objective {
+        let s = |of: &Range<usize>| {
+            let s = part(&distances, of).neg().exp();
+            s.unsqueeze_dim::<2>(1)
+        };
+        let layout = &lesson.layout;
+        let edit = |item: &Item, of: &Range<usize>| match &item.base {
+            Some(base) => self.mixed(item, base, &s(of), view),
+            None => self.told(item, view),
+        };
+        let rephrase = edit(&lesson.rephrase, &layout.rephrase);
+        let image = edit(&lesson.image, &layout.image);
+        let items = [
+            (&lesson.text_item, &layout.text_item),
+            (&lesson.image_item, &layout.image_item),
+        ];
+        let mut drift = rephrase.clone().mul_scalar(0.0);
+        for (item, of) in items {
+            if let Some((item, base)) = item.as_ref().and_then(|i| Some((i, i.base.as_ref()?))) {
+                drift = drift + self.drift(item, base, &s(of), view);
+            }
+        }
+        self.objective(rephrase, image, (drift.clone(), drift))
+    }
+
+    fn objective(
+        &self,
+        rephrase: Tensor<1>,
+        image: Tensor<1>,
+        (rest, locality): (Tensor<1>, Tensor<1>),
+    ) -> Objective {
+        let Config {
+            cedit, iedit, cloc, ..
+        } = self.config;
+        Objective {
+            total: rephrase.clone().mul_scalar(cedit)
+                + image.clone().mul_scalar(iedit)
+                + rest.mul_scalar(cloc),
+            edit: (rephrase + image).div_scalar(2.0),
+            locality,
+        }
+    }
+}
+
+fn part(distances: &Tensor<1>, of: &Range<usize>) -> Tensor<1> {
+    distances.clone().narrow(0, of.start, of.len())
+}
+
+/// Mean of `-log(1 - s)` over pairs out of scope; the share `hard` of the weight goes to those that
+/// are now the nearest. `-log(1 - s)` bounds the divergence that such a pair can cause in a soft
+/// mix.
+fn repulsion(distances: Tensor<1>, hard: f64) -> Tensor<1> {
+    let n = distances.dims()[0] as f64;
+    let s = distances.clamp_min(NEAREST).neg().exp();
+    let nearness = s.clone().detach().div_scalar(TEMPERATURE).exp();
+    let total = nearness.clone().sum();
+    let weights = (nearness / total).mul_scalar(hard).add_scalar((1.0 - hard) / n);
+    let losses = s.neg().add_scalar(1.0).log().neg();
+    (losses * weights).sum()
+}
+
+fn token_mean(rows: &[Row], logits: Tensor<3>) -> Tensor<1> {
+    let tokens: usize = rows.iter().map(|row| row.answer().len()).sum();
+    answer_nll(rows, logits)
+        .sum()
+        .div_scalar(tokens.max(1) as f64)
+}
+
+impl Pupil for Student<'_> {
+    type Lesson = Lesson;
+
+    fn start(&self) -> Values {
+        let mut values = self.reader.start(self.model);
+        let own = self.sites();
+        values.extend(own.filter_map(|name| {
+            Some((format!("{PREFIX}{name}"), self.model.value(name)?))
+        }));
+        values
+    }
+
+    fn rate(&self, parameter: &str) -> f64 {
+        match parameter.starts_with(PREFIX) {
+            true => self.config.lr,
+            false => self.config.scope_lr.unwrap_or(self.config.lr),
+        }
+    }
+
+    fn lesson(&self, examples: &[Example]) -> Result<Lesson> {
+        let whole = self.config.training == Training::Unsupervised;
+        let rephrase = self.item(examples, whole, |e| Asked {
+            seen: Some(&e.request.seen),
+            prompt: &e.rephrase,
+            answer: &e.request.record.y_less,
+        })?;
+        let image = self.item(examples, whole, |e| Asked {
+            seen: Some(&e.seen_rephrase),
+            prompt: &e.request.prompt,
+            answer: &e.request.record.y_less,
+        })?;
+        let text_item = whole.then(|| {
+            self.item(examples, true, |e| Asked {
+                seen: None,
+                prompt: &e.loc_q,
+                answer: &e.request.record.loc_a,
+            })
+        });
+        let image_item = (whole && self.config.mloc).then(|| {
+            self.item(examples, true, |e| Asked {
+                seen: Some(&e.seen_mloc),
+                prompt: &e.mloc_q,
+                answer: &e.request.record.mloc_a,
+            })
+        });
+        let (pairs, layout) = self.pairs(examples)?;
+        Ok(Lesson {
+            rephrase,
+            image,
+            text_item: text_item.transpose()?,
+            image_item: image_item.transpose()?,
+            pairs,
+            layout,
+        })
+    }
+
+    fn bytes(&self, lesson: &Lesson) -> usize {
+        let items = [&lesson.rephrase, &lesson.image];
+        let unrelated = [&lesson.text_item, &lesson.image_item];
+        let items = items.into_iter().chain(unrelated.into_iter().flatten());
+        items
+            .map(|item| {
+                let base = item.base.as_ref().map_or(0, |base| base.batch.bytes());
+                item.batch.bytes() + base
+            })
+            .sum()
+    }
+
+    fn statistics(&self) -> Values {
+        match &self.gate {
+            Some(gate) => gate.stored(self.model),
+            None => Values::new(),
+        }
+    }
+
+    fn restore(&mut self, statistics: &Values) {
+        self.gate = Gate::restored(statistics);
+    }
+
+    fn losses(&self, lesson: &Lesson, values: &Values) -> Result<Objective> {
+        let view = self.counterfactual(values);
+        let distances = self.reader.distances(&lesson.pairs, values)?;
+        let distances = distances.mul_scalar(self.config.scale);
+        Ok(match self.config.training {
+            Training::Supervised => self.supervised(lesson, distances, &view),
+            Training::Unsupervised => self.unsupervised(lesson, distances, &view),
+        })
+    }
+}
