@@ -10,21 +10,22 @@ mod student;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use debias_core::{Error as CoreError, Preset};
-use debias_model::{Change, Encoder, Mllm, Question, open_folder};
+use debias_core::Preset;
+use debias_model::{Change, Encoder, Mllm, open_folder};
 use serde::{Deserialize, Serialize};
 
 use self::scopes::Scopes;
-use self::student::Student;
+use self::student::{Settled, Student, counterfactual};
 use crate::card::Card;
 use crate::edit::Edit;
-use crate::editor::{Ctx, Editor, Learns, Lessons, Prepared, Request, not_empty};
-use crate::error::{Error, Result};
+use crate::editor::{Ctx, Editor, Learns, Lessons, Prepared, Request, check_requests};
+use crate::error::Result;
+
 use crate::memory::gate::Gate;
 use crate::memory::scope::{Mode, Reader, Scope};
 use crate::memory::{Align, Apparatus, Memory, Mix, ScopeText, setting};
 use crate::settings::Settings;
-use crate::training::{SETTINGS, Schedule, train};
+use crate::training::{SETTINGS, Schedule, rehearsed, train};
 
 /// Semi-parametric editing with a retrieval-augmented counterfactual model.
 pub struct Serac;
@@ -95,6 +96,10 @@ static CARD: Card = Card {
             "hard",
             "share of the weight that the nearest out-of-scope pairs get (supervised)",
         ),
+        (
+            "calibrate",
+            "fit a factor of all squared distances to the validation records after training",
+        ),
         ("lr", "Adam's rate for the counterfactual model"),
         (
             "scope_lr",
@@ -154,6 +159,7 @@ struct Config {
     training: Training,
     mloc: bool,
     hard: f64,
+    calibrate: bool,
     lr: f64,
     scope_lr: Option<f64>,
     cedit: f64,
@@ -179,6 +185,7 @@ impl Config {
             training: Training::Unsupervised,
             mloc: false,
             hard: 0.0,
+            calibrate: false,
             lr: 1e-5,
             scope_lr: None,
             cedit: 0.1,
@@ -207,6 +214,7 @@ impl Config {
                 image_gate: true,
                 training: Training::Supervised,
                 hard: 0.5,
+                calibrate: true,
                 schedule: Schedule {
                     batch: 10,
                     patience: 20_000,
@@ -272,11 +280,19 @@ impl Editor for Serac {
 
     fn inputs(&self, settings: &Settings) -> Result<Vec<PathBuf>> {
         let config: Config = settings.config(ID)?;
-        Ok(config.classifier.into_iter().chain(config.trained).collect())
+        Ok(config
+            .classifier
+            .into_iter()
+            .chain(config.trained)
+            .collect())
     }
 
     fn learns(&self, _settings: &Settings) -> Learns {
         Learns::Parts
+    }
+
+    fn rehearsal(&self, settings: &Settings) -> Settings {
+        rehearsed(settings)
     }
 
     fn check(&self, _model: &Mllm, settings: &Settings) -> Result<()> {
@@ -297,21 +313,25 @@ impl Editor for Serac {
         let schedule = config.schedule.clone();
         let mut student = Student {
             model,
-            gate: gate(model, lessons, ctx, &config)?,
             scopes: Scopes::of(records.into_iter().flatten()),
             reader: reader.clone(),
             config,
+            settled: Settled {
+                gate: None,
+                gain: 1.0,
+            },
+            seed: ctx.seed,
         };
         let (train_on, val) = (lessons.train, lessons.val);
         let values = train(ID, &mut student, &schedule, train_on, val, ctx)?;
-        let gate = student.gate.take();
+        let Settled { gate, gain } = student.settled;
         let remarks = reader.note().into_iter();
         let remarks = remarks.chain(gate.as_ref().map(Gate::note)).collect();
         let apparatus = Apparatus {
-            counterfactual: student.counterfactual(&values),
+            counterfactual: counterfactual(&values),
             scope: Scope {
                 reader,
-                scale: student.config.scale,
+                scale: student.config.scale * gain,
                 values,
             },
             scope_text: student.config.scope_text,
@@ -327,19 +347,6 @@ impl Editor for Serac {
     }
 }
 
-/// The gate tuned on validation records, or on training records where there are none; not where
-/// stored parts bring theirs.
-fn gate(model: &Mllm, lessons: &Lessons, ctx: &Ctx, config: &Config) -> Result<Option<Gate>> {
-    if !config.image_gate || ctx.workshop.finished()?.is_some() {
-        return Ok(None);
-    }
-    let examples = match lessons.val.records().is_empty() {
-        true => lessons.train,
-        false => lessons.val,
-    };
-    Gate::tuned(model, examples, ctx.seed).map(Some)
-}
-
 /// SERAC with its parts trained.
 struct Ready<'m> {
     model: &'m Mllm,
@@ -348,31 +355,14 @@ struct Ready<'m> {
 }
 
 impl Ready<'_> {
-    /// # Errors
-    /// A target that is empty, equal to the stereotyped answer, or too long with its prompt.
     fn remember(&self, request: &Request) -> Result<Memory> {
-        let record = &request.record;
-        if record.y_more.trim() == record.y_less.trim() {
-            return Err(Error::Core(CoreError::Record {
-                id: record.id.clone(),
-                field: "y_less".into(),
-                problem: "equals y_more; an edit needs two different answers".into(),
-            }));
-        }
-        let picture = Some(request.seen.sighting(0));
-        let question = Question::new(picture, &request.prompt, &record.y_less);
-        let rows = self.model.rows(&[question]);
-        rows.map_err(|source| Error::Record {
-            id: record.id.clone(),
-            source,
-        })?;
         Memory::of(&self.apparatus, self.model, request)
     }
 }
 
 impl Prepared for Ready<'_> {
     fn edit_each(&self, requests: &[Request], _start: &Change) -> Result<Vec<Arc<Edit>>> {
-        not_empty(requests)?;
+        check_requests(self.model, requests)?;
         requests
             .iter()
             .map(|request| Ok(Arc::new(Edit::Memory(self.remember(request)?))))

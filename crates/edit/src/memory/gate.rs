@@ -4,8 +4,8 @@ use debias_core::seed;
 use debias_model::{Mllm, Seen, View, host};
 use rand::seq::SliceRandom;
 
-use crate::embedding::cosine;
 use crate::editor::Examples;
+use crate::embedding::cosine;
 use crate::error::Result;
 use crate::training::Values;
 
@@ -166,5 +166,38 @@ impl Gate {
             passed: f64::from(passed),
             kept_out: f64::from(kept_out),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gists of three pictures by their angles, around a common point.
+    fn gists(angles: [f32; 3]) -> [Vec<f32>; 3] {
+        angles.map(|angle| vec![angle.cos(), angle.sin()])
+    }
+
+    #[test]
+    fn the_threshold_lets_the_rephrased_through_and_keeps_others_out() {
+        // Own and rephrased picture at nearly one angle, the other on the far side.
+        let turns = [0.0, 1.6, 3.1, 4.7f32];
+        let found: Vec<_> = turns.map(|t| gists([t, t + 0.1, t + 3.1])).to_vec();
+        let gate = Gate::of(&found);
+        for gists in &found {
+            let [own, same, other] = [0, 1, 2].map(|i| gate.key(&gists[i]));
+            assert!(gate.lets_through(cosine(&own, &same)));
+            assert!(!gate.lets_through(cosine(&own, &other)));
+        }
+        assert_eq!((gate.passed, gate.kept_out), (1.0, 1.0));
+    }
+
+    #[test]
+    fn a_gate_that_cannot_tell_stands_open() {
+        let turns = [0.0, 1.6, 3.1, 4.7f32];
+        let found: Vec<_> = turns.map(|t| gists([t, t + 3.1, t + 0.1])).to_vec();
+        let gate = Gate::of(&found);
+        assert!(gate.lets_through(-1.0));
+        assert!(gate.note().contains("stands open"));
     }
 }

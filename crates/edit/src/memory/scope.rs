@@ -96,7 +96,10 @@ impl Reader {
     pub fn pairs(&self, pairs: &[(&str, &str)]) -> Result<Pairs> {
         if let Self::Pairs(encoder) = self {
             let read = |(memory, test): &(&str, &str)| encoder.whole(memory, Some(*test));
-            let whole = pairs.iter().map(read).collect::<debias_model::Result<_>>()?;
+            let whole = pairs
+                .iter()
+                .map(read)
+                .collect::<debias_model::Result<_>>()?;
             return Ok(Pairs {
                 inputs: Inputs::Tokens(whole),
                 places: Vec::new(),
@@ -284,4 +287,17 @@ pub(crate) fn similarity(distance: f64, scale: f64) -> f64 {
 pub(crate) fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
     let differences = a.iter().zip(b).map(|(x, y)| f64::from(*x) - f64::from(*y));
     differences.map(|d| d * d).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn similarities_are_those_worked_by_hand() {
+        let distance = squared_distance(&[1.0, 2.0, 0.0], &[0.0, 0.0, 0.5]);
+        assert_eq!(distance, 5.25);
+        assert_eq!(similarity(0.0, 3.0), 1.0);
+        assert!((similarity(std::f64::consts::LN_2, 2.0) - 0.25).abs() < 1e-12);
+    }
 }

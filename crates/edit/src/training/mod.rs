@@ -109,6 +109,15 @@ pub(crate) trait Pupil: Sync {
     /// Goes on from stored statistics.
     fn restore(&mut self, _statistics: &Values) {}
 
+    /// Decides what is decided once `values` are trained, such as thresholds, and keeps it with
+    /// the statistics. `val` are the validation records.
+    ///
+    /// # Errors
+    /// What the data or the model refuse.
+    fn settle(&mut self, _values: &Values, _val: &dyn Examples) -> Result<()> {
+        Ok(())
+    }
+
     /// The losses of a lesson under `values`.
     ///
     /// # Errors
@@ -177,9 +186,11 @@ pub(crate) fn train<P: Pupil>(
         ctx,
     };
     course.run(pupil, &mut state)?;
-    let best = state.best();
+    let values = state::usable(pupil, &state.best())?;
+    pupil.settle(&values, val)?;
+    let best = state::stored(&values, &pupil.statistics());
     ctx.workshop.finish(&best, &state.last(), &state.history)?;
-    state::usable(pupil, &best)
+    Ok(values)
 }
 
 /// One training on its way.

@@ -178,7 +178,8 @@ pub(super) fn usable<P: Pupil>(pupil: &mut P, parts: &Parts) -> Result<Values> {
     Ok(values)
 }
 
-fn stored(values: &Values, statistics: &Values) -> Parts {
+/// Parameters and statistics as they are stored.
+pub(super) fn stored(values: &Values, statistics: &Values) -> Parts {
     let statistics = statistics.iter();
     let statistics =
         statistics.map(|(name, tensor)| (format!("{STATISTICS}{name}"), tensor.clone()));

@@ -6,14 +6,15 @@
 use std::ops::Range;
 
 use burn::tensor::Tensor;
+use debias_core::Record;
 use debias_model::{
     Batch, Mllm, Parameters, Question, Row, Seen, Side, Stage, View, answer_nll,
-    divergence_per_row,
+    divergence_per_row, host,
 };
 
 use super::scopes::Scopes;
 use super::{Config, Training};
-use crate::editor::Example;
+use crate::editor::{Example, Examples, Wording};
 use crate::error::{Error, Result};
 use crate::hyper::beside;
 use crate::memory::ask::Remembered;
@@ -24,6 +25,13 @@ use crate::training::{Objective, Pupil, Values};
 
 /// In front of the names of the counterfactual model's own parameters.
 const PREFIX: &str = "counterfactual.";
+/// Under this name the gain stands among the statistics.
+const GAIN: &str = "scope.gain";
+/// Gains are looked for between `exp(±200 / 44)`, a factor of 94 to either side.
+const GAIN_STEPS: i32 = 200;
+/// Validation records that decide the gain, and how many are held against each other.
+const CALIBRATION: usize = 512;
+const CALIBRATION_PART: usize = 16;
 /// Below this, two texts out of scope of each other repel with a constant force.
 const NEAREST: f64 = 1e-4;
 /// Temperature by which hard negatives are weighed (the reference draws them by it).
@@ -34,8 +42,17 @@ pub(super) struct Student<'m> {
     pub model: &'m Mllm,
     pub config: Config,
     pub reader: Reader,
-    pub gate: Option<Gate>,
     pub scopes: Scopes,
+    /// Decided after training.
+    pub settled: Settled,
+    pub seed: u64,
+}
+
+/// What is decided on validation records once the parameters are trained.
+pub(super) struct Settled {
+    pub gate: Option<Gate>,
+    /// Factor of all squared distances.
+    pub gain: f64,
 }
 
 /// Some records, prepared.
@@ -72,6 +89,26 @@ struct Base {
     batch: Batch,
 }
 
+/// A record with its prompts in their templates.
+struct Words<'r> {
+    record: &'r Record,
+    wording: Wording,
+}
+
+impl<'r> Words<'r> {
+    fn in_example(example: &'r Example) -> Self {
+        Self {
+            record: &example.request.record,
+            wording: Wording {
+                prompt: example.request.prompt.clone(),
+                rephrase: example.rephrase.clone(),
+                loc_q: example.loc_q.clone(),
+                mloc_q: example.mloc_q.clone(),
+            },
+        }
+    }
+}
+
 /// A question with its answer and picture.
 struct Asked<'e> {
     seen: Option<&'e Seen>,
@@ -92,15 +129,6 @@ impl Student<'_> {
 
     fn last(&self) -> Stage {
         Stage::Attention(self.model.decoder().outline().depth.saturating_sub(1))
-    }
-
-    /// The counterfactual model under `values`.
-    pub fn counterfactual(&self, values: &Values) -> View {
-        let own = values.iter().filter_map(|(name, value)| {
-            let site = name.strip_prefix(PREFIX)?;
-            Some((site.to_owned(), value.clone().unsqueeze::<3>()))
-        });
-        View::replacing(own, values.values().any(Tensor::is_autodiff))
     }
 
     /// One question per example, behind its own request.
@@ -149,13 +177,39 @@ impl Student<'_> {
         })
     }
 
+    /// The gain by which the classifier's loss on validation records is least: there rephrases are
+    /// further away than those it was trained on.
+    fn calibrated(&self, values: &Values, val: &dyn Examples) -> Result<f64> {
+        let records = val.records();
+        let (mut inside, mut outside) = (Vec::new(), Vec::new());
+        let wanted: Vec<usize> = (0..records.len().min(CALIBRATION)).collect();
+        for part in wanted.chunks(CALIBRATION_PART) {
+            let words: Vec<Words> = part
+                .iter()
+                .map(|at| {
+                    Ok(Words {
+                        record: &records[*at],
+                        wording: val.wording(*at)?,
+                    })
+                })
+                .collect::<Result<_>>()?;
+            let (pairs, layout) = self.pairs(&words)?;
+            let distances = host::values(self.reader.distances(&pairs, values)?);
+            let of = |range: &Range<usize>| distances[range.clone()].iter().map(|d| f64::from(*d));
+            inside.extend(of(&layout.rephrase).map(|d| d * self.config.scale));
+            outside.extend(of(&layout.outside).map(|d| d * self.config.scale));
+        }
+        // As it will be stored.
+        Ok(f64::from(best_gain(&inside, &outside) as f32))
+    }
+
     /// All pairs of a lesson: what a request is about, and what it is not.
-    fn pairs(&self, examples: &[Example]) -> Result<(Pairs, Layout)> {
+    fn pairs(&self, examples: &[Words]) -> Result<(Pairs, Layout)> {
         let kind = self.config.scope_text;
-        let target = |example: &Example| example.request.record.y_less.clone();
+        let target = |example: &Words| example.record.y_less.clone();
         let abouts: Vec<String> = examples
             .iter()
-            .map(|example| kind.of(&example.request.prompt, &target(example)))
+            .map(|example| kind.of(&example.wording.prompt, &target(example)))
             .collect();
         let mut pairs: Vec<(usize, String)> = Vec::new();
         let mut add = |texts: Vec<(usize, String)>| {
@@ -163,24 +217,24 @@ impl Student<'_> {
             pairs.extend(texts);
             from..pairs.len()
         };
-        let each = |text: &dyn Fn(&Example) -> String| {
+        let each = |text: &dyn Fn(&Words) -> String| {
             let texts = examples.iter().map(text);
             texts.enumerate().collect::<Vec<_>>()
         };
-        let rephrase = add(each(&|e| kind.of(&e.rephrase, &target(e))));
-        let image = add(each(&|e| kind.of(&e.request.prompt, &target(e))));
-        let text_item = add(each(&|e| kind.of(&e.loc_q, &e.request.record.loc_a)));
+        let rephrase = add(each(&|e| kind.of(&e.wording.rephrase, &target(e))));
+        let image = add(each(&|e| kind.of(&e.wording.prompt, &target(e))));
+        let text_item = add(each(&|e| kind.of(&e.wording.loc_q, &e.record.loc_a)));
         let image_item = match self.config.mloc {
-            true => add(each(&|e| kind.of(&e.mloc_q, &e.request.record.mloc_a))),
+            true => add(each(&|e| kind.of(&e.wording.mloc_q, &e.record.mloc_a))),
             false => add(Vec::new()),
         };
         let mut others = Vec::new();
         if self.config.training == Training::Supervised {
             for (i, one) in examples.iter().enumerate() {
                 for other in examples {
-                    if self.scopes.apart(&one.request.record, &other.request.record) {
-                        others.push((i, kind.of(&other.request.prompt, &target(other))));
-                        others.push((i, kind.of(&other.rephrase, &target(other))));
+                    if self.scopes.apart(one.record, other.record) {
+                        others.push((i, kind.of(&other.wording.prompt, &target(other))));
+                        others.push((i, kind.of(&other.wording.rephrase, &target(other))));
                     }
                 }
             }
@@ -216,11 +270,15 @@ impl Student<'_> {
         for (at, (row, other)) in base.rows.iter().zip(&item.rows).enumerate() {
             let (shared, _) = self.config.align.of(row, other);
             let answers = row.answer_positions().enumerate();
-            spots.extend(answers.filter(|(_, p)| shared.contains(p)).map(|(i, _)| Spot {
-                base: at * a + i,
-                other: at * width + i,
-                s: at,
-            }));
+            spots.extend(
+                answers
+                    .filter(|(_, p)| shared.contains(p))
+                    .map(|(i, _)| Spot {
+                        base: at * a + i,
+                        other: at * width + i,
+                        s: at,
+                    }),
+            );
         }
         let logits = beside(&logits.reshape([n * a, vocabulary]), &other);
         let other = other.reshape([n * width, vocabulary]);
@@ -251,12 +309,7 @@ impl Student<'_> {
 
     /// Both parts apart (the original SERAC): the counterfactual model is shown the right request,
     /// the classifier tells pairs apart.
-    fn supervised(
-        &self,
-        lesson: &Lesson,
-        distances: Tensor<1>,
-        view: &View,
-    ) -> Objective {
+    fn supervised(&self, lesson: &Lesson, distances: Tensor<1>, view: &View) -> Objective {
         let rephrase = self.told(&lesson.rephrase, view);
         let image = self.told(&lesson.image, view);
         let Layout {
@@ -271,12 +324,7 @@ impl Student<'_> {
     }
 
     /// Soft mixing end to end (the multimodal reference).
-    fn unsupervised(
-        &self,
-        lesson: &Lesson,
-        distances: Tensor<1>,
-        view: &View,
-    ) -> Objective {
+    fn unsupervised(&self, lesson: &Lesson, distances: Tensor<1>, view: &View) -> Objective {
         let s = |of: &Range<usize>| {
             let s = part(&distances, of).neg().exp();
             s.unsqueeze_dim::<2>(1)
@@ -320,8 +368,36 @@ impl Student<'_> {
     }
 }
 
+/// The counterfactual model under `values`.
+pub(super) fn counterfactual(values: &Values) -> View {
+    let own = values.iter().filter_map(|(name, value)| {
+        let site = name.strip_prefix(PREFIX)?;
+        Some((site.to_owned(), value.clone().unsqueeze::<3>()))
+    });
+    View::replacing(own, values.values().any(Tensor::is_autodiff))
+}
+
 fn part(distances: &Tensor<1>, of: &Range<usize>) -> Tensor<1> {
     distances.clone().narrow(0, of.start, of.len())
+}
+
+/// The gain g that makes `mean(g d)` in scope and `mean(-log(1 - exp(-g d)))` out of it least
+/// together; 1 where either is unknown.
+fn best_gain(inside: &[f64], outside: &[f64]) -> f64 {
+    if inside.is_empty() || outside.is_empty() {
+        return 1.0;
+    }
+    let mean = |values: &mut dyn Iterator<Item = f64>, n: usize| values.sum::<f64>() / n as f64;
+    let loss = |gain: f64| {
+        let apart = |d: &f64| -(-(-gain * d.max(NEAREST)).exp()).ln_1p();
+        gain * mean(&mut inside.iter().copied(), inside.len())
+            + mean(&mut outside.iter().map(apart), outside.len())
+    };
+    // A convex function of the gain; steps of 2.3 % are finer than what the records tell.
+    let gains = (-GAIN_STEPS..=GAIN_STEPS).map(|i| (f64::from(i) / 44.0).exp());
+    let best = gains.map(|gain| (loss(gain), gain));
+    let best = best.min_by(|a, b| a.0.total_cmp(&b.0));
+    best.map_or(1.0, |(_, gain)| gain)
 }
 
 /// Mean of `-log(1 - s)` over pairs out of scope; the share `hard` of the weight goes to those that
@@ -332,7 +408,9 @@ fn repulsion(distances: Tensor<1>, hard: f64) -> Tensor<1> {
     let s = distances.clamp_min(NEAREST).neg().exp();
     let nearness = s.clone().detach().div_scalar(TEMPERATURE).exp();
     let total = nearness.clone().sum();
-    let weights = (nearness / total).mul_scalar(hard).add_scalar((1.0 - hard) / n);
+    let weights = (nearness / total)
+        .mul_scalar(hard)
+        .add_scalar((1.0 - hard) / n);
     let losses = s.neg().add_scalar(1.0).log().neg();
     (losses * weights).sum()
 }
@@ -350,9 +428,9 @@ impl Pupil for Student<'_> {
     fn start(&self) -> Values {
         let mut values = self.reader.start(self.model);
         let own = self.sites();
-        values.extend(own.filter_map(|name| {
-            Some((format!("{PREFIX}{name}"), self.model.value(name)?))
-        }));
+        values.extend(
+            own.filter_map(|name| Some((format!("{PREFIX}{name}"), self.model.value(name)?))),
+        );
         values
     }
 
@@ -389,7 +467,8 @@ impl Pupil for Student<'_> {
                 answer: &e.request.record.mloc_a,
             })
         });
-        let (pairs, layout) = self.pairs(examples)?;
+        let words: Vec<Words> = examples.iter().map(Words::in_example).collect();
+        let (pairs, layout) = self.pairs(&words)?;
         Ok(Lesson {
             rephrase,
             image,
@@ -413,23 +492,72 @@ impl Pupil for Student<'_> {
     }
 
     fn statistics(&self) -> Values {
-        match &self.gate {
-            Some(gate) => gate.stored(self.model),
-            None => Values::new(),
-        }
+        let gate = self.settled.gate.as_ref();
+        let mut stored = gate.map_or_else(Values::new, |gate| gate.stored(self.model));
+        let gain = vec![self.settled.gain as f32];
+        stored.insert(
+            GAIN.to_owned(),
+            host::tensor(gain, [1, 1], self.model.device()),
+        );
+        stored
     }
 
     fn restore(&mut self, statistics: &Values) {
-        self.gate = Gate::restored(statistics);
+        let gain = statistics.get(GAIN).map(|gain| host::values(gain.clone()));
+        self.settled = Settled {
+            gate: Gate::restored(statistics),
+            gain: gain.map_or(1.0, |gain| gain.iter().map(|g| f64::from(*g)).sum()),
+        };
+    }
+
+    fn settle(&mut self, values: &Values, val: &dyn Examples) -> Result<()> {
+        if self.config.image_gate {
+            self.settled.gate = Some(Gate::tuned(self.model, val, self.seed)?);
+        }
+        if self.config.calibrate {
+            self.settled.gain = self.calibrated(values, val)?;
+        }
+        Ok(())
     }
 
     fn losses(&self, lesson: &Lesson, values: &Values) -> Result<Objective> {
-        let view = self.counterfactual(values);
+        let view = counterfactual(values);
         let distances = self.reader.distances(&lesson.pairs, values)?;
         let distances = distances.mul_scalar(self.config.scale);
         Ok(match self.config.training {
             Training::Supervised => self.supervised(lesson, distances, &view),
             Training::Unsupervised => self.unsupervised(lesson, distances, &view),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    #[test]
+    fn the_gain_is_that_of_the_closed_form() {
+        // d/dg (g x - ln(1 - e^(-g y))) = 0 at g = ln(1 + y / x) / y.
+        let gain = best_gain(&[1.0], &[3.0]);
+        assert!((gain - 4.0f64.ln() / 3.0).abs() < 0.012, "{gain}");
+        assert_eq!(best_gain(&[], &[3.0]), 1.0);
+    }
+
+    #[test]
+    fn repulsion_has_the_numbers_worked_by_hand() {
+        let losses = |distances: &[f32], hard| {
+            let n = distances.len();
+            let distances = host::tensor(distances.to_vec(), [n], &Device::flex());
+            host::values(repulsion(distances, hard))[0]
+        };
+        let half = std::f32::consts::LN_2;
+        // s = 1/2 for both, -log(1 - s) = ln 2.
+        assert!((losses(&[half, half], 0.5) - half).abs() < 1e-5);
+        // The mean of ln 2 and 0, and its part when all weight goes by e^(s / 0.1).
+        assert!((losses(&[half, 30.0], 0.0) - half / 2.0).abs() < 1e-5);
+        let weight = 5.0f32.exp() / (5.0f32.exp() + 1.0);
+        assert!((losses(&[half, 30.0], 1.0) - weight * half).abs() < 1e-4);
     }
 }
