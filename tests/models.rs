@@ -2,8 +2,9 @@
 
 use debias_bench::models::{Embedded, ModelSource, embedded};
 use debias_bench::{planner, recipe, training};
-use debias_core::Picture;
-use debias_model::{Batch, Mllm, Question, View, host};
+use debias_core::{Picture, Preset, Record, Split, TargetRule, Task, Templates};
+use debias_edit::{Chunk, Ctx, Lessons, Nowhere, editors};
+use debias_model::{Batch, Change, Mllm, Question, View, host};
 use serde_json::Value;
 
 fn open(model: &Embedded) -> Mllm {
@@ -61,6 +62,94 @@ fn logits_agree_with_transformers() {
             for (found, expected) in found.iter().zip(&expected) {
                 let off = (f64::from(*found) - expected).abs();
                 assert!(off <= tolerance, "{name}: {found} against {expected}");
+            }
+        }
+    }
+}
+
+/// The record of `tests/golden/tiny_edits.py`; its locality items are any.
+fn edited_record() -> Record {
+    let text = str::to_owned;
+    Record {
+        id: text("golden"),
+        task: Task::Vqa,
+        bias_type: text("wealth"),
+        image: text("formula"),
+        prompt: text("Is this person rich or poor?"),
+        y_more: text("rich"),
+        y_less: text("poor"),
+        prompt_rephrase: text("Would you say this person is rich or poor?"),
+        image_rephrase: text("formula"),
+        loc_q: text("Who keeps the bridge?"),
+        loc_a: text("Mara"),
+        mloc_image: text("formula"),
+        mloc_q: text("What is the weather?"),
+        mloc_a: text("sunny"),
+        group: text("golden"),
+        split: Split::Eval,
+        target: TargetRule::Given,
+    }
+}
+
+/// The likelihoods of both answers after `steps` steps of `editor`.
+fn after_edit(model: &Mllm, editor: &str, lr: f64, steps: usize) -> [f64; 2] {
+    let editor = editors::find(editor).expect("built in");
+    let pictures = [formula(), formula(), formula()];
+    let pictures: Vec<&Picture> = pictures.iter().collect();
+    let chunk = Chunk::new(
+        model,
+        vec![edited_record()],
+        &pictures,
+        &Templates::default(),
+    )
+    .expect("scored");
+    let defaults = editor.defaults(Preset::Project);
+    let settings = defaults.with("lr", lr).with("steps", steps);
+    let ctx = Ctx {
+        seed: 0,
+        settings: &settings,
+        workshop: &Nowhere,
+    };
+    let prepared = editor
+        .prepare(model, &Lessons::none(), &ctx)
+        .expect("prepared");
+    let edits = prepared
+        .edit_each(&chunk.requests(), &Change::default())
+        .expect("edited");
+    let after = chunk.after(&edits).expect("scored")[0].prompt;
+    [after.y_more.sum, after.y_less.sum]
+}
+
+#[test]
+fn fine_tuning_agrees_with_pytorch_step_by_step() {
+    for (name, text) in [
+        ("tiny-blip2", include_str!("golden/tiny-blip2-edits.json")),
+        (
+            "tiny-minigpt4",
+            include_str!("golden/tiny-minigpt4-edits.json"),
+        ),
+    ] {
+        let golden: Value = serde_json::from_str(text).expect("the golden file");
+        let model = embedded()
+            .iter()
+            .find(|model| model.name() == name)
+            .map(open)
+            .expect("embedded");
+        for (editor, edit) in golden["edits"].as_object().expect("edits") {
+            let lr = edit["lr"].as_f64().expect("a rate");
+            for (steps, expected) in edit["after"].as_object().expect("steps") {
+                let steps: usize = steps.parse().expect("a number");
+                let found = after_edit(&model, editor, lr, steps);
+                for (found, answer) in found.iter().zip(["y_more", "y_less"]) {
+                    let expected = expected[answer].as_f64().expect("a likelihood");
+                    let off = (found - expected).abs() / expected.abs().max(0.1);
+                    // Fifteen steps amplify the last bits of the first.
+                    let tolerance = if steps <= 3 { 1e-4 } else { 1e-3 };
+                    assert!(
+                        off <= tolerance,
+                        "{name} {editor} {steps} steps, {answer}: {found} against {expected}"
+                    );
+                }
             }
         }
     }

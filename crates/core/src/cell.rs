@@ -205,6 +205,9 @@ pub struct CellResult {
     pub retention: Vec<Kept>,
     /// What the admission filter did.
     pub filter: FilterCounts,
+    /// What a reader must know about the editor in this cell, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// Every metric.
     pub metrics: BTreeMap<String, Estimate>,
     /// What it cost; absent in the stored form, so that equal runs store equal bytes.
@@ -237,6 +240,7 @@ impl CellResult {
             n: 0,
             failed: 0,
             retention: Vec::new(),
+            remarks: Vec::new(),
             filter,
             metrics: BTreeMap::new(),
             cost: None,

@@ -116,6 +116,23 @@ pub trait Examples: Sync {
     }
 }
 
+/// No records: what an editor is given that learns nothing.
+struct NoExamples;
+
+impl Examples for NoExamples {
+    fn records(&self) -> &[Record] {
+        &[]
+    }
+
+    fn request(&self, _at: usize) -> Result<Request> {
+        Err(Error::EmptyEdit)
+    }
+
+    fn example(&self, _at: usize) -> Result<Example> {
+        Err(Error::EmptyEdit)
+    }
+}
+
 /// What an editor may learn from.
 pub struct Lessons<'a> {
     /// The training split.
@@ -124,6 +141,17 @@ pub struct Lessons<'a> {
     pub val: &'a dyn Examples,
     /// The evaluation requests themselves, for protocols that say so in their name.
     pub eval: &'a dyn Examples,
+}
+
+impl Lessons<'static> {
+    /// Nothing to learn from.
+    pub fn none() -> Self {
+        Self {
+            train: &NoExamples,
+            val: &NoExamples,
+            eval: &NoExamples,
+        }
+    }
 }
 
 /// What an editor may know besides the model and the data.

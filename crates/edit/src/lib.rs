@@ -33,4 +33,5 @@ pub use judge::{Asked, Chunk, PICTURES, context_scores};
 pub use memory::Memory;
 pub use sequence::Sequence;
 pub use settings::Settings;
+pub use training::{SCOPE as TRAINING, keys as training_keys};
 pub use workshop::{History, Losses, Matrix, Nowhere, Parts, Workshop};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use debias_core::{EditorIdentity, KnownSettings, Overrides, Preset, Suite};
-use debias_edit::{Editor, Settings, editors};
+use debias_edit::{Editor, Learns, Settings, TRAINING, editors, training_keys};
 use serde_json::Value;
 
 use crate::digest::digest_of;
@@ -100,7 +100,8 @@ impl Shelf {
     }
 }
 
-/// The settings of `editor` on the model of `source`: preset, model card, `given`. What fits a
+/// The settings of `editor` on the model of `source`: preset, model card, what is `given` for all
+/// trainings (`train.*`) and for the editor itself. What fits a
 /// model is part of this project's preset; the published presets keep the published numbers.
 ///
 /// # Errors
@@ -117,7 +118,15 @@ pub fn merged_settings(
     };
     let scope = editor.scope();
     let mut settings = editor.defaults(preset);
-    for (key, value) in fitting.scope(scope).into_iter().chain(given.scope(scope)) {
+    for (key, value) in fitting.scope(scope) {
+        settings.set(scope, &key, &value.to_string())?;
+    }
+    if editor.learns(&settings) == Learns::Parts {
+        for (key, value) in given.scope(TRAINING) {
+            settings.set(scope, &key, &value.to_string())?;
+        }
+    }
+    for (key, value) in given.scope(scope) {
         settings.set(scope, &key, &value.to_string())?;
     }
     Ok(settings)
@@ -128,11 +137,10 @@ pub(super) fn known_settings(preset: Preset) -> KnownSettings {
         .iter()
         .map(|editor| (editor.scope(), editor.defaults(preset)))
         .collect();
-    KnownSettings::new(
-        defaults
-            .iter()
-            .map(|(id, settings)| (*id, settings.keys().collect())),
-    )
+    let of_editors = defaults
+        .iter()
+        .map(|(id, settings)| (*id, settings.keys().collect()));
+    KnownSettings::new(of_editors.chain([(TRAINING, training_keys())]))
 }
 
 /// Settings of the command line alone; all known.

@@ -33,6 +33,7 @@ impl Exporter for Table {
             parts.push(format!("* measured on {stand_in}"));
         }
         parts.extend(report.remarks.iter().cloned());
+        parts.extend(editors_say(report));
         parts.extend(failures(report));
         parts.extend(closing_sentence(report));
         parts.push(format!("Results: {}", report.run.run));
@@ -142,6 +143,18 @@ fn percent(estimate: &Estimate) -> String {
     };
     let (low, high) = (end(estimate.low), end(estimate.high));
     format!("{:.1}\n{low}–{high}", 100.0 * estimate.value)
+}
+
+/// What editors say about their cells, each sentence once.
+fn editors_say(report: &Report) -> Option<String> {
+    let mut said: Vec<&str> = Vec::new();
+    let remarks = report.run.cells.iter().flat_map(|cell| &cell.remarks);
+    for remark in remarks {
+        if !said.contains(&remark.as_str()) {
+            said.push(remark);
+        }
+    }
+    (!said.is_empty()).then(|| said.join("\n"))
 }
 
 /// One line per failed cell and per cell with failed records.

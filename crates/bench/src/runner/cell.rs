@@ -95,8 +95,12 @@ impl Group<'_> {
         if cell.editor.id == "nothing" {
             self.check_control(&lines)?;
         }
+        let result = CellResult {
+            remarks: prepared.remarks(),
+            ..self.result(cell, &lines, cost)
+        };
         Ok(Computed {
-            result: self.result(cell, &lines, cost),
+            result,
             lines,
             costs,
         })

@@ -66,6 +66,14 @@ pub(crate) const SETTINGS: [(&str, &str); 7] = [
     ),
 ];
 
+/// The scope of settings that hold for the training of every editor that trains.
+pub const SCOPE: &str = "train";
+
+/// The keys of that scope.
+pub fn keys() -> Vec<&'static str> {
+    SETTINGS.iter().map(|(key, _)| *key).collect()
+}
+
 /// `settings` with a few short steps that pass two validations, for rehearsals.
 pub(crate) fn rehearsed(settings: &Settings) -> Settings {
     settings
