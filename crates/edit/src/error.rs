@@ -55,6 +55,14 @@ pub enum Error {
         /// Number of layers.
         depth: usize,
     },
+    /// A parameter of the vision tower, whose output is computed once for all edits.
+    #[error(
+        "`{site}` is part of the vision tower, which is not edited; choose parameters of the bridge or of the language model"
+    )]
+    BehindTheTower {
+        /// The parameter.
+        site: String,
+    },
     /// Edits that act on different things cannot be one edit.
     #[error("edits that change weights, prompts and answers cannot be joined into one")]
     MixedEdits,

@@ -206,10 +206,50 @@ impl<'m> Chunk<'m> {
             true => distinct,
             false => changes,
         };
+        if changes.len() > 1 && self.reach_all_rows(&changes)? {
+            return self.one_by_one(&changes);
+        }
+        self.check_reach(&changes)?;
         let stage = self.model.first_stage(&changes)?;
         let view = self.model.view(&changes)?;
         let probes = self.reach(stage).run(self.model, Stage::Head, &view);
         self.score(probes, &view)
+    }
+
+    /// Whether a change touches what all row groups of a pass must share: token tables, heads and
+    /// learned queries.
+    fn reach_all_rows(&self, changes: &[&Change]) -> Result<bool> {
+        let names = changes.iter().flat_map(|change| change.weights.keys());
+        for name in names {
+            let site = self.model.site(name)?;
+            let table = site.linear.is_none() && site.matrix_shape()[0] > 1;
+            if table || matches!(site.stage, Stage::Embed | Stage::Head) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Every change in a pass of its own; row groups of equal size, in order.
+    fn one_by_one(&self, changes: &[&Change]) -> Result<Vec<RecordScores>> {
+        let of_each = self.records.len() / changes.len().max(1);
+        let mut scores = Vec::with_capacity(self.records.len());
+        for (at, change) in changes.iter().enumerate() {
+            let all = self.changed(vec![*change; self.records.len()])?;
+            scores.extend_from_slice(&all[at * of_each..(at + 1) * of_each]);
+        }
+        Ok(scores)
+    }
+
+    /// Refuses what a chunk is past: its pictures have gone through the vision tower.
+    fn check_reach(&self, changes: &[&Change]) -> Result<()> {
+        let names = changes.iter().flat_map(|change| change.weights.keys());
+        for name in names {
+            if self.model.site(name)?.stage == Stage::Vision {
+                return Err(Error::BehindTheTower { site: name.clone() });
+            }
+        }
+        Ok(())
     }
 
     /// Record `at` as an edit of input or output is asked about it.
@@ -281,11 +321,6 @@ impl<'a> Asked<'a> {
     /// The record with its prompts in their templates and its pictures.
     pub fn example(&self) -> Example {
         self.chunk.example(self.at)
-    }
-
-    /// The scores of the never-edited model.
-    pub fn before(&self) -> RecordScores {
-        self.chunk.before[self.at]
     }
 
     /// The base model's six context rows, (prompt, rephrase, rephrased picture) × (y_more, y_less),

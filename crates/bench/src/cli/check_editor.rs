@@ -27,7 +27,7 @@ use crate::roots::Roots;
 ///
 /// A few records of each split are edited on every model, in every way that a property asks for:
 /// again, alone and together, in another order, in another process, with unusable requests. Trained
-/// editors learn on two dozen records; give --set mend.train.steps=… and the like to shorten that.
+/// editors learn on two dozen records; --set train.steps=N and the like shorten that.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bench check-editor ft-l
@@ -219,14 +219,7 @@ impl Args {
         let program = std::env::current_exe().context("this program has no path")?;
         let mut command = Command::new(program);
         command
-            .args([
-                "check-editor",
-                &self.name,
-                "--digest",
-                "-q",
-                "--model",
-                model,
-            ])
+            .args(["check-editor", "--digest", "-q", "--model", model])
             .args(["--dataset", &self.dataset])
             .args(["--limit", &self.limit.to_string()])
             .args(["--seed", &self.seed.to_string()]);
