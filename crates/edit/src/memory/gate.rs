@@ -34,8 +34,8 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// Tunes the threshold on rephrased pictures (in scope) and those of locality items (out of
-    /// scope): the greatest one that lets [`PASS`] of the former through. Where that keeps hardly
-    /// any of the latter out, the gate is left open.
+    /// scope): between the least cosine that lets [`PASS`] of the former through and the greatest of
+    /// the latter below it. Where that keeps hardly any of the latter out, the gate is left open.
     ///
     /// # Errors
     /// A picture that cannot be read.
@@ -84,26 +84,17 @@ impl Gate {
         let Some(threshold) = same.get(fails) else {
             return gate;
         };
-        let kept_out = others.iter().filter(|c| *c < threshold).count() as f64;
-        let kept_out = kept_out / others.len() as f64;
+        let out: Vec<f64> = others.iter().copied().filter(|c| c < threshold).collect();
+        let kept_out = out.len() as f64 / others.len() as f64;
         if kept_out >= WORTHWHILE {
-            // As it will be stored.
-            gate.threshold = f64::from(*threshold as f32);
+            // In the middle of the gap, so that neither side decides by its last picture; rounded
+            // as it will be stored.
+            let nearest = out.into_iter().fold(-1.0, f64::max);
+            gate.threshold = f64::from(((threshold + nearest) / 2.0) as f32);
             gate.passed = 1.0 - fails as f64 / same.len() as f64;
             gate.kept_out = kept_out;
         }
         gate
-    }
-
-    /// A gate that lets pictures of a cosine of at least `threshold` through.
-    #[cfg(test)]
-    pub fn at(mean: Vec<f32>, threshold: f64) -> Self {
-        Self {
-            mean,
-            threshold,
-            passed: 1.0,
-            kept_out: 0.0,
-        }
     }
 
     /// What a picture is remembered by, of length 1.
