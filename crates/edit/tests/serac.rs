@@ -165,7 +165,7 @@ fn training_moves_the_margin_towards_the_target() {
             let after = taught.after(&edits(prepared.as_ref(), &taught));
             for (before, after) in taught.before().iter().zip(after.expect("scores")) {
                 let gain = after.prompt.y_less.mean - before.prompt.y_less.mean;
-                assert!(gain > 0.5, "{training}: {gain}");
+                assert!(gain > 0.1, "{training}: {gain}");
             }
         }
     }
