@@ -377,6 +377,18 @@ pub(super) fn counterfactual(values: &Values) -> View {
     View::replacing(own, values.values().any(Tensor::is_autodiff))
 }
 
+/// Distances of a lesson times the gain that suits them best.
+fn calibrated(distances: Tensor<1>, layout: &Layout) -> Tensor<1> {
+    let values = host::values(distances.clone());
+    let of = |range: &Range<usize>| -> Vec<f64> {
+        values[range.clone()]
+            .iter()
+            .map(|d| f64::from(*d))
+            .collect()
+    };
+    distances.mul_scalar(best_gain(&of(&layout.rephrase), &of(&layout.outside)))
+}
+
 fn part(distances: &Tensor<1>, of: &Range<usize>) -> Tensor<1> {
     distances.clone().narrow(0, of.start, of.len())
 }
@@ -524,6 +536,12 @@ impl Pupil for Student<'_> {
         let view = counterfactual(values);
         let distances = self.reader.distances(&lesson.pairs, values)?;
         let distances = distances.mul_scalar(self.config.scale);
+        // What is validated are distances as they will be calibrated, or the best state would be
+        // the one that needs no calibration.
+        let distances = match self.config.calibrate && !distances.is_autodiff() {
+            true => calibrated(distances, &lesson.layout),
+            false => distances,
+        };
         Ok(match self.config.training {
             Training::Supervised => self.supervised(lesson, distances, &view),
             Training::Unsupervised => self.unsupervised(lesson, distances, &view),
