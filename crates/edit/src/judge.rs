@@ -313,6 +313,11 @@ impl<'a> Asked<'a> {
         self.chunk.model
     }
 
+    /// What the never-edited model scored.
+    pub fn before(&self) -> RecordScores {
+        self.chunk.before[self.at]
+    }
+
     /// The record with its prompts in their templates and its pictures.
     pub fn example(&self) -> Example {
         self.chunk.example(self.at)
