@@ -59,6 +59,10 @@ static CARD: Card = Card {
             "normalise the factors by running mean and deviation",
         ),
         (
+            "bound",
+            "largest size of a normalised value; null as published, where a unit that hardly ever fired in training makes an edit thousands of times too large",
+        ),
+        (
             "descent",
             "subtract the update (the reference adds it and must learn the sign)",
         ),
@@ -93,6 +97,7 @@ struct Config {
     sites: Sites,
     rank: usize,
     norm: bool,
+    bound: Option<f64>,
     descent: bool,
     edit_lr: f64,
     lr: f64,
@@ -112,6 +117,10 @@ impl Config {
             sites: Sites::published(),
             rank: 1920,
             norm: true,
+            bound: match preset {
+                Preset::Project => Some(10.0),
+                Preset::Paper | Preset::RefEasyedit => None,
+            },
             descent: !reference,
             edit_lr: 1e-4,
             lr: 1e-6,

@@ -33,6 +33,7 @@ pub(super) struct Network {
     groups: Vec<Group>,
     rank: usize,
     norm: bool,
+    bound: Option<f64>,
     descent: bool,
     edit_lr: f64,
     lr: f64,
@@ -64,6 +65,7 @@ impl Network {
             groups: groups.into_iter().map(group).collect(),
             rank: config.rank,
             norm: config.norm,
+            bound: config.bound,
             descent: config.descent,
             edit_lr: config.edit_lr,
             lr: config.lr,
@@ -103,8 +105,12 @@ impl Network {
         };
         let (mut x, mut delta) = (join(|f| &f.x), join(|f| &f.delta));
         if self.norm {
-            x = group.x.normalise(x);
-            delta = group.delta.normalise(delta);
+            let bounded = |rows: Tensor<2>| match self.bound {
+                Some(bound) => rows.clamp(-bound, bound),
+                None => rows,
+            };
+            x = bounded(group.x.normalise(x));
+            delta = bounded(group.delta.normalise(delta));
         }
         let mut z = Tensor::cat(vec![x, delta], 1);
         let parameter = |block: usize, part: &str| &values[&group.parameter(block, part)];

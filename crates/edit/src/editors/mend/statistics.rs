@@ -54,6 +54,9 @@ impl Running {
     }
 
     /// `(rows - μ) / (σ + 1e-7)` with σ over k - 1; the rows as they are before two were seen.
+    ///
+    /// A unit that never varied in training (behind a ReLU many never fire) becomes 0: divided by
+    /// 1e-7, its first firing would be an edit a million times too large.
     pub fn normalise(&self, rows: Tensor<2>) -> Tensor<2> {
         if self.count < 2.0 {
             return rows;
@@ -62,10 +65,10 @@ impl Running {
         let d = self.mean.len();
         let vector = |values: Vec<f32>| host::tensor::<2>(values, [1, d], &device);
         let mean = vector(self.mean.iter().map(|v| *v as f32).collect());
-        let spread = self
-            .squares
-            .iter()
-            .map(|s| (1.0 / ((s / (self.count - 1.0)).sqrt() + EPSILON)) as f32);
+        let spread = self.squares.iter().map(|s| match *s == 0.0 {
+            true => 0.0,
+            false => (1.0 / ((s / (self.count - 1.0)).sqrt() + EPSILON)) as f32,
+        });
         (rows - mean) * vector(spread.collect())
     }
 
@@ -128,6 +131,14 @@ mod tests {
             normal[0].abs() < 1e-6 && (normal[1] - 1.0).abs() < 1e-6,
             "{normal:?}"
         );
+    }
+
+    #[test]
+    fn a_unit_that_never_varied_says_nothing() {
+        let mut running = Running::default();
+        running.add(&rows(&[0.0, 1.0, 0.0, 2.0]));
+        let normal = host::values(running.normalise(rows(&[0.3, 1.5])));
+        assert_eq!(normal, [0.0, 0.0]);
     }
 
     #[test]
