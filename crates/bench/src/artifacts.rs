@@ -30,6 +30,7 @@ const BEST: &str = "best.safetensors";
 const LAST: &str = "last.safetensors";
 const STATE: &str = "state.safetensors";
 const CARD: &str = "card.json";
+const CURVE: &str = "curve.svg";
 /// Under this name a file of parts says which model they were trained for.
 const MODEL: &str = "model_digest";
 /// Under this name a stored state keeps what is not a tensor.
@@ -175,7 +176,7 @@ impl Bench<'_> {
         self.write(LAST, last)?;
         self.put(&serde_json::to_value(history)?, "history.json")?;
         let svg = curve::of_history(&self.what, history)?;
-        write_atomic(&self.folder.join("curve.svg"), svg.as_bytes())?;
+        write_atomic(&self.folder.join(CURVE), svg.as_bytes())?;
         self.put(
             &json!({ "key": self.identity.key(), "made_by": self.identity }),
             CARD,
@@ -184,6 +185,11 @@ impl Bench<'_> {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
+    }
+
+    /// The loss curve of the parts in use; none where they were given as a file.
+    pub fn curve(&self) -> Option<String> {
+        fs::read_to_string(self.folder.join(CURVE)).ok()
     }
 
     fn failed(&self, error: anyhow::Error) -> Error {

@@ -3,7 +3,8 @@
 use debias_edit::{History, Losses};
 use debias_model::pretrain::Progress;
 use plotters::prelude::{
-    BLACK, ChartBuilder, IntoDrawingArea, LineSeries, PathElement, RGBColor, SVGBackend, WHITE,
+    BLACK, ChartBuilder, IntoDrawingArea, LineSeries, PathElement, RGBColor, SVGBackend,
+    SeriesLabelPosition, WHITE,
 };
 
 /// Steps averaged into one point of the curve.
@@ -102,6 +103,7 @@ fn draw(title: &str, lines: &[Line]) -> anyhow::Result<String> {
         }
         chart
             .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
             .background_style(WHITE)
             .border_style(BLACK)
             .draw()?;

@@ -221,14 +221,16 @@ impl RunFolder {
         self.path.join(RUN).is_file()
     }
 
-    /// Writes a picture, such as `chart.svg`.
+    /// Writes a picture, such as `chart.svg` or the loss curve of a training.
     ///
     /// # Errors
     /// When the folder cannot be written.
     pub fn write_picture(&self, name: &str, svg: &str) -> anyhow::Result<()> {
-        fs::create_dir_all(&self.path)
-            .with_context(|| format!("cannot create {}", self.path.display()))?;
-        Ok(write_atomic(&self.path.join(name), svg.as_bytes())?)
+        let path = self.path.join(name);
+        let folder = path.parent().unwrap_or(&self.path);
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(write_atomic(&path, svg.as_bytes())?)
     }
 
     /// Writes `run.json`.

@@ -189,7 +189,7 @@ impl Mllm {
             .filter(|name| name.ends_with(".output_query.dense.weight"))
             .collect();
         let kept = match outputs.is_empty() || self.parts.frame.surrounds() {
-            true => bridge().last().into_iter().collect(),
+            true => bridge().next_back().into_iter().collect(),
             false => outputs.split_off(outputs.len().saturating_sub(2)),
         };
         kept.into_iter().cloned().collect()

@@ -59,6 +59,12 @@ impl Group<'_> {
                 return Ok(without_edits(failed, Vec::new()));
             }
         };
+        if planned.editor.learns(&planned.settings) == Learns::Parts
+            && let Some(curve) = workshop.curve()
+        {
+            let name = format!("training/{}.svg", what.replace(' ', "-"));
+            self.planned.folder.write_picture(&name, &curve)?;
+        }
         self.progress.start(&what, n);
         let prepare_s = start.elapsed().as_secs_f64();
         let edited = match (cell.mode, cell.batch) {

@@ -122,7 +122,7 @@ fn damaged_files_are_noticed() {
 fn a_failure_is_stored_and_tried_again() {
     let (_out, folder, cell) = stored();
     let failed = CellResult::failed(&cell, FilterCounts::default(), "no gradient".to_owned());
-    folder.put(&cell, &failed, &[]).expect("stored");
+    folder.put(&cell, &failed, &[], &[]).expect("stored");
     let found = folder.get(&cell).expect("readable");
     let expected = CellResult {
         cost: Some(Cost::default()),

@@ -83,7 +83,7 @@ impl Config {
         let sites: Vec<&Site> = match self.scope {
             Scope::Qformer => bridge().filter(is_qformer).collect(),
             Scope::Projection => {
-                let last = bridge().filter(|site| site.linear.is_some()).last();
+                let last = bridge().rfind(|site| site.linear.is_some());
                 let stem = last.and_then(|site| site.name.strip_suffix(".weight"));
                 let own = |name: &str| stem.is_some_and(|stem| name.starts_with(stem));
                 bridge().filter(|site| own(&site.name)).collect()

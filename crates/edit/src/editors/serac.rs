@@ -4,6 +4,7 @@
 //! itself, which decides and mixes, is [`crate::Memory`]; here its two trained parts are learned: a
 //! classifier of scope and a counterfactual model.
 
+mod distances;
 mod scopes;
 mod student;
 

@@ -78,7 +78,7 @@ pub fn keys() -> Vec<&'static str> {
 pub(crate) fn rehearsed(settings: &Settings) -> Settings {
     settings
         .clone()
-        .with("steps", 4)
+        .with("steps", 6)
         .with("batch", 2)
         .with("accumulate", 2)
         .with("val_every", 2)

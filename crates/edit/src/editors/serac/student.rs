@@ -12,6 +12,7 @@ use debias_model::{
     divergence_per_row, host,
 };
 
+use super::distances::{best_gain, calibrated, repulsion};
 use super::scopes::Scopes;
 use super::{Config, Training};
 use crate::editor::{Example, Examples, Wording};
@@ -27,16 +28,9 @@ use crate::training::{Objective, Pupil, Values};
 const PREFIX: &str = "counterfactual.";
 /// Under this name the gain stands among the statistics.
 const GAIN: &str = "scope.gain";
-/// Gains are looked for between `exp(±200 / 44)`, a factor of 94 to either side.
-const GAIN_STEPS: i32 = 200;
 /// Validation records that decide the gain, and how many are held against each other.
 const CALIBRATION: usize = 512;
 const CALIBRATION_PART: usize = 16;
-/// Below this, two texts out of scope of each other repel with a constant force.
-const NEAREST: f64 = 1e-4;
-/// Temperature by which hard negatives are weighed (the reference draws them by it).
-const TEMPERATURE: f64 = 0.1;
-
 /// The trained parts on their way.
 pub(super) struct Student<'m> {
     pub model: &'m Mllm,
@@ -377,54 +371,8 @@ pub(super) fn counterfactual(values: &Values) -> View {
     View::replacing(own, values.values().any(Tensor::is_autodiff))
 }
 
-/// Distances of a lesson times the gain that suits them best.
-fn calibrated(distances: Tensor<1>, layout: &Layout) -> Tensor<1> {
-    let values = host::values(distances.clone());
-    let of = |range: &Range<usize>| -> Vec<f64> {
-        values[range.clone()]
-            .iter()
-            .map(|d| f64::from(*d))
-            .collect()
-    };
-    distances.mul_scalar(best_gain(&of(&layout.rephrase), &of(&layout.outside)))
-}
-
 fn part(distances: &Tensor<1>, of: &Range<usize>) -> Tensor<1> {
     distances.clone().narrow(0, of.start, of.len())
-}
-
-/// The gain g that makes `mean(g d)` in scope and `mean(-log(1 - exp(-g d)))` out of it least
-/// together; 1 where either is unknown.
-fn best_gain(inside: &[f64], outside: &[f64]) -> f64 {
-    if inside.is_empty() || outside.is_empty() {
-        return 1.0;
-    }
-    let mean = |values: &mut dyn Iterator<Item = f64>, n: usize| values.sum::<f64>() / n as f64;
-    let loss = |gain: f64| {
-        let apart = |d: &f64| -(-(-gain * d.max(NEAREST)).exp()).ln_1p();
-        gain * mean(&mut inside.iter().copied(), inside.len())
-            + mean(&mut outside.iter().map(apart), outside.len())
-    };
-    // A convex function of the gain; steps of 2.3 % are finer than what the records tell.
-    let gains = (-GAIN_STEPS..=GAIN_STEPS).map(|i| (f64::from(i) / 44.0).exp());
-    let best = gains.map(|gain| (loss(gain), gain));
-    let best = best.min_by(|a, b| a.0.total_cmp(&b.0));
-    best.map_or(1.0, |(_, gain)| gain)
-}
-
-/// Mean of `-log(1 - s)` over pairs out of scope; the share `hard` of the weight goes to those that
-/// are now the nearest. `-log(1 - s)` bounds the divergence that such a pair can cause in a soft
-/// mix.
-fn repulsion(distances: Tensor<1>, hard: f64) -> Tensor<1> {
-    let n = distances.dims()[0] as f64;
-    let s = distances.clamp_min(NEAREST).neg().exp();
-    let nearness = s.clone().detach().div_scalar(TEMPERATURE).exp();
-    let total = nearness.clone().sum();
-    let weights = (nearness / total)
-        .mul_scalar(hard)
-        .add_scalar((1.0 - hard) / n);
-    let losses = s.neg().add_scalar(1.0).log().neg();
-    (losses * weights).sum()
 }
 
 fn token_mean(rows: &[Row], logits: Tensor<3>) -> Tensor<1> {
@@ -539,43 +487,12 @@ impl Pupil for Student<'_> {
         // What is validated are distances as they will be calibrated, or the best state would be
         // the one that needs no calibration.
         let distances = match self.config.calibrate && !distances.is_autodiff() {
-            true => calibrated(distances, &lesson.layout),
+            true => calibrated(distances, &lesson.layout.rephrase, &lesson.layout.outside),
             false => distances,
         };
         Ok(match self.config.training {
             Training::Supervised => self.supervised(lesson, distances, &view),
             Training::Unsupervised => self.unsupervised(lesson, distances, &view),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::tensor::Device;
-
-    use super::*;
-
-    #[test]
-    fn the_gain_is_that_of_the_closed_form() {
-        // d/dg (g x - ln(1 - e^(-g y))) = 0 at g = ln(1 + y / x) / y.
-        let gain = best_gain(&[1.0], &[3.0]);
-        assert!((gain - 4.0f64.ln() / 3.0).abs() < 0.012, "{gain}");
-        assert_eq!(best_gain(&[], &[3.0]), 1.0);
-    }
-
-    #[test]
-    fn repulsion_has_the_numbers_worked_by_hand() {
-        let losses = |distances: &[f32], hard| {
-            let n = distances.len();
-            let distances = host::tensor(distances.to_vec(), [n], &Device::flex());
-            host::values(repulsion(distances, hard))[0]
-        };
-        let half = std::f32::consts::LN_2;
-        // s = 1/2 for both, -log(1 - s) = ln 2.
-        assert!((losses(&[half, half], 0.5) - half).abs() < 1e-5);
-        // The mean of ln 2 and 0, and its part when all weight goes by e^(s / 0.1).
-        assert!((losses(&[half, 30.0], 0.0) - half / 2.0).abs() < 1e-5);
-        let weight = 5.0f32.exp() / (5.0f32.exp() + 1.0);
-        assert!((losses(&[half, 30.0], 1.0) - weight * half).abs() < 1e-4);
     }
 }
