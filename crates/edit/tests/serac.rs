@@ -67,7 +67,8 @@ fn memory(edit: &Edit) -> Memory {
 }
 
 fn through(chunk: &Chunk, edit: Edit) -> Vec<RecordScores> {
-    let edits = vec![Arc::new(edit); chunk.records().len()];
+    let edit = Arc::new(edit);
+    let edits: Vec<Arc<Edit>> = chunk.records().iter().map(|_| edit.clone()).collect();
     chunk.after(&edits).expect("scores")
 }
 
