@@ -15,6 +15,7 @@ fn help_says_what_there_is() {
         &["plan", "--help"],
         &["list", "--help"],
         &["show", "--help"],
+        &["edit", "--help"],
         &["check-editor", "--help"],
         &["data", "--help"],
         &["data", "list", "--help"],

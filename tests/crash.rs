@@ -11,18 +11,31 @@ use std::time::{Duration, Instant};
 
 use support::{bench, cells, folder, run_folder, run_in, status};
 
-const ARGS: [&str; 12] = [
+/// Editors of every kind: fine-tuned, in context, trained.
+const ARGS: [&str; 24] = [
     "run",
     "--suite",
     "debias-edit",
     "--model",
     "tiny-blip2",
+    "--task",
+    "vqa",
+    "--editor",
+    "ft-l",
+    "--editor",
+    "ft-v",
+    "--editor",
+    "ike",
+    "--editor",
+    "mend",
     "--limit",
     "12",
     "--threads",
     "2",
     "--set",
     "ft-v.steps=5",
+    "--set",
+    "train.steps=40",
     "--json",
 ];
 

@@ -363,7 +363,7 @@ fn a_tokenizer_of_another_model_is_refused() {
             }
         })
     };
-    refused(more, &["MODEL", "tokenizer.json", "877"]);
+    refused(more, &["MODEL", "tokenizer.json", "889"]);
     let broken = |dir: &Path| fs::write(dir.join("tokenizer.json"), "{").expect("writable");
     refused(broken, &["MODEL", "tokenizer.json"]);
     let none = |dir: &Path| fs::remove_file(dir.join("tokenizer.json")).expect("there");

@@ -251,7 +251,7 @@ fn a_record_that_is_too_long_fails_alone() {
             assert_eq!(failed.len(), 1);
             assert_eq!(failed[0]["id"], requests[1]["id"]);
             let error = failed[0]["error"].as_str().expect("text");
-            assert!(error.contains("positions but the model has 128"), "{error}");
+            assert!(error.contains("positions but the model has 384"), "{error}");
         }
     }
     let mut long = vqa(1);
@@ -315,7 +315,7 @@ fn a_saved_model_scores_as_its_edit_did() {
     let dir = folder();
     let copy = model_copy("tiny-minigpt4", dir.path());
     fs::write(copy.join("golden.safetensors"), "of the base").expect("writable");
-    for (model, files) in [("tiny-blip2", 5), (copy.to_str().expect("UTF-8"), 5)] {
+    for model in ["tiny-blip2", copy.to_str().expect("UTF-8")] {
         let saved = dir.path().join("saved");
         let flags = ["--model", model, "--save", "saved", "--force", "--json"];
         let output = edit_with(dir.path(), &vqa(1), &flags);
@@ -323,8 +323,9 @@ fn a_saved_model_scores_as_its_edit_did() {
         assert!(stderr(&output).contains("Saved saved: 1 request as one edit"));
         let after = likelihoods(&records(dir.path(), &found, 0)[0]["after"]);
         assert_close(&scores_of(dir.path(), &saved, &vqa(1))[0], &after, 1e-5);
-        let entries: Vec<_> = fs::read_dir(&saved).expect("a folder").collect();
-        assert_eq!(entries.len() + 1, files, "card.json and golden stay");
+        for stays in ["card.json", "golden.safetensors"] {
+            assert!(!saved.join(stays).exists(), "{stays} is about the base");
+        }
     }
     // Several requests are one joint edit, which is another one than any of theirs.
     let flags = ["--model", "tiny-blip2", "--save", "joint", "--json"];

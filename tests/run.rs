@@ -10,7 +10,7 @@ use serde_json::Value;
 use support::{cells, folder, json, run_folder, run_in, status, stderr, stdout};
 
 /// A small run: one model, questions, eight records, every editor.
-const SMALL: [&str; 10] = [
+const SMALL: [&str; 12] = [
     "run",
     "--suite",
     "debias-edit",
@@ -20,7 +20,14 @@ const SMALL: [&str; 10] = [
     "vqa",
     "--limit",
     "8",
+    "--set",
+    "train.steps=4",
     "--json",
+];
+
+/// The editors of the suite.
+const EVERY: [&str; 8] = [
+    "nothing", "random", "ft-l", "ft-v", "ike", "serac", "ke", "mend",
 ];
 
 fn small(dir: &Path, more: &[&str]) -> Value {
@@ -48,7 +55,7 @@ fn the_json_object_has_the_contracts_shape() {
     assert_eq!(object["suite"], "debias-edit");
     let cells = object["cells"].as_array().expect("cells");
     let editors: Vec<_> = cells.iter().map(|cell| cell["editor"].clone()).collect();
-    assert_eq!(editors, ["nothing", "random", "ft-l", "ft-v"]);
+    assert_eq!(editors, EVERY);
     for cell in cells {
         for field in [
             "key",
@@ -194,7 +201,7 @@ fn threads_and_shards_and_repetition_change_no_byte() {
     let whole = folder();
     small(whole.path(), &["--threads", "1"]);
     let expected = cells(&run_folder(&whole.path().join("results")));
-    assert_eq!(expected.len(), 8);
+    assert_eq!(expected.len(), 2 * EVERY.len());
 
     let threaded = folder();
     small(threaded.path(), &["--threads", "3"]);
@@ -208,7 +215,7 @@ fn threads_and_shards_and_repetition_change_no_byte() {
     assert!(cells(&run) == expected);
     let text = fs::read_to_string(run.join("run.json")).expect("run.json");
     let stored: Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!(stored["cells"].as_array().map(Vec::len), Some(4));
+    assert_eq!(stored["cells"].as_array().map(Vec::len), Some(EVERY.len()));
 }
 
 #[test]

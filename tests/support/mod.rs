@@ -112,6 +112,7 @@ pub fn run_folder(results: &Path) -> PathBuf {
     let folders: Vec<_> = fs::read_dir(results)
         .expect("a results folder")
         .map(|entry| entry.expect("readable").path())
+        .filter(|path| !path.ends_with("artifacts"))
         .collect();
     assert_eq!(folders.len(), 1, "{folders:?}");
     folders[0].clone()

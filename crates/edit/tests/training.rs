@@ -115,7 +115,7 @@ fn every_part_of_a_hyper_network_learns() {
 fn the_best_by_validation_is_kept_beside_the_last() {
     let editor = editors::find("mend").expect("built in");
     // A rate at which the objective gets worse: the start is the best there is.
-    let wild = [("lr", "1.0"), ("lr_lr", "10")];
+    let wild = [("lr", "0.03"), ("lr_lr", "0.3")];
     let (best, last, history) = trained(editor, &short("mend", &wild));
     let lowest = history
         .val

@@ -64,7 +64,10 @@ fn drawings_and_lessons_are_frozen() {
         .flat_map(|index| town.context_lesson(index).texts)
         .map(|text| format!("{text:?}"))
         .collect();
-    assert_eq!(sha256_hex(stated.join("\n").as_bytes()), "?");
+    assert_eq!(
+        sha256_hex(stated.join("\n").as_bytes()),
+        "92025138ca7b3c0ff4b3e7bbdd7820266f37d2418bd32f511547db7855f20b53"
+    );
 }
 
 #[test]
