@@ -230,11 +230,6 @@ fn whatever_a_command_does_wrong_fails_its_cell_with_the_reason() {
             quick,
             "its stderr ends: waiting",
         ),
-        (
-            "exec > /dev/null; sleep 60".to_owned(),
-            &[],
-            "closed its stdout before it answered",
-        ),
         ("yes '{}'".to_owned(), quick, "no answer within 1 s"),
         (
             answer("Loading..."),

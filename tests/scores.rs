@@ -287,7 +287,7 @@ fn lines_that_cannot_be_used_are_named() {
     }
     let long = json!({"id": "long", "prompt": "a nurse ".repeat(300), "answer": "b"});
     let error = second(&long.to_string());
-    assert!(error.contains("`long`") && error.contains("128"), "{error}");
+    assert!(error.contains("`long`") && error.contains("384"), "{error}");
     assert!(error.len() < 400, "{error}");
 
     let output = run_in(
@@ -451,7 +451,7 @@ fn a_stop_text_is_cut_off() {
         &[&prompt[..], &["--max-tokens", "1000"]].concat(),
     );
     assert_eq!(status(&output), 4);
-    assert!(stderr(&output).contains("128"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("384"), "{}", stderr(&output));
     let output = run_in(
         dir.path(),
         &[&prompt[..], &["--image", "none.png"]].concat(),

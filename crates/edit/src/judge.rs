@@ -35,6 +35,9 @@ pub fn context_scores(
     pictures: &[&Picture],
     templates: &Templates,
 ) -> Result<Vec<[ContextScore; 3]>> {
+    if records.is_empty() {
+        return Ok(Vec::new());
+    }
     let seen = model.see(pictures, &View::base())?;
     let rows = context_rows(model, records, &seen, templates)?;
     score_contexts(model, Batch::with_pictures(rows, seen), &View::base())

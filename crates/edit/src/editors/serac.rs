@@ -19,7 +19,7 @@ use self::scopes::Scopes;
 use self::student::{Settled, Student, counterfactual};
 use crate::card::Card;
 use crate::edit::Edit;
-use crate::editor::{Ctx, Editor, Learns, Lessons, Prepared, Request, check_requests};
+use crate::editor::{Claims, Ctx, Editor, Learns, Lessons, Prepared, Request, check_requests};
 use crate::error::Result;
 
 use crate::memory::gate::Gate;
@@ -290,6 +290,13 @@ impl Editor for Serac {
 
     fn learns(&self, _settings: &Settings) -> Learns {
         Learns::Parts
+    }
+
+    fn claims(&self, _settings: &Settings) -> Claims {
+        Claims {
+            random: "the order of the training records and the pairs that are held against each other",
+            ..Claims::default()
+        }
     }
 
     fn rehearsal(&self, settings: &Settings) -> Settings {
