@@ -287,12 +287,12 @@ fn whatever_a_command_does_wrong_fails_its_cell_with_the_reason() {
             "`absent.safetensors` cannot be read",
         ),
         (
-            answer(&weights("..\\/x.safetensors")),
+            answer(&weights("../x.safetensors")),
             &[],
             "leaves the working directory",
         ),
         (
-            answer(&weights("\\/etc\\/passwd")),
+            answer(&weights("/etc/passwd")),
             &[],
             "leaves the working directory",
         ),
