@@ -84,6 +84,16 @@ pub struct Site {
 }
 
 impl Site {
+    /// Output and input width of the linear layer whose weight this is, `[d_out, d_in]`, however
+    /// it is published.
+    pub fn linear_shape(&self) -> [usize; 2] {
+        let [rows, columns] = self.matrix_shape();
+        match self.linear {
+            Some(Orientation::InOut) => [columns, rows],
+            _ => [rows, columns],
+        }
+    }
+
     /// Rows and columns of the matrix that stores the parameter: vectors are `[1, n]`,
     /// convolutions `[c_out, c_in * h * w]`, and the unit axes in front of a table are dropped.
     pub fn matrix_shape(&self) -> [usize; 2] {

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::card::Card;
 use crate::editor::{Claims, Ctx, Editor, Learns, Lessons, Prepared};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fine_tune::{Descent, FineTuning, SETTINGS};
+use crate::hyper::layer_index;
 use crate::settings::Settings;
 
 /// Fine-tuning of the language model's last layer.
@@ -87,19 +88,7 @@ impl Config {
         let depth = model.decoder().outline().depth;
         let mut sites = Vec::new();
         for layer in &self.layers {
-            let index = if *layer < 0 {
-                layer + depth as i64
-            } else {
-                *layer
-            };
-            let index = usize::try_from(index)
-                .ok()
-                .filter(|index| *index < depth)
-                .ok_or(Error::Layer {
-                    editor: ID,
-                    layer: *layer,
-                    depth,
-                })?;
+            let index = layer_index(ID, *layer, depth)?;
             match self.scope {
                 Scope::Ffn => {
                     for name in model.decoder().outline().feed_forward_sites(index) {

@@ -15,7 +15,7 @@ use burn::tensor::Tensor;
 
 pub(crate) use self::factors::{Factors, Gathered};
 pub(crate) use self::lesson::{Learner, Weights, changes};
-pub(crate) use self::sites::{SETTINGS as SITE_SETTINGS, Sites};
+pub(crate) use self::sites::{SETTINGS as SITE_SETTINGS, Sites, layer_index};
 use crate::editor::Request;
 use crate::training::Values;
 

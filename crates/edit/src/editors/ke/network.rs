@@ -66,11 +66,7 @@ impl Gates {
 impl<'m> Network<'m> {
     pub fn new(config: &Config, sites: &[&Site], model: &'m Mllm, seed: u64) -> Self {
         let matrix = |site: &&Site| {
-            let [rows, columns] = site.matrix_shape();
-            let (d_out, d_in) = match site.linear {
-                Some(Orientation::InOut) => (columns, rows),
-                _ => (rows, columns),
-            };
+            let [d_out, d_in] = site.linear_shape();
             Matrix {
                 name: site.name.clone(),
                 d_in,

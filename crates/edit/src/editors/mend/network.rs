@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
 use debias_core::seed;
-use debias_model::{Orientation, Site, host};
+use debias_model::{Site, host};
 
 use super::Config;
 use super::statistics::Running;
@@ -44,16 +44,14 @@ pub(super) struct Network {
 
 impl Network {
     pub fn new(config: &Config, sites: &[&Site], seed: u64, device: &Device) -> Self {
-        let mut groups: BTreeMap<(usize, usize), Vec<String>> = BTreeMap::new();
+        let mut groups: BTreeMap<[usize; 2], Vec<String>> = BTreeMap::new();
         for site in sites {
-            let [rows, columns] = site.matrix_shape();
-            let shape = match site.linear {
-                Some(Orientation::InOut) => (columns, rows),
-                _ => (rows, columns),
-            };
-            groups.entry(shape).or_default().push(site.name.clone());
+            groups
+                .entry(site.linear_shape())
+                .or_default()
+                .push(site.name.clone());
         }
-        let group = |((d_out, d_in), sites)| Group {
+        let group = |([d_out, d_in], sites): ([usize; 2], Vec<String>)| Group {
             name: format!("{d_out}x{d_in}"),
             d_in,
             d_out,
