@@ -9,15 +9,15 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use safetensors::Dtype;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use crate::checkpoint::{Checkpoint, Shard};
-use crate::error::{Error, Result, one_line};
+use crate::error::{Error, Result};
 use crate::float::{first_odd, narrow, readable, widen};
 use crate::header::Entry;
 use crate::pytorch;
 use crate::source::{Source, plain};
+use crate::streamed;
 use crate::write::Beside;
 
 /// Ends of the names of weight files; those in use are written, others would be stale.
@@ -129,7 +129,7 @@ impl Writer<'_> {
         let file = File::create_new(&path).map_err(write)?;
         let mut out = BufWriter::new(file);
         let head = match converted {
-            true => Cow::Owned(header(base, &held)?),
+            true => Cow::Owned(header(base, &held, &path)?),
             false => Cow::Borrowed(original_header(shard)),
         };
         out.write_all(&head).map_err(write)?;
@@ -238,36 +238,15 @@ fn original_header(shard: &Shard) -> &[u8] {
 }
 
 /// Length and header of a new safetensors file that holds these tensors in this order.
-fn header(base: &Checkpoint, held: &[(&String, &Entry)]) -> Result<Vec<u8>> {
-    // transformers refuses a file without this entry.
-    let mut header = Map::from_iter([("__metadata__".to_owned(), json!({"format": "pt"}))]);
+fn header(base: &Checkpoint, held: &[(&String, &Entry)], path: &Path) -> Result<Vec<u8>> {
+    let mut described = Vec::with_capacity(held.len());
     let mut start = 0;
     for (name, entry) in held {
-        let end = start + base.shared(name)?.bytes.len();
-        let described = json!({
-            "dtype": dtype_name(base, name, entry.info.dtype)?,
-            "shape": entry.info.shape,
-            "data_offsets": [start, end],
-        });
-        header.insert((*name).clone(), described);
+        let end = start + base.shared(name)?.bytes.len() as u64;
+        described.push((name.as_str(), &entry.info, [start, end]));
         start = end;
     }
-    let mut text = Value::Object(header).to_string();
-    // Data begins at a multiple of eight.
-    text.extend(std::iter::repeat_n(
-        ' ',
-        text.len().next_multiple_of(8) - text.len(),
-    ));
-    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(text.into_bytes());
-    Ok(bytes)
-}
-
-fn dtype_name(base: &Checkpoint, name: &str, dtype: Dtype) -> Result<Value> {
-    serde_json::to_value(dtype).map_err(|problem| Error::Format {
-        file: base.location(),
-        problem: one_line(&format!("tensor `{name}`: {problem}")),
-    })
+    streamed::header(&described, path)
 }
 
 /// The safetensors name of a PyTorch file: `pytorch_model-00001-of-00002.bin` becomes

@@ -176,6 +176,16 @@ pub enum Error {
         /// What to do about it.
         mend: &'static str,
     },
+    /// A disk with less room than the weights need.
+    #[error("{}: {needed} bytes are needed, {free} are free; make room or write elsewhere", path.display())]
+    NoRoom {
+        /// The folder that was to hold them.
+        path: PathBuf,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
     /// A tensor to be written whose shape and values disagree.
     #[error("tensor `{name}` of shape {shape:?} was given {found} values")]
     Length {

@@ -31,6 +31,21 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
 }
 
+impl TensorInfo {
+    /// Number of values; `None` when it overflows.
+    pub fn elements(&self) -> Option<usize> {
+        self.shape
+            .iter()
+            .try_fold(1usize, |n, side| n.checked_mul(*side))
+    }
+
+    /// Size in bytes; `None` when it overflows or ends inside a byte.
+    pub fn bytes(&self) -> Option<u64> {
+        let bits = self.elements()?.checked_mul(self.dtype.bitsize())?;
+        (bits % 8 == 0).then_some((bits / 8) as u64)
+    }
+}
+
 /// One tensor of a file. Invariant: `start <= end <= file length`, and without `strides`
 /// `end - start` is the size that `info` asks for.
 #[derive(Clone, Debug)]

@@ -18,6 +18,7 @@ mod map;
 mod parts;
 mod pytorch;
 mod source;
+mod streamed;
 mod tensors;
 mod write;
 
@@ -31,5 +32,6 @@ pub use error::{Error, Result};
 pub use header::TensorInfo;
 pub use parts::PartsFile;
 pub use safetensors::Dtype;
+pub use streamed::{Sharding, StreamedFolder};
 pub use tensors::{Raw, Shared};
 pub use write::{Tensor, check_target, write_atomic, write_folder};

@@ -97,6 +97,7 @@ pub fn check_target(dir: &Path, force: bool) -> Result<()> {
 
 /// A folder that is filled beside its target and then takes its name; dropped before, it leaves
 /// nothing behind.
+#[derive(Debug)]
 pub(crate) struct Beside {
     dir: PathBuf,
     parent: PathBuf,

@@ -1,0 +1,22 @@
+//! Merges of checkpoints: mergekit's recipes and methods, and the merges that debias.
+//!
+//! A [`Recipe`] is read, [`Planned`] against the headers of its inputs, and written: tensors stream
+//! from the maps of the inputs through a [`Merger`] to their final place, in memory that does not
+//! grow with the model. No tensor library is named here.
+
+mod card;
+mod combine;
+mod error;
+mod masks;
+mod merger;
+pub mod mergers;
+mod random;
+mod stream;
+mod target;
+mod task_vectors;
+
+pub use card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, Value, Values};
+pub use error::{Error, Result};
+pub use masks::Masks;
+pub use merger::{Facts, Merger};
+pub use target::{Run, Sink, Target};

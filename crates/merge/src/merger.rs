@@ -1,0 +1,47 @@
+//! A merge's contract.
+
+use crate::card::{Card, Values};
+use crate::error::Result;
+use crate::target::Target;
+
+/// What a merge must know of the whole model before its first tensor: a few numbers.
+pub type Facts = Vec<f64>;
+
+/// A merge of checkpoints, tensor by tensor.
+pub trait Merger: Sync {
+    /// Name, paper, equation, parameters, inputs.
+    fn card(&self) -> &Card;
+
+    /// Refuses parameters that no tensor can be merged with, before any weight is read. `others`
+    /// holds the values of the inputs besides the base, or of all of them where the base is ignored.
+    ///
+    /// # Errors
+    /// What is wrong, and with which parameter.
+    fn check(
+        &self,
+        _shared: &Values,
+        _others: &[&Values],
+    ) -> std::result::Result<(), (&'static str, String)> {
+        Ok(())
+    }
+
+    /// Reads all tensors once or more, for merges whose tensors are not independent.
+    ///
+    /// # Errors
+    /// A value that is not finite; an interruption.
+    fn survey(&self, _targets: &[Target]) -> Result<Facts> {
+        Ok(Facts::new())
+    }
+
+    /// Passes over the inputs that a survey and a merge take together, for the estimate of
+    /// `--check`.
+    fn passes(&self) -> usize {
+        1
+    }
+
+    /// Makes one tensor.
+    ///
+    /// # Errors
+    /// A value that is not finite, inputs without a result, a disk that is full, an interruption.
+    fn merge(&self, target: &Target, facts: &Facts) -> Result<()>;
+}

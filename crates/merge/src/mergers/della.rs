@@ -1,0 +1,34 @@
+//! Drop small values more often, elect a sign, merge (Deep et al.).
+
+use crate::card::{Card, WEIGHT};
+use crate::merger::Merger;
+use crate::task_vectors::parameters::{
+    CONSENSUS, DENSITY, EPSILON, INPUTS, INT8_MASK, LAMBDA, RESCALE_MODE, normalize, rescale,
+};
+use crate::task_vectors::{Sparsifier, TaskVectors};
+
+pub static MERGER: &dyn Merger = &TaskVectors {
+    sparsifier: Sparsifier::Ranked,
+    elects: true,
+    card: Card {
+        id: "della",
+        version: 1,
+        title: "Drop small values more often, elect a sign, merge",
+        summary: "Each value is kept with a probability that grows with its rank in its row; then signs are elected and the values that agree averaged.",
+        paper: "Deep et al., DELLA-Merging, 2024, arXiv:2406.11617",
+        equation: "p = (density - ε) + 2 ε (rank - 1) / (m - 1); r = θ + λ Σ w_i c_i δ_i b_i m_i / Σ w_i m_i",
+        inputs: INPUTS,
+        parameters: &[
+            WEIGHT,
+            DENSITY,
+            EPSILON,
+            LAMBDA,
+            normalize(true),
+            rescale(true),
+            RESCALE_MODE,
+            CONSENSUS,
+            INT8_MASK,
+        ],
+        degenerate: "Density 1 drops nothing. A row of one value is kept with probability density. Equal magnitudes rank by index. More than two axes are ranked along the second.",
+    },
+};

@@ -1,0 +1,47 @@
+//! The only input, perhaps scaled: what recipes that stack layers are made of.
+
+use crate::card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, Value};
+use crate::combine::Combination;
+use crate::error::Result;
+use crate::merger::{Facts, Merger};
+use crate::target::Target;
+
+static CARD: Card = Card {
+    id: "passthrough",
+    version: 1,
+    title: "The input as it is",
+    summary: "Copies tensors of one model; with slices, layers of several models are stacked.",
+    paper: "mergekit (Goddard et al., 2024, arXiv:2403.13257)",
+    equation: "r = scale θ",
+    inputs: Contract {
+        base: Base::Ignored,
+        min: 1,
+        max: Some(1),
+    },
+    parameters: &[Parameter {
+        name: "scale",
+        scope: Scope::Input,
+        kind: Kind::Number,
+        default: Fallback::Absent,
+        help: "multiplies every value",
+    }],
+    degenerate: "None: without scale the bytes are the input's.",
+};
+
+pub static MERGER: &dyn Merger = &Passthrough;
+
+struct Passthrough;
+
+impl Merger for Passthrough {
+    fn card(&self) -> &Card {
+        &CARD
+    }
+
+    fn merge(&self, target: &Target, _facts: &Facts) -> Result<()> {
+        let scale = match target.given(0, "scale") {
+            Some(Value::Number(scale)) => *scale,
+            _ => 1.0,
+        };
+        target.each(target.values(), &Combination::of([scale]))
+    }
+}

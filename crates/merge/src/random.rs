@@ -1,0 +1,81 @@
+//! Counter-based draws: a draw depends on the seed, the tensor's name, the stream and the element's
+//! place, and on nothing else.
+//!
+//! mergekit draws from one global generator, so that its masks depend on the order of tensors. Here
+//! the same recipe gives the same bytes on any machine, with any number of threads.
+
+/// splitmix64's finaliser.
+#[inline(always)]
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+fn fnv1a64(text: &str) -> u64 {
+    text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    })
+}
+
+/// One stream of uniform numbers, addressed by element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Draws(u64);
+
+impl Draws {
+    /// The stream `stream` of the tensor `name`: the place of a model among the inputs besides the
+    /// base, where each model has its own.
+    pub(crate) fn new(seed: u64, name: &str, stream: u64) -> Self {
+        let of_tensor = mix(seed) ^ fnv1a64(name);
+        Self(mix(
+            of_tensor.wrapping_add(stream.wrapping_mul(0xD1B5_4A32_D192_ED03))
+        ))
+    }
+
+    /// The draw of element `at`, as 53 bits: `u = draw / 2^53`, uniform in [0, 1).
+    #[inline(always)]
+    pub(crate) fn bits(self, at: usize) -> u64 {
+        let counter = (at as u64).wrapping_add(1);
+        mix(self
+            .0
+            .wrapping_add(counter.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+            >> 11
+    }
+
+    /// The draw of element `at`, in [0, 1).
+    #[inline(always)]
+    pub(crate) fn uniform(self, at: usize) -> f64 {
+        self.bits(at) as f64 * 2f64.powi(-53)
+    }
+}
+
+/// The number of 53-bit draws below `p`: `uniform < p` exactly when `bits < threshold(p)`.
+pub(crate) fn threshold(p: f64) -> u64 {
+    // Both factors are exact powers or held in f64; `ceil` keeps the comparison strict.
+    (p.clamp(0.0, 1.0) * 2f64.powi(53)).ceil() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_threshold_on_bits_is_the_comparison_of_uniforms() {
+        let draws = Draws::new(3, "a", 0);
+        for p in [0.0, 1e-9, 0.1, 0.5, 0.53, 1.0 - 1e-16, 1.0] {
+            let below = threshold(p);
+            for at in 0..2000 {
+                assert_eq!(draws.uniform(at) < p, draws.bits(at) < below);
+            }
+        }
+    }
+
+    #[test]
+    fn name_seed_and_stream_each_change_the_draws() {
+        let first = Draws::new(0, "a", 0).bits(0);
+        assert_ne!(first, Draws::new(1, "a", 0).bits(0));
+        assert_ne!(first, Draws::new(0, "b", 0).bits(0));
+        assert_ne!(first, Draws::new(0, "a", 1).bits(0));
+        assert_ne!(first, Draws::new(0, "a", 0).bits(1));
+    }
+}

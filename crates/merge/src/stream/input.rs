@@ -1,0 +1,299 @@
+//! What a tensor of one input model is: stored numbers, perhaps with an adapter on top, perhaps
+//! with its rows in another order.
+
+use std::sync::Arc;
+
+use debias_weights::Dtype;
+
+use super::number::{decode, width};
+
+/// Numbers as they lie in a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored<'a> {
+    dtype: Dtype,
+    width: usize,
+    bytes: &'a [u8],
+}
+
+impl<'a> Stored<'a> {
+    /// Numbers of a float format of 16 or 32 bits; `None` for other formats.
+    pub fn new(dtype: Dtype, bytes: &'a [u8]) -> Option<Self> {
+        Some(Self {
+            dtype,
+            width: width(dtype)?,
+            bytes,
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.bytes.len() / self.width
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The number format.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Widens the values from `at` on into `out`; whether they are finite.
+    #[inline(always)]
+    pub(crate) fn read(&self, at: usize, out: &mut [f32]) -> bool {
+        let start = at * self.width;
+        let end = start + out.len() * self.width;
+        decode(self.dtype, &self.bytes[start..end], out)
+    }
+
+    /// All values, for small tensors.
+    pub(crate) fn all(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.len()];
+        self.read(0, &mut values);
+        values
+    }
+}
+
+/// An adapter's `scale · B A`, added to a matrix `[out, in]` while it is read.
+#[derive(Clone, Debug)]
+pub struct LowRank {
+    /// `A`, `[rank, in]`, widened.
+    pub a: Arc<Vec<f32>>,
+    /// `scale · B`, `[out, rank]`, widened.
+    pub b: Arc<Vec<f32>>,
+    /// Inner dimension.
+    pub rank: usize,
+    /// Width of the matrix.
+    pub columns: usize,
+}
+
+impl LowRank {
+    /// Adds the product's values from `at` on.
+    #[inline(always)]
+    fn add(&self, at: usize, out: &mut [f32]) {
+        let mut done = 0;
+        while done < out.len() {
+            let (row, column) = ((at + done) / self.columns, (at + done) % self.columns);
+            let length = (self.columns - column).min(out.len() - done);
+            let out = &mut out[done..done + length];
+            for r in 0..self.rank {
+                let factor = self.b[row * self.rank + r];
+                let a = &self.a[r * self.columns + column..][..length];
+                for (out, a) in out.iter_mut().zip(a) {
+                    *out += factor * a;
+                }
+            }
+            done += length;
+        }
+    }
+}
+
+/// Where a row of a vocabulary matrix comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Row {
+    /// A row of this model.
+    Own(usize),
+    /// A row of another model, by its place among [`Rows::others`].
+    Other(usize, usize),
+    /// The mean of rows of several models.
+    Mean(Vec<(usize, usize)>),
+    /// Zeros.
+    Zero,
+    /// The mean of all rows that are not padding.
+    Padding,
+}
+
+/// A matrix whose rows are put in another order: a vocabulary after a union.
+#[derive(Clone, Debug)]
+pub struct Rows<'a> {
+    /// The rows, in their new order.
+    pub rows: Arc<Vec<Row>>,
+    /// The matrices of all models, which [`Row`] counts.
+    pub others: Arc<Vec<Stored<'a>>>,
+    /// Values in a row; 1 for a bias.
+    pub columns: usize,
+    /// What [`Row::Padding`] is.
+    pub padding: Arc<Vec<f32>>,
+}
+
+impl Rows<'_> {
+    fn read(&self, own: &Stored, at: usize, out: &mut [f32]) -> bool {
+        let mut finite = true;
+        let mut done = 0;
+        while done < out.len() {
+            let (row, column) = ((at + done) / self.columns, (at + done) % self.columns);
+            let length = (self.columns - column).min(out.len() - done);
+            let out = &mut out[done..done + length];
+            let place = |row: usize| row * self.columns + column;
+            finite &= match &self.rows[row] {
+                Row::Own(row) => own.read(place(*row), out),
+                Row::Other(model, row) => self.others[*model].read(place(*row), out),
+                Row::Mean(rows) => self.mean(rows, column, out),
+                Row::Zero => {
+                    out.fill(0.0);
+                    true
+                }
+                Row::Padding => {
+                    out.copy_from_slice(&self.padding[column..column + length]);
+                    true
+                }
+            };
+            done += length;
+        }
+        finite
+    }
+
+    fn mean(&self, rows: &[(usize, usize)], column: usize, out: &mut [f32]) -> bool {
+        let mut finite = true;
+        let mut one = vec![0.0; out.len()];
+        out.fill(0.0);
+        for (model, row) in rows {
+            finite &= self.others[*model].read(row * self.columns + column, &mut one);
+            out.iter_mut().zip(&one).for_each(|(sum, x)| *sum += x);
+        }
+        let n = rows.len().max(1) as f32;
+        out.iter_mut().for_each(|sum| *sum /= n);
+        finite
+    }
+
+    /// The mean of all rows of `own` that are not padding, for [`Rows::padding`].
+    pub(crate) fn mean_row(&self, own: &Stored) -> Vec<f32> {
+        let mut sums = vec![0.0f64; self.columns];
+        let mut row = vec![0.0; self.columns];
+        let mut count = 0u64;
+        for (at, kind) in self.rows.iter().enumerate() {
+            if *kind != Row::Padding {
+                self.read(own, at * self.columns, &mut row);
+                let pairs = sums.iter_mut().zip(&row);
+                pairs.for_each(|(sum, x)| *sum += f64::from(*x));
+                count += 1;
+            }
+        }
+        let n = count.max(1) as f64;
+        sums.iter().map(|sum| (sum / n) as f32).collect()
+    }
+}
+
+/// One tensor of one input model, as f32 values by place.
+#[derive(Clone, Debug)]
+pub enum Input<'a> {
+    /// As it is stored.
+    Stored(Stored<'a>),
+    /// A stored matrix with an adapter on top.
+    Adapted(Stored<'a>, LowRank),
+    /// A stored matrix with its rows in another order.
+    Rows(Stored<'a>, Rows<'a>),
+    /// Zeros: the base of adapters that are merged among themselves.
+    Zero,
+}
+
+impl Input<'_> {
+    /// Reads the values from `at` on; whether they are finite.
+    #[inline(always)]
+    pub(crate) fn read(&self, at: usize, out: &mut [f32]) -> bool {
+        match self {
+            Self::Stored(stored) => stored.read(at, out),
+            Self::Adapted(stored, adapter) => {
+                let finite = stored.read(at, out);
+                adapter.add(at, out);
+                finite
+            }
+            Self::Rows(stored, rows) => rows.read(stored, at, out),
+            Self::Zero => {
+                out.fill(0.0);
+                true
+            }
+        }
+    }
+
+    /// Its number format in the file; zeros have none.
+    pub(crate) fn dtype(&self) -> Option<Dtype> {
+        match self {
+            Self::Stored(stored) | Self::Adapted(stored, _) | Self::Rows(stored, _) => {
+                Some(stored.dtype())
+            }
+            Self::Zero => None,
+        }
+    }
+
+    /// Bytes that one pass reads from files.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Stored(stored) | Self::Adapted(stored, _) | Self::Rows(stored, _) => {
+                stored.bytes.len() as u64
+            }
+            Self::Zero => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn an_adapter_is_added_wherever_reading_begins() {
+        let (rows, columns, rank) = (3, 5, 2);
+        let w: Vec<f32> = (0..15).map(|i| i as f32).collect();
+        let a: Vec<f32> = (0..10).map(|i| (i as f32) * 0.5 - 2.0).collect();
+        let b: Vec<f32> = (0..6).map(|i| 1.0 - i as f32).collect();
+        let stored = bytes(&w);
+        let input = Input::Adapted(
+            Stored::new(Dtype::F32, &stored).expect("floats"),
+            LowRank {
+                a: Arc::new(a.clone()),
+                b: Arc::new(b.clone()),
+                rank,
+                columns,
+            },
+        );
+        let mut want = w;
+        for o in 0..rows {
+            for i in 0..columns {
+                for r in 0..rank {
+                    want[o * columns + i] += b[o * rank + r] * a[r * columns + i];
+                }
+            }
+        }
+        for start in 0..15 {
+            for end in start..15 {
+                let mut out = vec![0.0; end - start];
+                assert!(input.read(start, &mut out));
+                assert_eq!(out, want[start..end]);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_come_from_where_they_are_said_to_come_from() {
+        let (own, other) = (bytes(&[1., 2., 3., 4.]), bytes(&[5., 6., 7., 8.]));
+        let own = Stored::new(Dtype::F32, &own).expect("floats");
+        let other = Stored::new(Dtype::F32, &other).expect("floats");
+        let mut rows = Rows {
+            rows: Arc::new(vec![
+                Row::Own(1),
+                Row::Other(1, 0),
+                Row::Mean(vec![(0, 0), (1, 1)]),
+                Row::Zero,
+                Row::Padding,
+            ]),
+            others: Arc::new(vec![own, other]),
+            columns: 2,
+            padding: Arc::new(vec![]),
+        };
+        rows.padding = Arc::new(rows.mean_row(&own));
+        let want = [3., 4., 5., 6., 4., 5., 0., 0., 3., 3.75];
+        let input = Input::Rows(own, rows);
+        let mut out = [0.0; 10];
+        assert!(input.read(0, &mut out));
+        assert_eq!(out, want);
+        assert!(input.read(3, &mut out[..4]));
+        assert_eq!(out[..4], want[3..7]);
+    }
+}

@@ -1,0 +1,107 @@
+//! The weighted, thinned out task vectors become one: summed, or summed where they agree.
+
+use crate::stream::{Block, Each};
+
+use super::keep::{Kept, thin};
+
+/// How the sign of an element is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Election {
+    /// It is not: everything is summed.
+    None,
+    /// By the sign of `Σ x_i`; a zero sum elects plus (TIES, step 2).
+    Sum,
+    /// By the sign of `Σ sign x_i`.
+    Count,
+}
+
+/// `θ + λ Σ x_i m_i / D` with `x_i = w_i sparse(δ_i)`.
+pub(crate) struct Elect {
+    pub kept: Vec<Kept>,
+    pub weights: Vec<f32>,
+    /// `Σ w_i`, or 1 where that vanishes; for merges without election.
+    pub divisor: f32,
+    pub election: Election,
+    pub normalize: bool,
+    pub lambda: f32,
+}
+
+/// Elements whose votes are counted at a time.
+const LANES: usize = 64;
+
+impl Each for Elect {
+    #[inline(always)]
+    fn block(&self, block: &mut Block, out: &mut [f32]) {
+        for (i, kept) in self.kept.iter().enumerate() {
+            thin(kept, i, self.weights[i], block);
+        }
+        match self.election {
+            Election::None => self.sum(block, out),
+            Election::Sum => self.elected(block, out, |x| x),
+            Election::Count => self.elected(block, out, sign),
+        }
+        if self.lambda != 1.0 {
+            out.iter_mut().for_each(|out| *out *= self.lambda);
+        }
+        for (out, base) in out.iter_mut().zip(block.base()) {
+            *out += base;
+        }
+    }
+}
+
+impl Elect {
+    #[inline(always)]
+    fn sum(&self, block: &Block, out: &mut [f32]) {
+        out.fill(0.0);
+        for i in 0..self.weights.len() {
+            for (out, x) in out.iter_mut().zip(block.input(i)) {
+                *out += x;
+            }
+        }
+        if self.normalize {
+            out.iter_mut().for_each(|out| *out /= self.divisor);
+        }
+    }
+
+    #[inline(always)]
+    fn elected(&self, block: &Block, out: &mut [f32], vote: impl Fn(f32) -> f32) {
+        for (start, out) in (0..).step_by(LANES).zip(out.chunks_mut(LANES)) {
+            let mut votes = [0.0f32; LANES];
+            let mut sums = [0.0f32; LANES];
+            let mut divisors = [0.0f32; LANES];
+            for i in 0..self.weights.len() {
+                let x = &block.input(i)[start..start + out.len()];
+                for (votes, x) in votes.iter_mut().zip(x) {
+                    *votes += vote(*x);
+                }
+            }
+            for (i, w) in self.weights.iter().enumerate() {
+                let x = &block.input(i)[start..start + out.len()];
+                for (lane, x) in x.iter().enumerate() {
+                    // A zero has no sign and never agrees.
+                    let agrees = if votes[lane] >= 0.0 {
+                        *x > 0.0
+                    } else {
+                        *x < 0.0
+                    };
+                    sums[lane] += if agrees { *x } else { 0.0 };
+                    divisors[lane] += if agrees { *w } else { 0.0 };
+                }
+            }
+            for (lane, out) in out.iter_mut().enumerate() {
+                let divisor = divisors[lane];
+                let divisor = if self.normalize && divisor != 0.0 {
+                    divisor
+                } else {
+                    1.0
+                };
+                *out = sums[lane] / divisor;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn sign(x: f32) -> f32 {
+    f32::from(x > 0.0) - f32::from(x < 0.0)
+}
