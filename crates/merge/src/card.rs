@@ -127,6 +127,9 @@ pub enum Value {
 pub struct Values(BTreeMap<&'static str, Value>);
 
 impl Values {
+    /// No values.
+    pub(crate) const EMPTY: Self = Self(BTreeMap::new());
+
     pub(crate) fn insert(&mut self, name: &'static str, value: Value) {
         self.0.insert(name, value);
     }

@@ -7,16 +7,26 @@
 mod card;
 mod combine;
 mod error;
+mod library;
 mod masks;
 mod merger;
 pub mod mergers;
+mod plan;
 mod random;
+mod recipe;
+mod run;
 mod stream;
 mod target;
 mod task_vectors;
+mod vocabulary;
 
 pub use card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, Value, Values};
 pub use error::{Error, Result};
+pub use library::{Folders, Library, Place};
 pub use masks::Masks;
 pub use merger::{Facts, Merger};
+pub use plan::{Options, Planned, Size};
+pub use recipe::{ModelRef, Parameters, Part, Recipe, Setting, Slice, Source};
+pub use run::{Outcome, Unwatched, Watch};
 pub use target::{Run, Sink, Target};
+pub use vocabulary::{TokenRowSource, TokenRule, TokenSource, TokenizerSetting};

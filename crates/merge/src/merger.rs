@@ -29,7 +29,7 @@ pub trait Merger: Sync {
     ///
     /// # Errors
     /// A value that is not finite; an interruption.
-    fn survey(&self, _targets: &[Target]) -> Result<Facts> {
+    fn survey(&self, _targets: &[&Target]) -> Result<Facts> {
         Ok(Facts::new())
     }
 

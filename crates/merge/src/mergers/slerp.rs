@@ -57,7 +57,7 @@ impl Merger for Slerp {
     }
 
     /// The angle of the whole model, for the tensors that ask for it.
-    fn survey(&self, targets: &[Target]) -> Result<Facts> {
+    fn survey(&self, targets: &[&Target]) -> Result<Facts> {
         let asking: Vec<_> = targets
             .iter()
             .filter(|t| t.text("scope") == "model")

@@ -1,0 +1,205 @@
+//! A recipe against the headers of its models: everything that can be known before the first weight
+//! is read is decided and refused here.
+
+mod check;
+mod config;
+mod jobs;
+mod layers;
+mod manifest;
+mod open;
+mod resolve;
+
+use std::path::PathBuf;
+
+use debias_weights::{Dtype, TensorInfo};
+
+use crate::error::{Error, Result};
+use crate::library::Library;
+use crate::masks::Masks;
+use crate::recipe::Recipe;
+use crate::stream::Grain;
+use crate::stream::number::width;
+
+use check::Checked;
+use config::Changes;
+use jobs::Planner;
+pub(crate) use jobs::{Job, Work};
+pub(crate) use open::Opened;
+
+/// How a merge is carried out.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Worker threads; the number changes no result.
+    pub threads: usize,
+    /// Bytes of weights per output file.
+    pub shard: u64,
+    /// Keep masks in the place of draws.
+    pub masks: Option<PathBuf>,
+    /// Whether NaN and infinity pass.
+    pub allow_nonfinite: bool,
+    /// Bound on the memory of the merge itself; mapped files are apart.
+    pub max_memory: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            shard: 5_000_000_000,
+            masks: None,
+            allow_nonfinite: false,
+            max_memory: None,
+        }
+    }
+}
+
+/// A merge that is ready to be written.
+pub struct Planned {
+    pub(crate) recipe: Recipe,
+    pub(crate) options: Options,
+    pub(crate) models: Vec<Opened>,
+    pub(crate) tensors: Vec<Checked>,
+    pub(crate) masks: Option<Masks>,
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+}
+
+/// What a merge will take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Size {
+    /// Tensors of the output.
+    pub tensors: usize,
+    /// Values of the output.
+    pub parameters: u64,
+    /// Bytes of input, each read once or more.
+    pub bytes_read: u64,
+    /// Bytes of output.
+    pub bytes_written: u64,
+    /// Most memory besides mapped files.
+    pub memory: u64,
+}
+
+impl Planned {
+    /// Opens the models and decides everything.
+    ///
+    /// # Errors
+    /// A model that is missing or damaged; models, tensors, shapes, parameters or tokenizers that do
+    /// not fit each other; a bound on memory that cannot be kept.
+    pub fn new(recipe: Recipe, library: &dyn Library, options: Options) -> Result<Self> {
+        let references = recipe.models();
+        let models: Result<Vec<_>> = references.iter().map(|r| Opened::new(r, library)).collect();
+        let models = models?;
+        // The base comes first among the models; without one, the first that is listed.
+        let donor = 0;
+        let mut planner = Planner::new(&recipe, &models, donor);
+        planner.plan()?;
+        let layers = planner.layers.values().next().cloned();
+        let jobs = std::mem::take(&mut planner.jobs);
+        let asked = recipe.out_dtype.or(recipe.dtype);
+        let tensors = check::check(jobs, &models, asked, None, &|_, _| None)?;
+        let masks = match &options.masks {
+            Some(path) => Some(Masks::open(path)?),
+            None => None,
+        };
+        let changes = Changes {
+            dtype: asked.or_else(|| uniform(&tensors)),
+            layers: layers.map(|layers| layers.into_iter().map(|(_, layer)| layer).collect()),
+            vocabulary: None,
+        };
+        let config = config::edited(&models[donor].config, &changes);
+        let mut files = vec![("config.json".to_owned(), pretty(&config))];
+        let names = config::TOKENIZER.into_iter().chain(config::OTHERS);
+        files.extend(config::copied(&models[donor].checkpoint, names)?);
+        files.push((
+            "mergekit_config.yml".to_owned(),
+            recipe.text.clone().into_bytes(),
+        ));
+        let planned = Self {
+            files,
+            recipe,
+            options,
+            models,
+            tensors,
+            masks,
+        };
+        let needed = planned.size().memory;
+        match planned.options.max_memory {
+            Some(given) if needed > given => Err(Error::Memory { needed, given }),
+            _ => Ok(planned),
+        }
+    }
+
+    /// The recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Names, formats and shapes of the output, in its order.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
+        self.tensors.iter().map(|t| (t.job.name.as_str(), &t.info))
+    }
+
+    /// What the merge will take.
+    pub fn size(&self) -> Size {
+        let sum = |each: &dyn Fn(&Checked) -> u64| self.tensors.iter().map(each).sum();
+        Size {
+            tensors: self.tensors.len(),
+            parameters: sum(&|t| t.info.elements().unwrap_or(0) as u64),
+            bytes_read: sum(&|t| self.read(t)),
+            bytes_written: sum(&|t| t.info.bytes().unwrap_or(0)),
+            memory: self.memory(),
+        }
+    }
+
+    fn read(&self, tensor: &Checked) -> u64 {
+        let bytes = |model: usize, name: &str| {
+            let info = self.models[model].info(name);
+            info.and_then(TensorInfo::bytes).unwrap_or(0)
+        };
+        match &tensor.job.work {
+            Work::Copy { model, tensor } => bytes(*model, tensor),
+            Work::Merge { inputs, .. } => inputs.iter().map(|i| bytes(i.model, &i.name)).sum(),
+        }
+    }
+
+    /// Room for decoded blocks on every thread, for what a selection keeps and for drawn masks.
+    fn memory(&self) -> u64 {
+        let inputs = |t: &Checked| match &t.job.work {
+            Work::Copy { .. } => 1,
+            Work::Merge { inputs, .. } => inputs.len(),
+        };
+        let most = self.tensors.iter().map(inputs).max().unwrap_or(1) as u64;
+        let largest = self
+            .tensors
+            .iter()
+            .filter_map(|t| t.info.elements())
+            .max()
+            .unwrap_or(0) as u64;
+        let grain = Grain::default();
+        let per_thread = (most + 2) * 4 * grain.block as u64 + 4 * grain.chunk as u64;
+        let selection = match self.recipe.merger.passes() {
+            1 => 0,
+            _ => most * (largest / 8).max(4 * largest.min(1 << 24)),
+        };
+        RUNTIME + self.options.threads as u64 * per_thread + selection
+    }
+}
+
+/// Code, headers and plans of the program itself.
+const RUNTIME: u64 = 32 << 20;
+
+/// The number format of all floats, where they have one.
+fn uniform(tensors: &[Checked]) -> Option<Dtype> {
+    let mut floats = tensors
+        .iter()
+        .map(|t| t.info.dtype)
+        .filter(|d| width(*d).is_some());
+    let first = floats.next()?;
+    floats.all(|dtype| dtype == first).then_some(first)
+}
+
+fn pretty(value: &serde_json::Value) -> Vec<u8> {
+    format!("{value:#}\n").into_bytes()
+}

@@ -1,0 +1,294 @@
+//! A planned merge is carried out: tensor after tensor, in small groups, on all threads.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use debias_weights::{Sharding, StreamedFolder, TensorInfo, check_target};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::card::{Base, Values};
+use crate::error::{Error, Result};
+use crate::merger::Facts;
+use crate::plan::{Opened, Planned, Work};
+use crate::stream::{Grain, Input, Stored};
+use crate::target::{Run, Sink, Target};
+
+/// Values of a group of tensors that are merged at the same time: small tensors keep all threads
+/// busy together, a large one does alone.
+const GROUP: usize = 4 << 20;
+
+/// Bytes of a tensor that is copied that one thread takes at a time.
+const COPIED: usize = 1 << 20;
+
+/// Is told of the progress, and asked whether to stop.
+pub trait Watch: Sync {
+    /// So many bytes of output more are written.
+    fn advance(&self, _bytes: u64) {}
+
+    /// Whether to stop; nothing is left behind then.
+    fn stop(&self) -> bool {
+        false
+    }
+}
+
+/// Nobody watches.
+pub struct Unwatched;
+
+impl Watch for Unwatched {}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outcome {
+    /// The method.
+    pub method: String,
+    /// Tensors written.
+    pub tensors: usize,
+    /// Values written.
+    pub parameters: u64,
+    /// Bytes of input.
+    pub bytes_read: u64,
+    /// Bytes of weights written.
+    pub bytes_written: u64,
+}
+
+struct Folder<'a> {
+    folder: &'a StreamedFolder,
+    watch: &'a dyn Watch,
+}
+
+impl Sink for Folder<'_> {
+    fn write(&self, tensor: usize, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.folder.write_at(tensor, offset, bytes)?;
+        self.watch.advance(bytes.len() as u64);
+        Ok(())
+    }
+}
+
+/// Takes everything and keeps nothing, up to a number of bytes.
+struct Nowhere {
+    left: AtomicU64,
+}
+
+impl Sink for Nowhere {
+    fn write(&self, _tensor: usize, _offset: u64, bytes: &[u8]) -> Result<()> {
+        let taken = bytes.len() as u64;
+        let before = self.left.fetch_sub(
+            taken.min(self.left.load(Ordering::Relaxed)),
+            Ordering::Relaxed,
+        );
+        match before <= taken {
+            true => Err(Error::Interrupted),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Planned {
+    /// Writes the merged folder to `dir`: beside it, then renamed.
+    ///
+    /// # Errors
+    /// A target that exists (without `force`) or cannot be written; a value that is not finite; a
+    /// tensor without a result; an interruption. Nothing is left behind.
+    pub fn write(&self, dir: &Path, force: bool, watch: &dyn Watch) -> Result<Outcome> {
+        check_target(dir, force)?;
+        let tensors: Vec<(String, TensorInfo)> = self
+            .tensors
+            .iter()
+            .map(|t| (t.job.name.clone(), t.info.clone()))
+            .collect();
+        let sharding = Sharding {
+            stem: "model",
+            limit: self.options.shard,
+        };
+        let folder = StreamedFolder::create(dir, &tensors, sharding, force)?;
+        for (name, bytes) in &self.files {
+            folder.file(name, bytes)?;
+        }
+        folder.file("merge.json", &self.manifest()?)?;
+        let sink = Folder {
+            folder: &folder,
+            watch,
+        };
+        self.carry_out(&sink, &|| watch.stop())?;
+        folder.finish()?;
+        let size = self.size();
+        Ok(Outcome {
+            method: self.recipe.merger.card().id.to_owned(),
+            tensors: size.tensors,
+            parameters: size.parameters,
+            bytes_read: size.bytes_read,
+            bytes_written: size.bytes_written,
+        })
+    }
+
+    /// Computes tensors without writing them until `bytes` of output have come, or all; how many
+    /// came. Surveys of the whole model are left out. For an estimate of the time.
+    ///
+    /// # Errors
+    /// As [`Planned::write`].
+    pub fn rehearse(&self, bytes: u64) -> Result<u64> {
+        let sink = Nowhere {
+            left: AtomicU64::new(bytes),
+        };
+        match self.carry_out(&sink, &|| false) {
+            Ok(()) | Err(Error::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(bytes - sink.left.load(Ordering::Relaxed))
+    }
+
+    fn carry_out(&self, sink: &dyn Sink, stop: &(dyn Fn() -> bool + Sync)) -> Result<()> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.options.threads.max(1))
+            .build();
+        let run = Run {
+            sink,
+            seed: self.options.seed,
+            masks: self.masks.as_ref(),
+            allow_nonfinite: self.options.allow_nonfinite,
+            stop,
+            grain: Grain::default(),
+        };
+        match pool {
+            Ok(pool) => pool.install(|| self.merge_all(&run)),
+            // A machine that gives no more threads still has this one.
+            Err(_) => self.merge_all(&run),
+        }
+    }
+
+    fn merge_all(&self, run: &Run) -> Result<()> {
+        let targets: Result<Vec<_>> = (0..self.tensors.len())
+            .map(|at| self.target(at, run))
+            .collect();
+        let targets = targets?;
+        let merged: Vec<_> = targets
+            .iter()
+            .filter(|(_, copied)| copied.is_none())
+            .collect();
+        let facts = match merged.is_empty() {
+            true => Facts::new(),
+            false => self.survey(&targets)?,
+        };
+        for group in groups(&targets) {
+            group
+                .par_iter()
+                .try_for_each(|(target, copied)| match copied {
+                    Some(bytes) => copy(target, bytes),
+                    None => self.recipe.merger.merge(target, &facts),
+                })?;
+        }
+        Ok(())
+    }
+
+    fn survey(&self, targets: &[(Target, Option<&[u8]>)]) -> Result<Facts> {
+        let merged = targets.iter().filter(|(_, copied)| copied.is_none());
+        let merged: Vec<&Target> = merged.map(|(target, _)| target).collect();
+        self.recipe.merger.survey(&merged)
+    }
+
+    /// Tensor `at` as a target; with its bytes where it is only copied.
+    fn target<'a>(&'a self, at: usize, run: &'a Run<'a>) -> Result<(Target<'a>, Option<&'a [u8]>)> {
+        let tensor = &self.tensors[at];
+        static NONE: Values = Values::EMPTY;
+        let (inputs, base, shared, each): (Vec<(usize, &str)>, _, _, &[Values]) =
+            match &tensor.job.work {
+                Work::Copy { model, tensor } => (vec![(*model, tensor.as_str())], None, &NONE, &[]),
+                Work::Merge {
+                    inputs,
+                    base,
+                    shared,
+                    each,
+                } => {
+                    let inputs = inputs.iter().map(|i| (i.model, i.name.as_str()));
+                    (inputs.collect(), *base, shared, each)
+                }
+            };
+        let copied = match (&tensor.job.work, inputs.as_slice()) {
+            (Work::Copy { .. }, [(model, name)]) => {
+                let same = self.models[*model]
+                    .info(name)
+                    .is_some_and(|info| info.dtype == tensor.info.dtype);
+                match same {
+                    true => Some(self.models[*model].bytes(name)?),
+                    false => None,
+                }
+            }
+            _ => None,
+        };
+        let ignored = self.recipe.merger.card().inputs.base == Base::Ignored;
+        let base = base.filter(|_| !ignored);
+        let all: Vec<usize> = (0..inputs.len()).collect();
+        let others: Vec<usize> = all.iter().copied().filter(|at| base != Some(*at)).collect();
+        let opened = |model: usize| &self.models[model];
+        let target = Target {
+            run,
+            at,
+            name: &tensor.job.name,
+            shape: &tensor.info.shape,
+            dtype: tensor.info.dtype,
+            labels: inputs
+                .iter()
+                .map(|(model, _)| opened(*model).label.as_str())
+                .collect(),
+            inputs: match copied {
+                Some(_) => Vec::new(),
+                None => {
+                    let inputs = inputs
+                        .iter()
+                        .map(|(model, name)| input(opened(*model), name));
+                    inputs.collect::<Result<_>>()?
+                }
+            },
+            base,
+            base_first: base.iter().chain(&others).copied().collect(),
+            others,
+            all,
+            shared,
+            each,
+        };
+        Ok((target, copied))
+    }
+}
+
+/// Targets in runs of about [`GROUP`] values.
+fn groups<'t, 'a>(
+    targets: &'t [(Target<'a>, Option<&'a [u8]>)],
+) -> Vec<&'t [(Target<'a>, Option<&'a [u8]>)]> {
+    let mut groups = Vec::new();
+    let (mut start, mut held) = (0, 0);
+    for (at, (target, _)) in targets.iter().enumerate() {
+        if held > 0 && held + target.len() > GROUP {
+            groups.push(&targets[start..at]);
+            (start, held) = (at, 0);
+        }
+        held += target.len();
+    }
+    groups.push(&targets[start..]);
+    groups
+}
+
+fn input<'a>(model: &'a Opened, name: &str) -> Result<Input<'a>> {
+    let dtype = model.info(name).map(|info| info.dtype);
+    let stored = dtype.and_then(|dtype| Some((dtype, model.bytes(name).ok()?)));
+    match stored.and_then(|(dtype, bytes)| Stored::new(dtype, bytes)) {
+        Some(stored) => Ok(Input::Stored(stored)),
+        None => Err(Error::MissingTensor {
+            tensor: name.to_owned(),
+            model: model.label.clone(),
+        }),
+    }
+}
+
+fn copy(target: &Target, bytes: &[u8]) -> Result<()> {
+    target.run.check()?;
+    bytes
+        .par_chunks(COPIED)
+        .enumerate()
+        .try_for_each(|(at, piece)| {
+            target
+                .run
+                .sink
+                .write(target.at, (at * COPIED) as u64, piece)
+        })
+}
