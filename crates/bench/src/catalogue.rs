@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use debias_core::{Error, Preset, Suite, metrics};
 use debias_data::datasets;
 use debias_edit::editors;
+use debias_merge::mergers;
 use serde_json::{Value, json};
 
 use crate::models;
@@ -16,6 +17,8 @@ pub enum Kind {
     Models,
     /// Model editors
     Editors,
+    /// Merge methods
+    Mergers,
     /// Datasets
     Datasets,
     /// Suites
@@ -26,9 +29,10 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of the catalogue.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 6] = [
         Kind::Models,
         Kind::Editors,
+        Kind::Mergers,
         Kind::Datasets,
         Kind::Suites,
         Kind::Metrics,
@@ -39,6 +43,7 @@ impl Kind {
         match self {
             Kind::Models => "models",
             Kind::Editors => "editors",
+            Kind::Mergers => "mergers",
             Kind::Datasets => "datasets",
             Kind::Suites => "suites",
             Kind::Metrics => "metrics",
@@ -81,6 +86,7 @@ pub fn entries(kind: Kind) -> anyhow::Result<Vec<Entry>> {
             .iter()
             .map(|editor| editor_entry(*editor))
             .collect(),
+        Kind::Mergers => mergers::ALL.iter().map(|m| merger_entry(*m)).collect(),
         Kind::Datasets => Ok(datasets::ALL
             .iter()
             .map(|data| dataset_entry(*data))
@@ -139,6 +145,26 @@ fn editor_entry(editor: &dyn debias_edit::Editor) -> anyhow::Result<Entry> {
         .collect();
     card["settings"] = settings.into();
     Ok(entry(Kind::Editors, about.id, about.title, card))
+}
+
+fn merger_entry(merger: &dyn debias_merge::Merger) -> anyhow::Result<Entry> {
+    let card = merger.card();
+    let mut value = serde_json::to_value(card)?;
+    let parameters: serde_json::Map<_, _> = card
+        .parameters
+        .iter()
+        .map(|parameter| {
+            let about = json!({
+                "meaning": parameter.help,
+                "default": parameter.default.to_string(),
+                "of": parameter.scope,
+            });
+            (parameter.name.to_owned(), about)
+        })
+        .collect();
+    value["parameters"] = parameters.into();
+    value["inputs"] = card.inputs.to_string().into();
+    Ok(entry(Kind::Mergers, card.id, card.title, value))
 }
 
 fn dataset_entry(dataset: &dyn debias_data::Dataset) -> Entry {

@@ -3,6 +3,10 @@
 //! Read from `/proc` where there is one; unknown elsewhere.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +49,48 @@ pub fn cores() -> usize {
 /// Highest resident memory of this process so far; 0 where the system does not say.
 pub fn peak_bytes() -> u64 {
     kibibytes("/proc/self/status", "VmHWM").unwrap_or(0)
+}
+
+/// The highest anonymous memory of this process (mapped files apart) while this value lives. The
+/// system keeps no record of it, so a thread looks every few milliseconds.
+pub struct AnonymousPeak {
+    highest: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
+}
+
+impl AnonymousPeak {
+    /// Begins to look.
+    pub fn watch() -> Self {
+        let peak = Self {
+            highest: Arc::new(AtomicU64::new(anonymous_bytes())),
+            ended: Arc::default(),
+        };
+        let (highest, ended) = (peak.highest.clone(), peak.ended.clone());
+        thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                highest.fetch_max(anonymous_bytes(), Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        peak
+    }
+
+    /// The highest so far; 0 where the system does not say.
+    pub fn bytes(&self) -> u64 {
+        self.highest
+            .fetch_max(anonymous_bytes(), Ordering::Relaxed)
+            .max(anonymous_bytes())
+    }
+}
+
+impl Drop for AnonymousPeak {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+fn anonymous_bytes() -> u64 {
+    kibibytes("/proc/self/status", "RssAnon").unwrap_or(0)
 }
 
 /// Memory that a new process could use now.

@@ -37,6 +37,20 @@ impl Progress {
         self.printer.detail(what);
     }
 
+    /// Begins a piece of work of so many bytes.
+    pub fn start_bytes(&self, what: &str, bytes: u64) {
+        self.bar.set_style(
+            ProgressStyle::with_template(
+                "{wide_msg} {bar:24} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta:>4}",
+            )
+            .expect("the template is a constant"),
+        );
+        self.bar.reset();
+        self.bar.set_length(bytes);
+        self.bar.set_message(what.to_owned());
+        self.printer.detail(what);
+    }
+
     /// Some steps are done; may be called from any thread.
     pub fn advance(&self, steps: usize) {
         self.bar.inc(steps as u64);

@@ -1,6 +1,7 @@
 //! What a merge says about itself, and the values of its parameters.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -109,6 +110,34 @@ pub enum Fallback {
     Word(&'static str),
 }
 
+impl fmt::Display for Fallback {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Required => out.write_str("none: the recipe must give it"),
+            Self::Absent => out.write_str("none"),
+            Self::Number(number) => write!(out, "{number}"),
+            Self::Flag(flag) => write!(out, "{flag}"),
+            Self::Word(word) => out.write_str(word),
+        }
+    }
+}
+
+impl fmt::Display for Contract {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self.base {
+            Base::Required => "base_model, and ",
+            Base::Optional => "base_model if wanted, and ",
+            Base::Ignored => "",
+        })?;
+        match (self.min, self.max) {
+            (1, Some(1)) => out.write_str("1 model"),
+            (min, Some(max)) if min == max => write!(out, "{min} models"),
+            (min, Some(max)) => write!(out, "{min} to {max} models"),
+            (min, None) => write!(out, "at least {min} models"),
+        }
+    }
+}
+
 /// A parameter's value for one tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -157,6 +186,17 @@ impl Values {
             Some(Value::Word(word)) => word,
             other => unreachable!("the card promises a word `{name}`, not {other:?}"),
         }
+    }
+}
+
+impl fmt::Display for Values {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let each = self.0.iter().map(|(name, value)| match value {
+            Value::Number(number) => format!("{name}={number}"),
+            Value::Flag(flag) => format!("{name}={flag}"),
+            Value::Word(word) => format!("{name}={word}"),
+        });
+        write!(out, "[{}]", each.collect::<Vec<_>>().join(" "))
     }
 }
 

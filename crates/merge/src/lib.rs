@@ -20,6 +20,9 @@ mod target;
 mod task_vectors;
 mod vocabulary;
 
+#[cfg(test)]
+mod tests;
+
 pub use card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, Value, Values};
 pub use error::{Error, Result};
 pub use library::{Folders, Library, Place};

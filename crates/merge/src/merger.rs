@@ -1,11 +1,22 @@
 //! A merge's contract.
 
+use serde_json::{Map, Value};
+
 use crate::card::{Card, Values};
 use crate::error::Result;
 use crate::target::Target;
 
-/// What a merge must know of the whole model before its first tensor: a few numbers.
-pub type Facts = Vec<f64>;
+/// What a merge must know of the whole model before its first tensor, and what its reader wants to
+/// know.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// For the merge itself.
+    pub numbers: Vec<f64>,
+    /// For people, one sentence each.
+    pub remarks: Vec<String>,
+    /// For the manifest, by tensor.
+    pub statistics: Map<String, Value>,
+}
 
 /// A merge of checkpoints, tensor by tensor.
 pub trait Merger: Sync {
@@ -30,7 +41,7 @@ pub trait Merger: Sync {
     /// # Errors
     /// A value that is not finite; an interruption.
     fn survey(&self, _targets: &[&Target]) -> Result<Facts> {
-        Ok(Facts::new())
+        Ok(Facts::default())
     }
 
     /// Passes over the inputs that a survey and a merge take together, for the estimate of

@@ -50,6 +50,9 @@ pub struct Outcome {
     pub bytes_read: u64,
     /// Bytes of weights written.
     pub bytes_written: u64,
+    /// What the method has to say about these models.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 struct Folder<'a> {
@@ -105,12 +108,12 @@ impl Planned {
         for (name, bytes) in &self.files {
             folder.file(name, bytes)?;
         }
-        folder.file("merge.json", &self.manifest()?)?;
         let sink = Folder {
             folder: &folder,
             watch,
         };
-        self.carry_out(&sink, &|| watch.stop())?;
+        let facts = self.carry_out(&sink, &|| watch.stop())?;
+        folder.file("merge.json", &self.manifest(&facts)?)?;
         folder.finish()?;
         let size = self.size();
         Ok(Outcome {
@@ -119,6 +122,7 @@ impl Planned {
             parameters: size.parameters,
             bytes_read: size.bytes_read,
             bytes_written: size.bytes_written,
+            remarks: facts.remarks,
         })
     }
 
@@ -132,19 +136,19 @@ impl Planned {
             left: AtomicU64::new(bytes),
         };
         match self.carry_out(&sink, &|| false) {
-            Ok(()) | Err(Error::Interrupted) => {}
+            Ok(_) | Err(Error::Interrupted) => {}
             Err(error) => return Err(error),
         }
         Ok(bytes - sink.left.load(Ordering::Relaxed))
     }
 
-    fn carry_out(&self, sink: &dyn Sink, stop: &(dyn Fn() -> bool + Sync)) -> Result<()> {
+    fn carry_out(&self, sink: &dyn Sink, stop: &(dyn Fn() -> bool + Sync)) -> Result<Facts> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(self.options.threads.max(1))
             .build();
         let run = Run {
             sink,
-            seed: self.options.seed,
+            seed: self.seed(),
             masks: self.masks.as_ref(),
             allow_nonfinite: self.options.allow_nonfinite,
             stop,
@@ -157,7 +161,7 @@ impl Planned {
         }
     }
 
-    fn merge_all(&self, run: &Run) -> Result<()> {
+    fn merge_all(&self, run: &Run) -> Result<Facts> {
         let targets: Result<Vec<_>> = (0..self.tensors.len())
             .map(|at| self.target(at, run))
             .collect();
@@ -167,7 +171,7 @@ impl Planned {
             .filter(|(_, copied)| copied.is_none())
             .collect();
         let facts = match merged.is_empty() {
-            true => Facts::new(),
+            true => Facts::default(),
             false => self.survey(&targets)?,
         };
         for group in groups(&targets) {
@@ -178,7 +182,7 @@ impl Planned {
                     None => self.recipe.merger.merge(target, &facts),
                 })?;
         }
-        Ok(())
+        Ok(facts)
     }
 
     fn survey(&self, targets: &[(Target, Option<&[u8]>)]) -> Result<Facts> {

@@ -94,7 +94,7 @@ fn merge(root: &Path, case: &str, out: &Path, options: Options) -> Result<(), Er
 fn options(root: &Path, case: &str) -> Options {
     let masks = root.join("masks").join(format!("{case}.safetensors"));
     Options {
-        seed: 11,
+        seed: Some(11),
         threads: 2,
         masks: masks.is_file().then_some(masks),
         shard: match case {

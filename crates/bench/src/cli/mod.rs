@@ -8,6 +8,7 @@ mod embed;
 mod execution;
 mod generate;
 mod list;
+mod merge;
 mod plan;
 mod pretrain;
 mod run;
@@ -74,6 +75,7 @@ enum Command {
     Run(run::Args),
     Plan(plan::Args),
     Edit(edit::Args),
+    Merge(merge::Args),
     List(list::Args),
     Show(show::Args),
     CheckEditor(check_editor::Args),
@@ -127,6 +129,7 @@ impl Args {
             Command::Run(args) => args.execute(session),
             Command::Plan(args) => args.execute(session),
             Command::Edit(args) => args.execute(session),
+            Command::Merge(args) => args.execute(session),
             Command::List(args) => args.execute(session),
             Command::Show(args) => args.execute(session),
             Command::CheckEditor(args) => args.execute(session),

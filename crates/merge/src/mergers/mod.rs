@@ -14,6 +14,8 @@ macro_rules! registry {
 }
 
 registry! {
+    three_dm,
+    bias_vector,
     breadcrumbs,
     breadcrumbs_ties,
     dare_linear,
@@ -27,6 +29,7 @@ registry! {
     nearswap,
     nuslerp,
     passthrough,
+    pcb,
     sce,
     slerp,
     task_arithmetic,

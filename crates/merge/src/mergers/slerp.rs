@@ -67,12 +67,15 @@ impl Merger for Slerp {
             .into_iter()
             .map(|p| vec![p.of(0, 0), p.of(0, 1), 0.0, p.of(1, 1)]);
         let whole = Products::sum(2, each.collect());
-        Ok(vec![cosine(&whole)])
+        Ok(Facts {
+            numbers: vec![cosine(&whole)],
+            ..Facts::default()
+        })
     }
 
     fn merge(&self, target: &Target, facts: &Facts) -> Result<()> {
         let cosine = match target.text("scope") {
-            "model" => facts[0],
+            "model" => facts.numbers[0],
             _ => cosine(&products(target)?),
         };
         let ends = coefficients(cosine, target.number("t"));

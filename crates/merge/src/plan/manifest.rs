@@ -5,11 +5,12 @@ use sha2::{Digest, Sha256};
 
 use super::{Planned, Work};
 use crate::error::Result;
+use crate::merger::Facts;
 
 impl Planned {
     /// The manifest: recipe, seed, inputs by the digest of their headers, and the parameters of every
     /// tensor. Weights are not hashed: that would take longer than the merge.
-    pub(crate) fn manifest(&self) -> Result<Vec<u8>> {
+    pub(crate) fn manifest(&self, facts: &Facts) -> Result<Vec<u8>> {
         let card = self.recipe.merger.card();
         let mut tensors = Map::new();
         for tensor in &self.tensors {
@@ -30,8 +31,10 @@ impl Planned {
             "method": card.id,
             "method_version": card.version,
             "recipe": self.recipe.text,
-            "seed": self.options.seed,
+            "seed": self.seed(),
             "inputs": inputs,
+            "remarks": facts.remarks,
+            "statistics": facts.statistics,
             "tensors": tensors,
         });
         Ok(format!("{manifest:#}\n").into_bytes())

@@ -29,8 +29,8 @@ pub(crate) use open::Opened;
 /// How a merge is carried out.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Seed of everything random.
-    pub seed: u64,
+    /// Seed of everything random, in the place of the recipe's.
+    pub seed: Option<u64>,
     /// Worker threads; the number changes no result.
     pub threads: usize,
     /// Bytes of weights per output file.
@@ -46,7 +46,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            seed: 0,
+            seed: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             shard: 5_000_000_000,
             masks: None,
@@ -64,6 +64,7 @@ pub struct Planned {
     pub(crate) tensors: Vec<Checked>,
     pub(crate) masks: Option<Masks>,
     pub(crate) files: Vec<(String, Vec<u8>)>,
+    notes: Vec<String>,
 }
 
 /// What a merge will take.
@@ -123,12 +124,18 @@ impl Planned {
             models,
             tensors,
             masks,
+            notes: Vec::new(),
         };
         let needed = planned.size().memory;
         match planned.options.max_memory {
             Some(given) if needed > given => Err(Error::Memory { needed, given }),
             _ => Ok(planned),
         }
+    }
+
+    /// The seed of everything random: 0 unless caller or recipe say otherwise.
+    pub(crate) fn seed(&self) -> u64 {
+        self.options.seed.or(self.recipe.seed).unwrap_or(0)
     }
 
     /// The recipe.
@@ -139,6 +146,36 @@ impl Planned {
     /// Names, formats and shapes of the output, in its order.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
         self.tensors.iter().map(|t| (t.job.name.as_str(), &t.info))
+    }
+
+    /// What a reader should know, one sentence each.
+    pub fn notes(&self) -> impl Iterator<Item = &str> {
+        self.notes.iter().map(String::as_str)
+    }
+
+    /// How the tensor `name` comes about, for people.
+    pub fn made(&self, name: &str) -> String {
+        let tensor = self.tensors.iter().find(|t| t.job.name == name);
+        match tensor.map(|t| &t.job.work) {
+            None => String::new(),
+            Some(Work::Copy { model, tensor }) => {
+                format!("copied from `{}` ({tensor})", self.models[*model].label)
+            }
+            Some(Work::Merge {
+                inputs,
+                shared,
+                each,
+                ..
+            }) => {
+                let each = inputs.iter().zip(each).map(|(input, values)| {
+                    format!(
+                        "`{}` ({}) {values}",
+                        self.models[input.model].label, input.name
+                    )
+                });
+                format!("merged {shared} of {}", each.collect::<Vec<_>>().join(", "))
+            }
+        }
     }
 
     /// What the merge will take.

@@ -51,6 +51,8 @@ pub struct Recipe {
     /// Only tensors whose names contain one of these are merged, all others are those of the base
     /// (an extension). Empty merges all.
     pub only: Vec<String>,
+    /// Seed of the random methods (an extension).
+    pub seed: Option<u64>,
     /// What was read but has no effect.
     pub warnings: Vec<String>,
 }
@@ -155,6 +157,7 @@ impl Recipe {
             tokenizer: tokens::parse(origin, &mut fields)?,
             chat_template: fields.text("chat_template")?,
             only: only(&mut fields)?,
+            seed: seed(&mut fields)?,
             origin: origin.to_owned(),
             text: text.to_owned(),
             merger,
@@ -241,6 +244,16 @@ fn only(fields: &mut Fields) -> Result<Vec<String>> {
             })
             .collect(),
         Some(_) => Err(fields.refuse("only", "expected a part of tensor names, or a list of them")),
+    }
+}
+
+fn seed(fields: &mut Fields) -> Result<Option<u64>> {
+    match fields.take("seed") {
+        None => Ok(None),
+        Some(value) => match value.as_u64() {
+            Some(seed) => Ok(Some(seed)),
+            None => Err(fields.refuse("seed", format!("{value} is no whole number of at least 0"))),
+        },
     }
 }
 

@@ -216,23 +216,23 @@ fn non_finite(target: &Target, place: usize) -> Error {
 struct FoldChunk<'a, F: Fold> {
     chunk: Chunk<'a>,
     fold: &'a F,
+    part: &'a mut F::Part,
     values: &'a mut [f32],
 }
 
 impl<F: Fold> pulp::NullaryFnOnce for FoldChunk<'_, F> {
-    type Output = Result<F::Part>;
+    type Output = Result<()>;
 
     #[inline(always)]
     fn call(self) -> Self::Output {
-        let mut part = self.fold.part();
         let range = self.chunk.range();
         let step = self.chunk.reading.grain.block;
         for start in range.clone().step_by(step) {
             let len = step.min(range.end - start);
             let mut block = self.chunk.read(start, len, self.values)?;
-            self.fold.block(&mut block, &mut part);
+            self.fold.block(&mut block, self.part);
         }
-        Ok(part)
+        Ok(())
     }
 }
 
@@ -277,7 +277,11 @@ impl Target<'_> {
         self.run.check()?;
         (0..reading.grain.chunks(self.len()))
             .into_par_iter()
-            .map(|at| self.fold_chunk(reading, fold, at))
+            .map(|at| {
+                let mut part = fold.part();
+                self.fold_chunk(reading, fold, at, &mut part)?;
+                Ok(part)
+            })
             .collect()
     }
 
@@ -293,16 +297,26 @@ impl Target<'_> {
         join: impl Fn(F::Part, F::Part) -> F::Part + Sync,
     ) -> Result<F::Part> {
         self.run.check()?;
-        let chunks = reading.grain.chunks(self.len());
-        (0..chunks)
+        (0..reading.grain.chunks(self.len()))
             .into_par_iter()
-            .with_min_len(chunks.div_ceil(4 * rayon::current_num_threads()))
-            .map(|at| self.fold_chunk(reading, fold, at))
+            .try_fold(
+                || fold.part(),
+                |mut part, at| {
+                    self.fold_chunk(reading, fold, at, &mut part)?;
+                    Ok(part)
+                },
+            )
             .try_reduce_with(|a, b| Ok(join(a, b)))
             .unwrap_or_else(|| Ok(fold.part()))
     }
 
-    fn fold_chunk<F: Fold>(&self, reading: Reading, fold: &F, at: usize) -> Result<F::Part> {
+    fn fold_chunk<F: Fold>(
+        &self,
+        reading: Reading,
+        fold: &F,
+        at: usize,
+        part: &mut F::Part,
+    ) -> Result<()> {
         SCRATCH.with_borrow_mut(|(values, _)| {
             let chunk = Chunk {
                 target: self,
@@ -314,6 +328,7 @@ impl Target<'_> {
             pulp::Arch::new().dispatch(FoldChunk {
                 chunk,
                 fold,
+                part,
                 values: &mut values[..room],
             })
         })

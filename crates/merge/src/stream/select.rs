@@ -20,7 +20,7 @@ const RUN: usize = 64;
 /// How far from its expected place in the sample the bracket is set, as a share of the sample.
 const MARGIN: f64 = 0.025;
 
-/// Bits of the first histogram; the second takes the other fifteen of 31.
+/// Bins of the first histogram; the second takes the other fifteen of 31 bits.
 const HIGH: usize = 1 << 16;
 const LOW_BITS: u32 = 15;
 

@@ -1,0 +1,41 @@
+//! Where `bench` finds the models of a recipe: among the embedded ones, then in folders.
+
+use std::path::Path;
+
+use debias_merge::{Folders, Library, Place};
+
+use crate::models::{self, ModelSource};
+
+/// Embedded models by name, and folders.
+pub struct Models {
+    folders: Folders,
+}
+
+impl Models {
+    /// Folders are looked up from the working directory, then from the folder of `recipe`.
+    pub fn of(recipe: &Path) -> Self {
+        Self {
+            folders: Folders::of(recipe),
+        }
+    }
+
+    /// Whether there is a model of that name, in one word.
+    pub fn has(&self, name: &str) -> bool {
+        embedded(name).is_some() || self.folders.has(name)
+    }
+}
+
+fn embedded(name: &str) -> Option<&'static models::Embedded> {
+    models::embedded().iter().find(|model| model.name() == name)
+}
+
+impl Library for Models {
+    fn locate(&self, name: &str) -> Option<Place> {
+        let Some(model) = embedded(name) else {
+            return self.folders.locate(name);
+        };
+        // Only the release's own files are embedded; that they open is tested.
+        let opened = ModelSource::Embedded(model).checkpoint().ok()?;
+        Some(Place::Open(opened))
+    }
+}
