@@ -4,6 +4,7 @@
 //! from the maps of the inputs through a [`Merger`] to their final place, in memory that does not
 //! grow with the model. No tensor library is named here.
 
+mod adapter;
 mod card;
 mod combine;
 mod error;
@@ -23,6 +24,7 @@ mod vocabulary;
 #[cfg(test)]
 mod tests;
 
+pub use adapter::{Adapter, Factors, Layout};
 pub use card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, Value, Values};
 pub use error::{Error, Result};
 pub use library::{Folders, Library, Place};
@@ -31,5 +33,6 @@ pub use merger::{Facts, Merger};
 pub use plan::{Options, Planned, Size};
 pub use recipe::{ModelRef, Parameters, Part, Recipe, Setting, Slice, Source};
 pub use run::{Outcome, Unwatched, Watch};
+pub use stream::{Input, LowRank, Stored};
 pub use target::{Run, Sink, Target};
 pub use vocabulary::{TokenRowSource, TokenRule, TokenSource, TokenizerSetting};

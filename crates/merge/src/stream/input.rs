@@ -49,7 +49,7 @@ impl<'a> Stored<'a> {
     }
 
     /// All values, for small tensors.
-    pub(crate) fn all(&self) -> Vec<f32> {
+    pub fn all(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.len()];
         self.read(0, &mut values);
         values
