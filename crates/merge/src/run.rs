@@ -8,10 +8,11 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::card::{Base, Values};
+use crate::combine::Combination;
 use crate::error::{Error, Result};
 use crate::merger::Facts;
-use crate::plan::{Opened, Planned, Work};
-use crate::stream::{Grain, Input, Stored};
+use crate::plan::{Planned, Work};
+use crate::stream::Grain;
 use crate::target::{Run, Sink, Target};
 
 /// Values of a group of tensors that are merged at the same time: small tensors keep all threads
@@ -166,33 +167,27 @@ impl Planned {
             .map(|at| self.target(at, run))
             .collect();
         let targets = targets?;
-        let merged: Vec<_> = targets
+        let merged: Vec<&Target> = targets
             .iter()
-            .filter(|(_, copied)| copied.is_none())
+            .filter(|(_, made)| matches!(made, Made::Merged))
+            .map(|(target, _)| target)
             .collect();
         let facts = match merged.is_empty() {
             true => Facts::default(),
-            false => self.survey(&targets)?,
+            false => self.recipe.merger.survey(&merged)?,
         };
         for group in groups(&targets) {
-            group
-                .par_iter()
-                .try_for_each(|(target, copied)| match copied {
-                    Some(bytes) => copy(target, bytes),
-                    None => self.recipe.merger.merge(target, &facts),
-                })?;
+            group.par_iter().try_for_each(|(target, made)| match made {
+                Made::Copied(bytes) => copy(target, bytes),
+                Made::Converted => target.each(target.values(), &Combination::of([1.0])),
+                Made::Merged => self.recipe.merger.merge(target, &facts),
+            })?;
         }
         Ok(facts)
     }
 
-    fn survey(&self, targets: &[(Target, Option<&[u8]>)]) -> Result<Facts> {
-        let merged = targets.iter().filter(|(_, copied)| copied.is_none());
-        let merged: Vec<&Target> = merged.map(|(target, _)| target).collect();
-        self.recipe.merger.survey(&merged)
-    }
-
-    /// Tensor `at` as a target; with its bytes where it is only copied.
-    fn target<'a>(&'a self, at: usize, run: &'a Run<'a>) -> Result<(Target<'a>, Option<&'a [u8]>)> {
+    /// Tensor `at` as a target, and how it is made.
+    fn target<'a>(&'a self, at: usize, run: &'a Run<'a>) -> Result<(Target<'a>, Made<'a>)> {
         let tensor = &self.tensors[at];
         static NONE: Values = Values::EMPTY;
         let (inputs, base, shared, each): (Vec<(usize, &str)>, _, _, &[Values]) =
@@ -208,17 +203,20 @@ impl Planned {
                     (inputs.collect(), *base, shared, each)
                 }
             };
-        let copied = match (&tensor.job.work, inputs.as_slice()) {
-            (Work::Copy { .. }, [(model, name)]) => {
-                let same = self.models[*model]
-                    .info(name)
-                    .is_some_and(|info| info.dtype == tensor.info.dtype);
-                match same {
-                    true => Some(self.models[*model].bytes(name)?),
-                    false => None,
+        let made = match &tensor.job.work {
+            Work::Merge { .. } => Made::Merged,
+            Work::Copy {
+                model,
+                tensor: name,
+            } => {
+                let model = &self.models[*model];
+                let info = model.info(name);
+                let same = info.is_some_and(|info| info.dtype == tensor.info.dtype);
+                match same && !model.is_adapted(name) {
+                    true => Made::Copied(model.bytes(name)?),
+                    false => Made::Converted,
                 }
             }
-            _ => None,
         };
         let ignored = self.recipe.merger.card().inputs.base == Base::Ignored;
         let base = base.filter(|_| !ignored);
@@ -235,13 +233,13 @@ impl Planned {
                 .iter()
                 .map(|(model, _)| opened(*model).label.as_str())
                 .collect(),
-            inputs: match copied {
-                Some(_) => Vec::new(),
-                None => {
-                    let inputs = inputs
-                        .iter()
-                        .map(|(model, name)| input(opened(*model), name));
-                    inputs.collect::<Result<_>>()?
+            inputs: match made {
+                Made::Copied(_) => Vec::new(),
+                Made::Converted | Made::Merged => {
+                    let inputs = inputs.iter();
+                    inputs
+                        .map(|(model, name)| opened(*model).input(name))
+                        .collect::<Result<_>>()?
                 }
             },
             base,
@@ -251,14 +249,22 @@ impl Planned {
             shared,
             each,
         };
-        Ok((target, copied))
+        Ok((target, made))
     }
 }
 
+/// How a tensor of the output comes about.
+enum Made<'a> {
+    /// These bytes of an input.
+    Copied(&'a [u8]),
+    /// One input in another format, or with its adapter.
+    Converted,
+    /// By the method.
+    Merged,
+}
+
 /// Targets in runs of about [`GROUP`] values.
-fn groups<'t, 'a>(
-    targets: &'t [(Target<'a>, Option<&'a [u8]>)],
-) -> Vec<&'t [(Target<'a>, Option<&'a [u8]>)]> {
+fn groups<'t, 'a>(targets: &'t [(Target<'a>, Made<'a>)]) -> Vec<&'t [(Target<'a>, Made<'a>)]> {
     let mut groups = Vec::new();
     let (mut start, mut held) = (0, 0);
     for (at, (target, _)) in targets.iter().enumerate() {
@@ -270,18 +276,6 @@ fn groups<'t, 'a>(
     }
     groups.push(&targets[start..]);
     groups
-}
-
-fn input<'a>(model: &'a Opened, name: &str) -> Result<Input<'a>> {
-    let dtype = model.info(name).map(|info| info.dtype);
-    let stored = dtype.and_then(|dtype| Some((dtype, model.bytes(name).ok()?)));
-    match stored.and_then(|(dtype, bytes)| Stored::new(dtype, bytes)) {
-        Some(stored) => Ok(Input::Stored(stored)),
-        None => Err(Error::MissingTensor {
-            tensor: name.to_owned(),
-            model: model.label.clone(),
-        }),
-    }
 }
 
 fn copy(target: &Target, bytes: &[u8]) -> Result<()> {

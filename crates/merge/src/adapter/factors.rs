@@ -45,44 +45,50 @@ impl Factors {
 
     /// The same as it is added to a weight of this shape; `None` where it does not fit.
     pub fn on(&self, shape: &[usize]) -> Option<LowRank> {
-        let (rows, rest) = shape.split_first()?;
-        if rest.is_empty() {
-            return None;
-        }
-        let sides = (*rows, rest.iter().product());
-        let straight = sides == (self.outputs(), self.inputs());
-        let across = sides == (self.inputs(), self.outputs()) && rest.len() == 1;
-        let transposed = match self.layout {
-            Layout::Embedding => across.then_some(true)?,
-            // PEFT looks at the kind of layer and corrects a wrong flag; sides that differ tell it.
-            Layout::Matrix { transposed } => match (straight, across) {
-                (true, true) => transposed,
-                (true, false) => false,
-                (false, true) => true,
-                (false, false) => return None,
-            },
-        };
+        let turned = self.layout.turned(self.outputs(), self.inputs(), shape)?;
         let scaled = |value: &f32| (f64::from(*value) * self.scale) as f32;
-        Some(match transposed {
+        Some(match turned {
             false => LowRank {
                 a: Arc::new(self.a.clone()),
                 b: Arc::new(self.b.iter().map(scaled).collect()),
                 rank: self.rank,
                 columns: self.inputs(),
             },
-            // (s B A)^T = (s A^T) B^T.
-            true => LowRank {
-                a: Arc::new(transpose(&self.b, self.rank)),
-                b: Arc::new(
-                    transpose(&self.a, self.inputs())
-                        .iter()
-                        .map(scaled)
-                        .collect(),
-                ),
-                rank: self.rank,
-                columns: self.outputs(),
-            },
+            // (s B A)^T = A^T (s B)^T.
+            true => {
+                let scaled: Vec<f32> = self.b.iter().map(scaled).collect();
+                LowRank {
+                    a: Arc::new(transpose(&scaled, self.rank)),
+                    b: Arc::new(transpose(&self.a, self.inputs())),
+                    rank: self.rank,
+                    columns: self.outputs(),
+                }
+            }
         })
+    }
+}
+
+impl Layout {
+    /// Whether a product of these sides lies turned on a weight of this shape; `None` where it does
+    /// not fit.
+    pub(super) fn turned(self, outputs: usize, inputs: usize, shape: &[usize]) -> Option<bool> {
+        let (rows, rest) = shape.split_first()?;
+        if rest.is_empty() {
+            return None;
+        }
+        let sides = (*rows, rest.iter().product());
+        let straight = sides == (outputs, inputs);
+        let across = sides == (inputs, outputs) && rest.len() == 1;
+        match self {
+            Self::Embedding => across.then_some(true),
+            // PEFT looks at the kind of layer and corrects a wrong flag; sides that differ tell it.
+            Self::Matrix { transposed } => match (straight, across) {
+                (true, true) => Some(transposed),
+                (true, false) => Some(false),
+                (false, true) => Some(true),
+                (false, false) => None,
+            },
+        }
     }
 }
 

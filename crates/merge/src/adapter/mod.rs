@@ -4,6 +4,7 @@
 //! `s = alpha / r`, or `alpha / sqrt(r)` where it is rank-stabilized (arXiv:2312.03732). The product
 //! is never stored: a [`LowRank`] is added while the weight is read.
 
+mod base;
 pub(crate) mod config;
 mod factors;
 mod names;
@@ -11,7 +12,7 @@ mod names;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use debias_weights::{Checkpoint, Dtype};
+use debias_weights::{Checkpoint, Dtype, TensorInfo};
 
 use crate::error::{Error, Result};
 use crate::stream::{LowRank, Stored};
@@ -47,6 +48,10 @@ struct Module {
     a: String,
     b: String,
     rank: usize,
+    /// Width of `A`.
+    inputs: usize,
+    /// Height of `B`.
+    outputs: usize,
     scale: f64,
     layout: Layout,
 }
@@ -123,6 +128,7 @@ impl Adapter {
             rank,
             scale,
             layout,
+            ..
         }) = self.modules.get(module)
         else {
             return Ok(None);
@@ -155,14 +161,10 @@ impl Adapter {
         };
         match factors.on(shape) {
             Some(change) => Ok(Some(change)),
-            None => Err(refused(
-                &self.label,
-                format!(
-                    "its factors of `{module}`, {} outputs by {} inputs, do not fit the weight's shape {shape:?}; give the base that it was trained on",
-                    factors.outputs(),
-                    factors.inputs(),
-                ),
-            )),
+            None => {
+                let problem = self.modules[module].misfit(module, shape);
+                Err(refused(&self.label, problem))
+            }
         }
     }
 
@@ -185,6 +187,24 @@ impl Adapter {
                 found: raw.dtype,
             }),
         }
+    }
+
+    /// Dtype and shape of the tensor that [`Adapter::replaced`] gives.
+    pub(crate) fn whole(&self, name: &str) -> Option<&TensorInfo> {
+        let (file, key) = self.wholes.get(name)?;
+        self.files[*file].info(key)
+    }
+
+    /// Whether it changes or replaces the tensor `name`.
+    pub(crate) fn touches(&self, name: &str) -> bool {
+        let module = name.strip_suffix(".weight");
+        self.wholes.contains_key(name) || module.is_some_and(|m| self.modules.contains_key(m))
+    }
+
+    /// Bytes that its factors take in memory.
+    pub(crate) fn memory(&self) -> u64 {
+        let values = |m: &Module| (m.rank * (m.inputs + m.outputs)) as u64;
+        self.modules.values().map(|module| 4 * values(module)).sum()
     }
 
     fn index(label: &str, config: Config, files: Vec<Checkpoint>) -> Judged<Self> {
@@ -255,8 +275,8 @@ impl Module {
             }
         }
         let rank = config.rank(module)?;
-        let (a_shape, b_shape) = (&info(&a).shape, &info(&b).shape);
-        if !fit(a_shape, b_shape, rank) {
+        let (a_shape, b_shape) = (info(&a).shape.clone(), info(&b).shape.clone());
+        if !fit(&a_shape, &b_shape, rank) {
             return Err(format!(
                 "module `{module}`: lora_A has shape {a_shape:?} and lora_B {b_shape:?}, but {} promises rank {rank}: [{rank}, in] and [out, {rank}]; save the adapter again with its configuration",
                 config::FILE
@@ -270,10 +290,19 @@ impl Module {
                     transposed: config.transposed,
                 },
             },
+            inputs: a_shape[1..].iter().product(),
+            outputs: b_shape[0],
             a,
             b,
             rank,
         })
+    }
+
+    fn misfit(&self, module: &str, shape: &[usize]) -> String {
+        format!(
+            "its factors of `{module}`, {} outputs by {} inputs, do not fit the weight's shape {shape:?}; give the base that it was trained on",
+            self.outputs, self.inputs
+        )
     }
 }
 

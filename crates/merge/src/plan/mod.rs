@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use debias_weights::{Dtype, TensorInfo};
 
+use crate::adapter::Adapter;
 use crate::error::{Error, Result};
 use crate::library::Library;
 use crate::masks::Masks;
@@ -90,7 +91,8 @@ impl Planned {
     /// not fit each other; a bound on memory that cannot be kept.
     pub fn new(recipe: Recipe, library: &dyn Library, options: Options) -> Result<Self> {
         let references = recipe.models();
-        let models: Result<Vec<_>> = references.iter().map(|r| Opened::new(r, library)).collect();
+        let open = |reference: &&_| Opened::new(reference, library, options.allow_nonfinite);
+        let models: Result<Vec<_>> = references.iter().map(open).collect();
         let models = models?;
         // The base comes first among the models; without one, the first that is listed.
         let donor = 0;
@@ -220,7 +222,12 @@ impl Planned {
             1 => 0,
             _ => most * (largest / 8).max(4 * largest.min(1 << 24)),
         };
-        RUNTIME + self.options.threads as u64 * per_thread + selection
+        let adapters = self
+            .models
+            .iter()
+            .filter_map(|model| model.adapter.as_ref());
+        let factors: u64 = adapters.map(Adapter::memory).sum();
+        RUNTIME + factors + self.options.threads as u64 * per_thread + selection
     }
 }
 

@@ -6,9 +6,11 @@ use debias_weights::{Checkpoint, Shared, TensorInfo};
 use serde_json::Value;
 
 use super::layers;
+use crate::adapter::Adapter;
 use crate::error::{Error, Result};
 use crate::library::{Library, Place};
 use crate::recipe::ModelRef;
+use crate::stream::{Input, Stored};
 
 /// One model of a merge.
 pub(crate) struct Opened {
@@ -17,17 +19,22 @@ pub(crate) struct Opened {
     pub label: String,
     pub checkpoint: Checkpoint,
     pub config: Value,
+    /// What lies on top of the checkpoint.
+    pub adapter: Option<Adapter>,
     /// Tensors that are not row-major in their file, gathered.
     gathered: BTreeMap<String, Shared>,
 }
 
 impl Opened {
     /// Opens the folder or the embedded model of that name.
-    pub(crate) fn new(reference: &ModelRef, library: &dyn Library) -> Result<Self> {
+    pub(crate) fn new(
+        reference: &ModelRef,
+        library: &dyn Library,
+        allow_nonfinite: bool,
+    ) -> Result<Self> {
         let checkpoint = match library.locate(&reference.path) {
             Some(Place::Folder(dir)) => {
-                let adapter = dir.join("adapter_config.json").is_file();
-                if adapter && !dir.join("config.json").is_file() {
+                if Adapter::is_at(&dir) && !dir.join("config.json").is_file() {
                     return Err(refuse(reference, ADAPTER));
                 }
                 Checkpoint::open(&dir)?
@@ -42,7 +49,20 @@ impl Opened {
                 gathered.insert(name.to_owned(), checkpoint.shared(name)?);
             }
         }
+        let adapter = match &reference.adapter {
+            None => None,
+            Some(adapter) => {
+                let Some(Place::Folder(dir)) = library.locate(adapter) else {
+                    return Err(refuse(reference, MISSING_ADAPTER));
+                };
+                let adapter = Adapter::open(&dir, &reference.to_string())?;
+                let shape = |name: &str| checkpoint.info(name).map(|info| info.shape.as_slice());
+                let adapter = adapter.onto(&reference.path, checkpoint.names(), shape)?;
+                Some(adapter.allow_nonfinite(allow_nonfinite))
+            }
+        };
         Ok(Self {
+            adapter,
             reference: reference.clone(),
             label: reference.to_string(),
             checkpoint,
@@ -59,7 +79,47 @@ impl Opened {
     }
 
     pub(crate) fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.checkpoint.info(name)
+        let whole = self
+            .adapter
+            .as_ref()
+            .and_then(|adapter| adapter.whole(name));
+        whole.or_else(|| self.checkpoint.info(name))
+    }
+
+    /// Whether an adapter changes the tensor, so that its bytes are not all of it.
+    pub(crate) fn is_adapted(&self, name: &str) -> bool {
+        self.adapter
+            .as_ref()
+            .is_some_and(|adapter| adapter.touches(name))
+    }
+
+    /// The tensor as it is read: stored, perhaps replaced, perhaps with a change on top.
+    pub(crate) fn input(&self, name: &str) -> Result<Input<'_>> {
+        let whole = match &self.adapter {
+            Some(adapter) => adapter.replaced(name)?.map(|(stored, _)| stored),
+            None => None,
+        };
+        let info = self.info(name).ok_or_else(|| Error::MissingTensor {
+            tensor: name.to_owned(),
+            model: self.label.clone(),
+        })?;
+        let stored = match whole {
+            Some(whole) => Some(whole),
+            None => Stored::new(info.dtype, self.bytes(name)?),
+        };
+        let stored = stored.ok_or_else(|| Error::Dtype {
+            tensor: name.to_owned(),
+            model: self.label.clone(),
+            found: info.dtype,
+        })?;
+        let change = match &self.adapter {
+            Some(adapter) => adapter.change(name, &info.shape)?,
+            None => None,
+        };
+        Ok(match change {
+            Some(change) => Input::Adapted(stored, change),
+            None => Input::Stored(stored),
+        })
     }
 
     /// The bytes of a tensor as they are stored.
@@ -89,6 +149,8 @@ impl Opened {
 }
 
 const ADAPTER: &str = "is a LoRA adapter; write base+adapter to merge it with its base";
+
+const MISSING_ADAPTER: &str = "the adapter's folder is not there; adapters are looked for from the working directory, then beside the recipe, and nothing is downloaded";
 
 const MISSING: &str = "there is no such folder; models are looked for from the working directory, then beside the recipe, and nothing is downloaded";
 
