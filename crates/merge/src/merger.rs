@@ -50,6 +50,11 @@ pub trait Merger: Sync {
         1
     }
 
+    /// Whether every input besides the base must be a LoRA adapter on it.
+    fn wants_adapters(&self) -> bool {
+        false
+    }
+
     /// Makes one tensor.
     ///
     /// # Errors

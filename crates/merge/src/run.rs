@@ -27,6 +27,9 @@ pub trait Watch: Sync {
     /// So many bytes of output more are written.
     fn advance(&self, _bytes: u64) {}
 
+    /// Something odd in the result that is no error.
+    fn warn(&self, _message: String) {}
+
     /// Whether to stop; nothing is left behind then.
     fn stop(&self) -> bool {
         false
@@ -113,7 +116,7 @@ impl Planned {
             folder: &folder,
             watch,
         };
-        let facts = self.carry_out(&sink, &|| watch.stop())?;
+        let facts = self.carry_out(&sink, watch)?;
         folder.file("merge.json", &self.manifest(&facts)?)?;
         folder.finish()?;
         let size = self.size();
@@ -136,14 +139,14 @@ impl Planned {
         let sink = Nowhere {
             left: AtomicU64::new(bytes),
         };
-        match self.carry_out(&sink, &|| false) {
+        match self.carry_out(&sink, &Unwatched) {
             Ok(_) | Err(Error::Interrupted) => {}
             Err(error) => return Err(error),
         }
         Ok(bytes - sink.left.load(Ordering::Relaxed))
     }
 
-    fn carry_out(&self, sink: &dyn Sink, stop: &(dyn Fn() -> bool + Sync)) -> Result<Facts> {
+    fn carry_out(&self, sink: &dyn Sink, watch: &dyn Watch) -> Result<Facts> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(self.options.threads.max(1))
             .build();
@@ -152,7 +155,8 @@ impl Planned {
             seed: self.seed(),
             masks: self.masks.as_ref(),
             allow_nonfinite: self.options.allow_nonfinite,
-            stop,
+            stop: &|| watch.stop(),
+            warn: &|message| watch.warn(message),
             grain: Grain::default(),
         };
         match pool {

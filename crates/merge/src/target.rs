@@ -28,11 +28,18 @@ pub struct Run<'a> {
     pub allow_nonfinite: bool,
     /// Whether to stop.
     pub stop: &'a (dyn Fn() -> bool + Sync),
+    /// Takes what a reader should know of the result.
+    pub warn: &'a (dyn Fn(String) + Sync),
     /// How tensors are cut.
     pub grain: Grain,
 }
 
 impl Run<'_> {
+    /// Tells of something odd that is no error.
+    pub(crate) fn warn(&self, message: String) {
+        (self.warn)(message);
+    }
+
     /// # Errors
     /// [`Error::Interrupted`] once `stop` says so.
     pub(crate) fn check(&self) -> Result<()> {
@@ -106,6 +113,26 @@ impl<'a> Target<'a> {
     /// The places of the inputs besides the base, in the order of the recipe.
     pub fn others(&self) -> &[usize] {
         &self.others
+    }
+
+    /// The same tensor made from other inputs, all alike.
+    pub(crate) fn with(&self, inputs: Vec<Input<'a>>, labels: Vec<&'a str>) -> Target<'a> {
+        let all: Vec<usize> = (0..inputs.len()).collect();
+        Target {
+            run: self.run,
+            at: self.at,
+            name: self.name,
+            shape: self.shape,
+            dtype: self.dtype,
+            inputs,
+            labels,
+            base: None,
+            others: all.clone(),
+            base_first: all.clone(),
+            all,
+            shared: self.shared,
+            each: self.each,
+        }
     }
 
     /// All inputs as they are.

@@ -43,6 +43,38 @@ impl Factors {
         self.b.len() / self.rank
     }
 
+    /// The factors that a change was made from, its scale in `B`.
+    pub(crate) fn of(change: &LowRank) -> Self {
+        let (a, b) = match change.turned {
+            false => (change.a.to_vec(), change.b.to_vec()),
+            true => (
+                transpose(&change.b, change.rank),
+                transpose(&change.a, change.columns),
+            ),
+        };
+        Self {
+            a,
+            b,
+            rank: change.rank,
+            scale: 1.0,
+            layout: Layout::Matrix {
+                transposed: change.turned,
+            },
+        }
+    }
+
+    /// `B` for another scale of the same product.
+    pub(crate) fn rescaled(&self, scale: f64) -> Vec<f32> {
+        match self.scale == scale {
+            true => self.b.clone(),
+            false => {
+                let factor = self.scale / scale;
+                let pieces = self.b.iter();
+                pieces.map(|x| (f64::from(*x) * factor) as f32).collect()
+            }
+        }
+    }
+
     /// The same as it is added to a weight of this shape; `None` where it does not fit.
     pub fn on(&self, shape: &[usize]) -> Option<LowRank> {
         let turned = self.layout.turned(self.outputs(), self.inputs(), shape)?;
@@ -53,6 +85,7 @@ impl Factors {
                 b: Arc::new(self.b.iter().map(scaled).collect()),
                 rank: self.rank,
                 columns: self.inputs(),
+                turned,
             },
             // (s B A)^T = A^T (s B)^T.
             true => {
@@ -62,6 +95,7 @@ impl Factors {
                     b: Arc::new(transpose(&self.a, self.inputs())),
                     rank: self.rank,
                     columns: self.outputs(),
+                    turned,
                 }
             }
         })
@@ -90,6 +124,12 @@ impl Layout {
             },
         }
     }
+}
+
+/// The scale that factors of one module are converted to: the first, or the first that is not 0.
+pub(crate) fn common_scale(factors: &[Factors]) -> f64 {
+    let scales = || factors.iter().map(|one| one.scale);
+    scales().find(|scale| *scale != 0.0).unwrap_or_default()
 }
 
 /// A row-major matrix of `columns` columns, turned.

@@ -8,6 +8,7 @@ mod base;
 pub(crate) mod config;
 mod factors;
 mod names;
+pub(crate) mod robust;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -6,7 +6,7 @@ use crate::merger::Merger;
 
 macro_rules! registry {
     ($($module:ident,)*) => {
-        $(mod $module;)*
+        $(pub(crate) mod $module;)*
 
         /// All merges, sorted by name.
         pub static ALL: LazyLock<Vec<&dyn Merger>> = LazyLock::new(|| vec![$($module::MERGER),*]);
@@ -30,6 +30,7 @@ registry! {
     nuslerp,
     passthrough,
     pcb,
+    robust_merge,
     sce,
     slerp,
     task_arithmetic,

@@ -67,6 +67,9 @@ pub struct LowRank {
     pub rank: usize,
     /// Width of the matrix.
     pub columns: usize,
+    /// Whether these are an adapter's factors turned and exchanged, as an embedding's are: `a` is
+    /// then its `scale · B` turned, and `b` its `A` turned.
+    pub turned: bool,
 }
 
 impl LowRank {
@@ -251,6 +254,7 @@ mod tests {
                 b: Arc::new(b.clone()),
                 rank,
                 columns,
+                turned: false,
             },
         );
         let mut want = w;
