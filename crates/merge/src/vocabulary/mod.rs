@@ -1,29 +1,363 @@
-//! placeholder until the union lands
-#![allow(missing_docs)]
+//! One vocabulary for models whose tokenizers differ: which rows the output's embedding matrix and
+//! head have, where each model takes them from, and the tokenizer files of the output.
+//!
+//! Everything here is read from and written to JSON; no tokenizer runs. The ids of the model whose
+//! tokenizer the output takes never change, so that whatever refers to them stays true.
+
+mod chat;
+mod files;
+mod rows;
+mod tokens;
+mod union;
+
+#[cfg(test)]
+mod tests;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use debias_weights::Checkpoint;
+use serde_json::Value as Json;
+
+pub(crate) use chat::{chat_template, put_chat_template};
+pub(crate) use files::copied;
+
+use crate::error::{Error, Result};
+use crate::stream::Row;
+use rows::Table;
+use tokens::Tokens;
+use union::Union;
+
+/// Files that hold a vocabulary without being a `tokenizer.json`.
+const OTHER_VOCABULARIES: [&str; 5] = [
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+];
+
+/// Largest `pad_to_multiple_of`; published ones stay below 1024.
+const LARGEST_MULTIPLE: usize = 1 << 16;
+
+/// A recipe's `tokenizer_source`, or its `tokenizer`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenizerSetting {
+    /// Whose tokens the output has.
     pub source: TokenSource,
+    /// Tokens that the output has in any case, with the rules for their rows.
     pub tokens: Vec<(String, TokenRule)>,
+    /// The output has the smallest number of rows that is a multiple of this and not below the
+    /// number of tokens. Without it (or with 0), rows behind the last token are kept.
     pub pad_to_multiple_of: Option<usize>,
 }
-#[derive(Clone, Debug, PartialEq)]
+
+/// Whose tokens the output has.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSource {
+    /// The base's in their order, then what the others have besides.
     Union,
+    /// The base's, or those of the first model where no base is named.
     Base,
+    /// Those of this model or folder, as the recipe names it.
     Model(String),
 }
-#[derive(Clone, Debug, PartialEq)]
+
+/// Where the rows of one token come from: `tokenizer.tokens.<token>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenRule {
+    /// The row of models that lack the token; `None` for the usual choice.
     pub source: Option<TokenRowSource>,
+    /// Whether models that have the token take that row too.
     pub force: bool,
 }
-#[derive(Clone, Debug, PartialEq)]
+
+/// A row that a recipe names.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenRowSource {
+    /// Zeros.
     Zero,
+    /// The row of the same token in this model.
     Model(String),
+    /// The row of another token in a model.
     Token {
+        /// The model, as the recipe names it.
         model: String,
+        /// The token; exactly one of `token` and `id` is given.
         token: Option<String>,
+        /// Its id.
         id: Option<usize>,
     },
+}
+
+/// One model of the merge.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Speaker<'a> {
+    /// As the recipe names it.
+    pub label: &'a str,
+    /// Its folder.
+    pub checkpoint: &'a Checkpoint,
+    /// Rows of its embedding matrix.
+    pub rows: usize,
+}
+
+impl Speaker<'_> {
+    fn error(&self, problem: impl Into<String>) -> Error {
+        refused(self.label, problem)
+    }
+}
+
+/// What [`unite`] found.
+#[derive(Debug)]
+pub(crate) struct Vocabulary {
+    /// Rows of the output's vocabulary matrices.
+    pub size: usize,
+    /// Where each row of the output comes from, for each speaker; `None` where the speaker's
+    /// matrices stay as they are. [`Row`] counts models as the speakers are counted.
+    pub rows: Vec<Option<Arc<Vec<Row>>>>,
+    /// The tokenizer files of the output: names and contents.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// The common vocabulary of `speakers`. `base` is the place of the merge's base model, if it has
+/// one; the first speaker stands in where only a tokenizer is asked for. `outside` is the folder
+/// that [`TokenSource::Model`] names when it is none of the speakers.
+///
+/// A row of the output comes, for a model that has the token, from the token's row there; for the
+/// others from the base if it has the token, from the only model that has it, or is the mean over
+/// those that have it; zeros when none has it. Rows without a token stay where a model has them,
+/// and are [`Row::Padding`] elsewhere.
+///
+/// # Errors
+/// A tokenizer that is missing or malformed, a source or rule that names what is not there, or a
+/// `pad_to_multiple_of` beyond reason.
+pub(crate) fn unite(
+    setting: &TokenizerSetting,
+    speakers: &[Speaker],
+    base: Option<usize>,
+    outside: Option<(&str, &Checkpoint)>,
+) -> Result<Vocabulary> {
+    let main = base.unwrap_or(0);
+    let mut notes = Vec::new();
+    let tokens = read_all(speakers, main, &mut notes)?;
+    let voice = choose(&setting.source, speakers, &tokens, main, outside)?;
+    let mut union = Union::of(&voice.tokens);
+    if setting.source == TokenSource::Union {
+        let others = tokens.iter().enumerate().filter(|(at, _)| *at != main);
+        let others: Vec<&Tokens> = others.map(|(_, tokens)| &**tokens).collect();
+        union.extend(&others, &mut notes);
+    }
+    for (token, _) in &setting.tokens {
+        union.add(token);
+    }
+    let size = size(setting.pad_to_multiple_of, &union, &voice)?;
+    let table = Table {
+        speakers,
+        tokens: &tokens,
+        base,
+        union: &union.tokens,
+        keep_unnamed: setting.pad_to_multiple_of.is_none_or(|of| of == 0),
+    };
+    let rows = table.fill(&setting.tokens, size, &mut notes)?;
+    let files = files::write(&voice, &union, &mut notes)?;
+    if voice.at != Some(main) {
+        warn_of_config(&speakers[main], &tokens[main], &union.tokens, &mut notes)?;
+    }
+    Ok(Vocabulary {
+        size,
+        rows,
+        files,
+        notes,
+    })
+}
+
+/// Which difference between two tokenizers explains that the vocabulary matrices of two models
+/// differ in their rows, and what to add to the recipe; for the message of a shape mismatch.
+/// `None` where the tokenizers do not tell.
+pub(crate) fn difference(a: &Speaker, b: &Speaker) -> Option<String> {
+    if a.rows == b.rows {
+        return None;
+    }
+    let read =
+        |speaker: &Speaker| Tokens::read(speaker.label, speaker.checkpoint, Some(speaker.rows));
+    let (ours, theirs) = (read(a).ok()??, read(b).ok()??);
+    let mut found = Vec::new();
+    for (has, lacks, its, others) in [(b, a, &theirs, &ours), (a, b, &ours, &theirs)] {
+        let besides = its.besides(others);
+        if !besides.is_empty() {
+            let (count, list) = (besides.len(), listed(&besides));
+            let (has, lacks) = (has.label, lacks.label);
+            let noun = if count == 1 { "token" } else { "tokens" };
+            found.push(format!(
+                "model `{has}` has {count} {noun} that `{lacks}` lacks: {list}"
+            ));
+        }
+    }
+    Some(match found.is_empty() {
+        false => format!(
+            "{}; add `tokenizer_source: union` to the recipe, or `tokenizer_source: base`",
+            found.join("; ")
+        ),
+        true => format!(
+            "both tokenizers have the same {} tokens, one matrix has rows to spare; add `tokenizer_source: base` to the recipe",
+            ours.len()
+        ),
+    })
+}
+
+/// The model or folder whose tokenizer the output takes.
+struct Voice<'a> {
+    label: &'a str,
+    checkpoint: &'a Checkpoint,
+    /// Its place among the speakers.
+    at: Option<usize>,
+    /// Rows of its embedding matrix, if it has a part in the merge.
+    rows: Option<usize>,
+    tokens: Rc<Tokens>,
+}
+
+fn choose<'a>(
+    source: &TokenSource,
+    speakers: &[Speaker<'a>],
+    tokens: &[Rc<Tokens>],
+    main: usize,
+    outside: Option<(&'a str, &'a Checkpoint)>,
+) -> Result<Voice<'a>> {
+    let at = match source {
+        TokenSource::Union | TokenSource::Base => Some(main),
+        TokenSource::Model(label) => speakers.iter().position(|model| model.label == label),
+    };
+    if let Some(at) = at {
+        let Speaker {
+            label,
+            checkpoint,
+            rows,
+        } = speakers[at];
+        return Ok(Voice {
+            label,
+            checkpoint,
+            at: Some(at),
+            rows: Some(rows),
+            tokens: tokens[at].clone(),
+        });
+    }
+    let (label, checkpoint) = outside.ok_or_else(|| {
+        let name = match source {
+            TokenSource::Model(label) => label.as_str(),
+            TokenSource::Union | TokenSource::Base => speakers[main].label,
+        };
+        refused(name, "the tokenizer's source is no model of this merge")
+    })?;
+    let tokens = Tokens::read(label, checkpoint, None)?;
+    Ok(Voice {
+        label,
+        checkpoint,
+        at: None,
+        rows: None,
+        tokens: Rc::new(tokens.ok_or_else(|| refused(label, MISSING))?),
+    })
+}
+
+const MISSING: &str = "there is no tokenizer.json; write one with transformers (AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER))";
+
+/// The tokens of every speaker. One that has none is taken to speak as the main one does, where
+/// its matrix has as many rows and no file says otherwise.
+fn read_all(speakers: &[Speaker], main: usize, notes: &mut Vec<String>) -> Result<Vec<Rc<Tokens>>> {
+    let read = |speaker: &Speaker| {
+        Tokens::read(speaker.label, speaker.checkpoint, Some(speaker.rows))
+            .map(|tokens| tokens.map(Rc::new))
+    };
+    let leader = &speakers[main];
+    let first = read(leader)?.ok_or_else(|| leader.error(MISSING))?;
+    let each = speakers.iter().enumerate().map(|(at, speaker)| {
+        if at == main {
+            return Ok(first.clone());
+        }
+        if let Some(tokens) = read(speaker)? {
+            return Ok(tokens);
+        }
+        if speaker.rows != leader.rows || speaks_otherwise(speaker, leader)? {
+            return Err(speaker.error(MISSING));
+        }
+        notes.push(format!(
+            "model `{}` has no tokenizer.json and as many rows as `{}`: its tokens are taken to be the same",
+            speaker.label, leader.label
+        ));
+        Ok(first.clone())
+    });
+    each.collect()
+}
+
+/// Whether a vocabulary file in another format says that the tokens are not the leader's.
+fn speaks_otherwise(speaker: &Speaker, leader: &Speaker) -> Result<bool> {
+    for file in OTHER_VOCABULARIES {
+        let own = speaker.checkpoint.bytes_if_present(file)?;
+        if own.is_some() && own != leader.checkpoint.bytes_if_present(file)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn size(multiple: Option<usize>, union: &Union, voice: &Voice) -> Result<usize> {
+    let named = union.tokens.end();
+    match multiple {
+        Some(of) if of > LARGEST_MULTIPLE => Err(refused(
+            voice.label,
+            format!("pad_to_multiple_of is {of}; give at most {LARGEST_MULTIPLE}"),
+        )),
+        Some(of) if of > 0 => Ok(named.next_multiple_of(of)),
+        _ => Ok(named.max(voice.rows.unwrap_or(0))),
+    }
+}
+
+/// Ids in the main model's `config.json` that mean another token after the merge: the file is not
+/// rewritten, since what its keys mean is not known here.
+fn warn_of_config(
+    main: &Speaker,
+    tokens: &Tokens,
+    union: &Tokens,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    let config: Option<Json> = main.checkpoint.json_if_present("config.json")?;
+    let config = config.unwrap_or_default();
+    let keys = [&config, &config["text_config"]].into_iter();
+    let keys = keys.filter_map(Json::as_object).flatten();
+    for (key, id) in keys.filter(|(key, _)| key.ends_with("_token_id")) {
+        let id = id.as_u64().and_then(|id| usize::try_from(id).ok());
+        let Some((id, token)) = id.and_then(|id| Some((id, tokens.at(id)?))) else {
+            continue;
+        };
+        if union.at(id) != Some(token) {
+            let now = match union.id(token) {
+                Some(now) => format!("set it to {now}"),
+                None => "the output's tokenizer has no such token".to_owned(),
+            };
+            notes.push(format!(
+                "`{key}` in config.json is {id}, which was {token:?} in `{}`: {now}",
+                main.label
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn refused(model: &str, problem: impl Into<String>) -> Error {
+    Error::Tokenizer {
+        model: model.to_owned(),
+        problem: problem.into(),
+    }
+}
+
+/// The first few of many tokens, for messages.
+fn listed(tokens: &[&str]) -> String {
+    const SHOWN: usize = 3;
+    let shown = tokens.iter().take(SHOWN);
+    let shown: Vec<String> = shown
+        .map(|token| format!("`{}`", token.escape_debug()))
+        .collect();
+    let rest = if tokens.len() > SHOWN { ", …" } else { "" };
+    format!("{}{rest}", shown.join(", "))
 }

@@ -1,0 +1,104 @@
+//! The matrices that mergekit 0.1.5 wrote.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use super::*;
+use crate::stream::{Input, Rows, Stored};
+
+/// The folder of golden merges; `None`, and a message, without it.
+fn fixtures(test: &str) -> Option<PathBuf> {
+    let root =
+        std::env::var_os("DEBIAS_BENCH_FIXTURES").map(|root| PathBuf::from(root).join("merge"));
+    match root.filter(|root| root.is_dir()) {
+        Some(root) => Some(root),
+        None => {
+            let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+            assert!(!ci, "CI needs DEBIAS_BENCH_FIXTURES");
+            let message =
+                format!("SKIPPED: {test}: DEBIAS_BENCH_FIXTURES names no folder with merge/\n");
+            std::io::stderr()
+                .write_all(message.as_bytes())
+                .expect("stderr");
+            None
+        }
+    }
+}
+
+/// Half of each model, added up.
+fn check(case: &str, source: TokenSource, models: [&str; 2], base: Option<usize>) {
+    let Some(root) = fixtures(case) else {
+        return;
+    };
+    let open = |name: &str| Checkpoint::open(&root.join("inputs").join(name)).expect("an input");
+    let inputs = models.map(open);
+    let rows = |input: &Checkpoint| input.info("lm_head.weight").expect("a head").shape[0];
+    let speakers: Vec<Speaker> = models
+        .iter()
+        .zip(&inputs)
+        .map(|(label, checkpoint)| Speaker {
+            label,
+            checkpoint,
+            rows: rows(checkpoint),
+        })
+        .collect();
+    let found = unite(&setting(source), &speakers, base, None).expect("a vocabulary");
+    let expected = root.join("expected").join(case).join("model.safetensors");
+    let expected = Checkpoint::open_file(&expected).expect("expected tensors");
+    for name in ["model.embed_tokens.weight", "lm_head.weight"] {
+        let raw = inputs
+            .each_ref()
+            .map(|input| input.raw(name).expect("a matrix"));
+        let stored = raw.map(|raw| Stored::new(raw.dtype, raw.bytes).expect("floats"));
+        let shape = &expected.info(name).expect("an expected matrix").shape;
+        assert_eq!(shape[0], found.size, "{case} {name}");
+        let want = expected.f32(name, shape).expect("expected values");
+        let mut got = vec![0.0; want.len()];
+        for (stored, rows) in stored.iter().zip(&found.rows) {
+            let input = match rows {
+                None => Input::Stored(*stored),
+                Some(rows) => Input::Rows(
+                    *stored,
+                    Rows {
+                        rows: rows.clone(),
+                        others: Arc::new(stored_of(&raw)),
+                        columns: shape[1],
+                        padding: Arc::default(),
+                    },
+                ),
+            };
+            let mut values = vec![0.0; want.len()];
+            assert!(input.read(0, &mut values), "{case} {name}: finite");
+            got.iter_mut()
+                .zip(&values)
+                .for_each(|(got, x)| *got += 0.5 * x);
+        }
+        for (at, (got, want)) in got.iter().zip(&want).enumerate() {
+            let bound = 5e-7 + 1e-6 * want.abs();
+            assert!(
+                (got - want).abs() <= bound,
+                "{case} {name} [{at}]: {got} against {want}"
+            );
+        }
+    }
+}
+
+fn stored_of<'a>(raw: &[debias_weights::Raw<'a>]) -> Vec<Stored<'a>> {
+    let stored = raw.iter().map(|raw| Stored::new(raw.dtype, raw.bytes));
+    stored.map(|stored| stored.expect("floats")).collect()
+}
+
+#[test]
+fn a_union_is_mergekits() {
+    check("tok_union", TokenSource::Union, ["ft_a", "ft_tok"], None);
+}
+
+#[test]
+fn the_bases_tokens_are_mergekits() {
+    check(
+        "tok_source_base",
+        TokenSource::Base,
+        ["base", "ft_tok"],
+        Some(0),
+    );
+}
