@@ -38,7 +38,7 @@ const OTHER_VOCABULARIES: [&str; 5] = [
 ];
 
 /// Largest `pad_to_multiple_of`; published ones stay below 1024.
-const LARGEST_MULTIPLE: usize = 1 << 16;
+const LARGEST_MULTIPLE: usize = 1 << 20;
 
 /// A recipe's `tokenizer_source`, or its `tokenizer`.
 #[derive(Clone, Debug, PartialEq)]

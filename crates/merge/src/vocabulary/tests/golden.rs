@@ -45,23 +45,28 @@ fn check(case: &str, source: TokenSource, models: [&str; 2], base: Option<usize>
     let found = unite(&setting(source), &speakers, base, None).expect("a vocabulary");
     let expected = root.join("expected").join(case).join("model.safetensors");
     let expected = Checkpoint::open_file(&expected).expect("expected tensors");
-    for name in ["model.embed_tokens.weight", "lm_head.weight"] {
+    let matrices = ["model.embed_tokens.weight", "lm_head.weight"];
+    let matrices = matrices.map(|name| Some((name, &expected.info(name)?.shape)));
+    assert!(
+        matrices[0].is_some(),
+        "{case}: there are expected embeddings"
+    );
+    for (name, shape) in matrices.into_iter().flatten() {
         let raw = inputs
             .each_ref()
             .map(|input| input.raw(name).expect("a matrix"));
         let stored = raw.map(|raw| Stored::new(raw.dtype, raw.bytes).expect("floats"));
-        let shape = &expected.info(name).expect("an expected matrix").shape;
         assert_eq!(shape[0], found.size, "{case} {name}");
         let want = expected.f32(name, shape).expect("expected values");
         let mut got = vec![0.0; want.len()];
-        for (stored, rows) in stored.iter().zip(&found.rows) {
+        for (own, rows) in stored.iter().zip(&found.rows) {
             let input = match rows {
-                None => Input::Stored(*stored),
+                None => Input::Stored(*own),
                 Some(rows) => Input::Rows(
-                    *stored,
+                    *own,
                     Rows {
                         rows: rows.clone(),
-                        others: Arc::new(stored_of(&raw)),
+                        others: Arc::new(stored.to_vec()),
                         columns: shape[1],
                         padding: Arc::default(),
                     },
@@ -81,11 +86,6 @@ fn check(case: &str, source: TokenSource, models: [&str; 2], base: Option<usize>
             );
         }
     }
-}
-
-fn stored_of<'a>(raw: &[debias_weights::Raw<'a>]) -> Vec<Stored<'a>> {
-    let stored = raw.iter().map(|raw| Stored::new(raw.dtype, raw.bytes));
-    stored.map(|stored| stored.expect("floats")).collect()
 }
 
 #[test]
