@@ -210,13 +210,14 @@ impl Planned {
         let made = match &tensor.job.work {
             Work::Merge { .. } => Made::Merged,
             Work::Copy {
-                model,
+                model: at,
                 tensor: name,
             } => {
-                let model = &self.models[*model];
+                let model = &self.models[*at];
                 let info = model.info(name);
                 let same = info.is_some_and(|info| info.dtype == tensor.info.dtype);
-                match same && !model.is_adapted(name) {
+                let as_it_is = !model.is_adapted(name) && !self.changes_rows(&tensor.job.name, *at);
+                match same && as_it_is {
                     true => Made::Copied(model.bytes(name)?),
                     false => Made::Converted,
                 }
@@ -242,7 +243,7 @@ impl Planned {
                 Made::Converted | Made::Merged => {
                     let inputs = inputs.iter();
                     inputs
-                        .map(|(model, name)| opened(*model).input(name))
+                        .map(|(model, name)| self.input(&tensor.job.name, *model, name))
                         .collect::<Result<_>>()?
                 }
             },

@@ -35,7 +35,14 @@ pub(crate) fn check(
     for job in jobs {
         match &job.work {
             Work::Copy { model, tensor } => {
-                let info = info(models, *model, tensor)?.clone();
+                let mut info = info(models, *model, tensor)?.clone();
+                if let (Some(rows), true, Some(first)) = (
+                    rows,
+                    layers::is_vocabulary(&job.name),
+                    info.shape.first_mut(),
+                ) {
+                    *first = rows;
+                }
                 let dtype = dtype.filter(|_| width(info.dtype).is_some());
                 let info = TensorInfo {
                     dtype: dtype.unwrap_or(info.dtype),

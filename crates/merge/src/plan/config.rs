@@ -5,21 +5,8 @@ use serde_json::{Map, Value};
 
 use crate::error::Result;
 
-/// Files that are taken from the donor as they are, where it has them.
-pub(crate) const TOKENIZER: [&str; 9] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "tokenizer.model",
-    "added_tokens.json",
-    "merges.txt",
-    "vocab.json",
-    "chat_template.jinja",
-    "chat_template.json",
-];
-
-/// Other files that a model needs to be run.
-pub(crate) const OTHERS: [&str; 5] = [
+/// Files besides weights, configuration and tokenizer that a model needs to be run.
+const OTHERS: [&str; 5] = [
     "generation_config.json",
     "preprocessor_config.json",
     "processor_config.json",
@@ -121,13 +108,10 @@ fn set_rows(config: &mut Value, rows: usize) {
     }
 }
 
-/// The files among `names` that the donor has.
-pub(crate) fn copied(
-    donor: &Checkpoint,
-    names: impl IntoIterator<Item = &'static str>,
-) -> Result<Vec<(String, Vec<u8>)>> {
+/// The donor's other files, as they are.
+pub(crate) fn copied(donor: &Checkpoint) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
-    for name in names {
+    for name in OTHERS {
         if let Some(bytes) = donor.bytes_if_present(name)? {
             files.push((name.to_owned(), bytes.into_owned()));
         }

@@ -8,6 +8,7 @@ mod layers;
 mod manifest;
 mod open;
 mod resolve;
+mod tokens;
 
 use std::path::PathBuf;
 
@@ -18,14 +19,16 @@ use crate::error::{Error, Result};
 use crate::library::Library;
 use crate::masks::Masks;
 use crate::recipe::Recipe;
-use crate::stream::Grain;
 use crate::stream::number::width;
+use crate::stream::{Grain, Input};
+use crate::vocabulary::Vocabulary;
 
 use check::Checked;
 use config::Changes;
 use jobs::Planner;
-pub(crate) use jobs::{Job, Work};
+pub(crate) use jobs::Work;
 pub(crate) use open::Opened;
+use tokens::Spoken;
 
 /// How a merge is carried out.
 #[derive(Clone, Debug)]
@@ -66,6 +69,8 @@ pub struct Planned {
     pub(crate) masks: Option<Masks>,
     pub(crate) files: Vec<(String, Vec<u8>)>,
     notes: Vec<String>,
+    /// New rows of vocabulary tensors.
+    vocabulary: Option<Vocabulary>,
 }
 
 /// What a merge will take.
@@ -101,7 +106,9 @@ impl Planned {
         let layers = planner.layers.values().next().cloned();
         let jobs = std::mem::take(&mut planner.jobs);
         let asked = recipe.out_dtype.or(recipe.dtype);
-        let tensors = check::check(jobs, &models, asked, None, &|_, _| None)?;
+        let spoken = Spoken::new(&recipe, &models, donor, library)?;
+        let difference = |a, b| tokens::difference(&models, a, b);
+        let tensors = check::check(jobs, &models, asked, spoken.size(), &difference)?;
         let masks = match &options.masks {
             Some(path) => Some(Masks::open(path)?),
             None => None,
@@ -109,12 +116,12 @@ impl Planned {
         let changes = Changes {
             dtype: asked.or_else(|| uniform(&tensors)),
             layers: layers.map(|layers| layers.into_iter().map(|(_, layer)| layer).collect()),
-            vocabulary: None,
+            vocabulary: spoken.size(),
         };
         let config = config::edited(&models[donor].config, &changes);
         let mut files = vec![("config.json".to_owned(), pretty(&config))];
-        let names = config::TOKENIZER.into_iter().chain(config::OTHERS);
-        files.extend(config::copied(&models[donor].checkpoint, names)?);
+        files.extend(config::copied(&models[donor].checkpoint)?);
+        files.extend(spoken.files);
         files.push((
             "mergekit_config.yml".to_owned(),
             recipe.text.clone().into_bytes(),
@@ -126,7 +133,12 @@ impl Planned {
             models,
             tensors,
             masks,
-            notes: Vec::new(),
+            notes: spoken
+                .vocabulary
+                .as_ref()
+                .map(|v| v.notes.clone())
+                .unwrap_or_default(),
+            vocabulary: spoken.vocabulary,
         };
         let needed = planned.size().memory;
         match planned.options.max_memory {
@@ -138,6 +150,25 @@ impl Planned {
     /// The seed of everything random: 0 unless caller or recipe say otherwise.
     pub(crate) fn seed(&self) -> u64 {
         self.options.seed.or(self.recipe.seed).unwrap_or(0)
+    }
+
+    /// The tensor `name` of one model as the output tensor `output` needs it.
+    pub(crate) fn input(&self, output: &str, model: usize, name: &str) -> Result<Input<'_>> {
+        match &self.vocabulary {
+            Some(vocabulary) if layers::is_vocabulary(output) => {
+                tokens::with_rows(&self.models, vocabulary, model, name)
+            }
+            _ => self.models[model].input(name),
+        }
+    }
+
+    /// Whether the tensor gets other rows than it has.
+    pub(crate) fn changes_rows(&self, output: &str, model: usize) -> bool {
+        let vocabulary = self
+            .vocabulary
+            .as_ref()
+            .filter(|_| layers::is_vocabulary(output));
+        vocabulary.is_some_and(|vocabulary| vocabulary.rows[model].is_some())
     }
 
     /// The recipe.
