@@ -176,6 +176,9 @@ fn entry(id: usize, added: &Added) -> Json {
 /// Takes tokens out of a model's own vocabulary, with the merges that lead to them or from them;
 /// whether there were any.
 fn prune(model: &mut Map<String, Json>, dropped: &HashSet<String>) -> bool {
+    if dropped.is_empty() {
+        return false;
+    }
     let gone = |token: &str| dropped.contains(token);
     let before = model.get("vocab").map(size);
     match model.get_mut("vocab") {

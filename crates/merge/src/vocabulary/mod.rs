@@ -187,11 +187,10 @@ pub(crate) fn difference(a: &Speaker, b: &Speaker) -> Option<String> {
     for (has, lacks, its, others) in [(b, a, &theirs, &ours), (a, b, &ours, &theirs)] {
         let besides = its.besides(others);
         if !besides.is_empty() {
-            let (count, list) = (besides.len(), listed(&besides));
+            let (count, list) = (counted(besides.len()), listed(&besides));
             let (has, lacks) = (has.label, lacks.label);
-            let noun = if count == 1 { "token" } else { "tokens" };
             found.push(format!(
-                "model `{has}` has {count} {noun} that `{lacks}` lacks: {list}"
+                "model `{has}` has {count} that `{lacks}` lacks: {list}"
             ));
         }
     }
@@ -348,6 +347,13 @@ fn refused(model: &str, problem: impl Into<String>) -> Error {
     Error::Tokenizer {
         model: model.to_owned(),
         problem: problem.into(),
+    }
+}
+
+fn counted(tokens: usize) -> String {
+    match tokens {
+        1 => "1 token".to_owned(),
+        _ => format!("{tokens} tokens"),
     }
 }
 

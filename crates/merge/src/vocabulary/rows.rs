@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::tokens::Tokens;
-use super::{Speaker, TokenRowSource, TokenRule, listed, refused};
+use super::{Speaker, TokenRowSource, TokenRule, counted, listed, refused};
 use crate::error::Result;
 use crate::stream::Row;
 
@@ -140,10 +140,9 @@ impl Table<'_> {
         for (speaker, tokens) in self.speakers.iter().zip(self.tokens) {
             let lost = tokens.besides(self.union);
             if !lost.is_empty() {
-                let (model, count) = (speaker.label, lost.len());
+                let (model, lost, count) = (speaker.label, listed(&lost), counted(lost.len()));
                 notes.push(format!(
-                    "the output leaves out {count} tokens of model `{model}`: {}; `tokenizer_source: union` keeps them",
-                    listed(&lost)
+                    "the output leaves out {count} of model `{model}`: {lost}; `tokenizer_source: union` keeps them"
                 ));
             }
         }

@@ -1,6 +1,6 @@
 //! The tokens of the output: those of one model, and what is added to them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::listed;
 use super::tokens::{Added, Tokens};
@@ -30,12 +30,9 @@ impl Union {
                 self.add(token);
             }
         }
-        let mut disputed = Vec::new();
-        for added in added {
-            if !self.mark(added) && !disputed.contains(&&*added.content) {
-                disputed.push(&*added.content);
-            }
-        }
+        let disputed = added.filter(|added| !self.mark(added));
+        let disputed: BTreeSet<&str> = disputed.map(|added| &*added.content).collect();
+        let disputed: Vec<&str> = disputed.into_iter().collect();
         if !disputed.is_empty() {
             notes.push(format!(
                 "added tokens with several settings keep the first model's: {}",

@@ -99,7 +99,7 @@ fn the_bases_tokens_are_enough_if_asked_for() {
     let b = Model::new("b", &["y", "x", "z"], &[], 3);
     let base = joined(&setting(TokenSource::Base), &[&a, &b], None).expect("the first's");
     assert_eq!(rows(&base), [None, Some(vec![Own(1), Own(0)])]);
-    assert!(base.notes[0].contains("leaves out 1 tokens of model `b`: `z`"));
+    assert!(base.notes[0].contains("leaves out 1 token of model `b`: `z`"));
     let other = TokenSource::Model("b".to_owned());
     let other = joined(&setting(other), &[&a, &b], Some(0)).expect("b's");
     assert_eq!(
