@@ -18,6 +18,17 @@ pub struct Facts {
     pub statistics: Map<String, Value>,
 }
 
+/// What a merge does with LoRA adapters that are merged among themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnAdapters {
+    /// Merges `A` and `B` each as a tensor, with zeros for a base.
+    Apart,
+    /// Adds up their products by `weight`, which factors side by side do exactly.
+    Concatenated,
+    /// RobustMerge, which merges adapters and nothing else.
+    Robust,
+}
+
 /// A merge of checkpoints, tensor by tensor.
 pub trait Merger: Sync {
     /// Name, paper, equation, parameters, inputs.
@@ -50,9 +61,9 @@ pub trait Merger: Sync {
         1
     }
 
-    /// Whether every input besides the base must be a LoRA adapter on it.
-    fn wants_adapters(&self) -> bool {
-        false
+    /// What becomes of LoRA adapters that are merged among themselves, without a base.
+    fn on_adapters(&self) -> OnAdapters {
+        OnAdapters::Apart
     }
 
     /// Makes one tensor.

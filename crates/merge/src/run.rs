@@ -105,7 +105,10 @@ impl Planned {
             .map(|t| (t.job.name.clone(), t.info.clone()))
             .collect();
         let sharding = Sharding {
-            stem: "model",
+            stem: match self.among {
+                Some(_) => "adapter_model",
+                None => "model",
+            },
             limit: self.options.shard,
         };
         let folder = StreamedFolder::create(dir, &tensors, sharding, force)?;
@@ -167,6 +170,9 @@ impl Planned {
     }
 
     fn merge_all(&self, run: &Run) -> Result<Facts> {
+        if let Some(among) = &self.among {
+            return self.merge_among(among, run);
+        }
         let targets: Result<Vec<_>> = (0..self.tensors.len())
             .map(|at| self.target(at, run))
             .collect();

@@ -1,11 +1,13 @@
 //! Adapters against PEFT and against the merge that mergekit made of one.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use debias_merge::Adapter;
-use debias_weights::{Checkpoint, Tensor, write_folder};
+use debias_weights::{Checkpoint, Tensor};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -40,28 +42,13 @@ fn adapter(
     config: &Map<String, Value>,
     tensors: &BTreeMap<String, Numbers>,
 ) -> PathBuf {
-    let dir = parent.join("adapter");
-    let config = serde_json::to_vec(config).expect("JSON");
-    let tensors = tensors
-        .iter()
-        .map(|(name, Numbers { shape, values })| {
-            let (shape, values) = (shape.clone(), values.clone());
-            (name.clone(), Tensor { shape, values })
-        })
-        .collect();
-    write_folder(
-        &dir,
-        &[("adapter_config.json".into(), config)],
-        &tensors,
-        false,
-    )
-    .expect("is writable");
-    fs::rename(
-        dir.join("model.safetensors"),
-        dir.join("adapter_model.safetensors"),
-    )
-    .expect("was written");
-    dir
+    let tensor = |(name, Numbers { shape, values }): (&String, &Numbers)| {
+        let (shape, values) = (shape.clone(), values.clone());
+        (name.clone(), Tensor { shape, values })
+    };
+    let config = Value::Object(config.clone());
+    let tensors = tensors.iter().map(tensor).collect();
+    support::adapter(&parent.join("adapter"), &config, &tensors)
 }
 
 /// `weights` with the adapter's change of the tensor `name`.

@@ -56,7 +56,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// When `dir` exists and `force` is not given, or it exists and does not look like a checkpoint
-/// (a folder without subfolders, empty or with a `config.json`); when the folder above it is
+/// (a folder without subfolders, empty or with a `config.json` or `adapter_config.json`); when the folder above it is
 /// missing or cannot be written; when a file name is not plain or occurs twice; when a tensor's
 /// shape and values disagree or a value is NaN or infinite.
 pub fn write_folder(
@@ -81,7 +81,7 @@ pub fn write_folder(
 ///
 /// # Errors
 /// When `dir` exists and `force` is not given, or it exists and does not look like a checkpoint
-/// (a folder without subfolders, empty or with a `config.json`); when there is no folder above it.
+/// (a folder without subfolders, empty or with a `config.json` or `adapter_config.json`); when there is no folder above it.
 pub fn check_target(dir: &Path, force: bool) -> Result<()> {
     replaces(dir, force)?;
     let (parent, _) = split(dir)?;
@@ -196,7 +196,8 @@ fn replaces(dir: &Path, force: bool) -> Result<bool> {
     let flat = entries
         .iter()
         .all(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
-    let known = entries.is_empty() || entries.iter().any(|e| e.file_name() == "config.json");
+    let known = |name| entries.iter().any(|entry| entry.file_name() == name);
+    let known = entries.is_empty() || known("config.json") || known("adapter_config.json");
     if !(flat && known) {
         return refuse("does not look like a checkpoint and is not replaced; remove it yourself");
     }

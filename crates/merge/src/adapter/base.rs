@@ -58,7 +58,7 @@ impl Adapter {
             let shape = shape.unwrap_or_default();
             if place
                 .layout
-                .turned(place.outputs, place.inputs, shape)
+                .turned(place.outputs, place.inputs(), shape)
                 .is_none()
             {
                 return Err(refused(&label, place.misfit(&module, shape)));

@@ -103,6 +103,15 @@ impl Factors {
 }
 
 impl Layout {
+    /// The names of `A` and `B` of a module in an adapter's file.
+    pub(crate) fn names(self, module: &str) -> [String; 2] {
+        let name = |factor: &str| format!("base_model.model.{module}.lora_{factor}");
+        match self {
+            Self::Matrix { .. } => [name("A.weight"), name("B.weight")],
+            Self::Embedding => [name("embedding_A"), name("embedding_B")],
+        }
+    }
+
     /// Whether a product of these sides lies turned on a weight of this shape; `None` where it does
     /// not fit.
     pub(super) fn turned(self, outputs: usize, inputs: usize, shape: &[usize]) -> Option<bool> {
@@ -130,6 +139,28 @@ impl Layout {
 pub(crate) fn common_scale(factors: &[Factors]) -> f64 {
     let scales = || factors.iter().map(|one| one.scale);
     scales().find(|scale| *scale != 0.0).unwrap_or_default()
+}
+
+/// Factors side by side: their product is the sum of the products, each times its weight.
+pub(super) fn concatenate(factors: &[Factors], weights: &[f64]) -> Factors {
+    let scale = common_scale(factors);
+    let weighed = factors.iter().zip(weights).map(|(one, weight)| {
+        let values = one.rescaled(scale).into_iter();
+        let values = values.map(|x| (f64::from(x) * weight) as f32);
+        (one.rank, values.collect::<Vec<_>>())
+    });
+    let weighed: Vec<_> = weighed.collect();
+    let rows = (0..factors[0].outputs()).flat_map(|row| {
+        let pieces = weighed.iter();
+        pieces.flat_map(move |(rank, b)| &b[row * rank..][..*rank])
+    });
+    Factors {
+        a: factors.iter().flat_map(|one| &one.a).copied().collect(),
+        b: rows.copied().collect(),
+        rank: factors.iter().map(|one| one.rank).sum(),
+        scale,
+        layout: factors[0].layout,
+    }
 }
 
 /// A row-major matrix of `columns` columns, turned.

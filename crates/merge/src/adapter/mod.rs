@@ -4,14 +4,17 @@
 //! `s = alpha / r`, or `alpha / sqrt(r)` where it is rank-stabilized (arXiv:2312.03732). The product
 //! is never stored: a [`LowRank`] is added while the weight is read.
 
+mod alike;
+mod among;
 mod base;
 pub(crate) mod config;
 mod factors;
 mod names;
 pub(crate) mod robust;
+mod written;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use debias_weights::{Checkpoint, Dtype, TensorInfo};
 
@@ -21,6 +24,7 @@ use crate::stream::{LowRank, Stored};
 use config::Config;
 pub use factors::{Factors, Layout};
 use names::Part;
+pub(crate) use written::{Written, written};
 
 /// The weights of an adapter; the first that is there is read.
 const WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
@@ -45,16 +49,19 @@ pub struct Adapter {
 
 /// Where a module's factors lie.
 #[derive(Debug)]
-struct Module {
-    a: String,
-    b: String,
-    rank: usize,
-    /// Width of `A`.
-    inputs: usize,
+pub(crate) struct Module {
+    /// The name of `A` in the file.
+    pub a: String,
+    /// The name of `B` in the file.
+    pub b: String,
+    pub rank: usize,
+    /// Sides of `A` behind the rank: `[in]`, of a convolution `[in, …]`.
+    pub inner: Vec<usize>,
     /// Height of `B`.
-    outputs: usize,
-    scale: f64,
-    layout: Layout,
+    pub outputs: usize,
+    /// What the product is multiplied by.
+    pub scale: f64,
+    pub layout: Layout,
 }
 
 /// Keys of a module's factors while names are read.
@@ -80,19 +87,22 @@ impl Adapter {
     pub fn open(dir: &Path, label: &str) -> Result<Self> {
         let refuse = |problem| refused(label, problem);
         let config = Config::read(&Checkpoint::bare(dir)?)?.map_err(refuse)?;
-        let there = |files: [&str; 2]| {
-            files
-                .map(|file| dir.join(file))
-                .into_iter()
-                .find(|path| path.is_file())
-        };
-        let weights = there(WEIGHTS)
-            .ok_or_else(|| refuse(format!("{} holds no {}", dir.display(), WEIGHTS[0])))?;
-        let mut files = vec![Checkpoint::open_file(&weights)?];
-        if let Some(beside) = there(BESIDE) {
+        let mut files = vec![Checkpoint::open_file(&Self::weights(dir, label)?)?];
+        if let Some(beside) = first_there(dir, BESIDE) {
             files.push(Checkpoint::open_file(&beside)?);
         }
         Self::index(label, config, files).map_err(refuse)
+    }
+
+    /// The file of its factors.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn weights(dir: &Path, label: &str) -> Result<PathBuf> {
+        first_there(dir, WEIGHTS).ok_or_else(|| {
+            let problem = format!("{} holds no {}", dir.display(), WEIGHTS[0]);
+            refused(label, problem)
+        })
     }
 
     /// Accepts NaN and infinity in what is read.
@@ -116,6 +126,10 @@ impl Adapter {
     /// The published names of the tensors that it replaces, sorted.
     pub fn wholes(&self) -> impl Iterator<Item = &str> {
         self.wholes.keys().map(String::as_str)
+    }
+
+    pub(crate) fn module(&self, name: &str) -> Option<&Module> {
+        self.modules.get(name)
     }
 
     /// The factors of a module, if it has any.
@@ -204,7 +218,7 @@ impl Adapter {
 
     /// Bytes that its factors take in memory.
     pub(crate) fn memory(&self) -> u64 {
-        let values = |m: &Module| (m.rank * (m.inputs + m.outputs)) as u64;
+        let values = |m: &Module| (m.rank * (m.inputs() + m.outputs)) as u64;
         self.modules.values().map(|module| 4 * values(module)).sum()
     }
 
@@ -291,7 +305,7 @@ impl Module {
                     transposed: config.transposed,
                 },
             },
-            inputs: a_shape[1..].iter().product(),
+            inner: a_shape[1..].to_vec(),
             outputs: b_shape[0],
             a,
             b,
@@ -301,9 +315,25 @@ impl Module {
 
     fn misfit(&self, module: &str, shape: &[usize]) -> String {
         format!(
-            "its factors of `{module}`, {} outputs by {} inputs, do not fit the weight's shape {shape:?}; give the base that it was trained on",
-            self.outputs, self.inputs
+            "its factors of `{module}`, {}, do not fit the weight's shape {shape:?}; give the base that it was trained on",
+            self.sides()
         )
+    }
+
+    /// Width of `A`.
+    fn inputs(&self) -> usize {
+        self.inner.iter().product()
+    }
+
+    /// For messages.
+    fn sides(&self) -> String {
+        format!("{} outputs by {} inputs", self.outputs, self.inputs())
+    }
+
+    /// Whether the products of both lie on the same weight in the same way.
+    fn lies_as(&self, other: &Self) -> bool {
+        let lie = |one: &Self| (one.outputs, one.inner.clone(), one.layout);
+        lie(self) == lie(other)
     }
 }
 
@@ -318,6 +348,11 @@ fn fit(a: &[usize], b: &[usize], rank: usize) -> bool {
         && inputs.len() == ones.len() + 1
         && inputs.iter().all(|side| *side > 0)
         && ones.iter().all(|side| *side == 1)
+}
+
+fn first_there(dir: &Path, files: [&str; 2]) -> Option<PathBuf> {
+    let mut paths = files.into_iter().map(|file| dir.join(file));
+    paths.find(|path| path.is_file())
 }
 
 /// Whether two tensors are equal: with `bias: all` PEFT saves the bias of a module that was trained

@@ -3,7 +3,7 @@
 use crate::card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, Values, flag};
 use crate::combine::Combination;
 use crate::error::Result;
-use crate::merger::{Facts, Merger};
+use crate::merger::{Facts, Merger, OnAdapters};
 use crate::target::Target;
 
 static CARD: Card = Card {
@@ -27,6 +27,13 @@ static CARD: Card = Card {
             help: "share of this model; a base_model counts as an input and needs one too",
         },
         flag("normalize", true, "divide by the sum of the weights"),
+        Parameter {
+            name: "lora_factors",
+            scope: Scope::Shared,
+            kind: Kind::Word(&["concatenate", "separate"]),
+            default: Fallback::Absent,
+            help: "for adapters among themselves: concatenate (if absent) gives the exact sum of their products in as many ranks as all have together, separate averages A and B each for itself and keeps the rank",
+        },
     ],
     degenerate: "Weights that sum to zero are refused with normalize.",
 };
@@ -53,6 +60,10 @@ impl Merger for Linear {
             )),
             false => Ok(()),
         }
+    }
+
+    fn on_adapters(&self) -> OnAdapters {
+        OnAdapters::Concatenated
     }
 
     fn merge(&self, target: &Target, _facts: &Facts) -> Result<()> {

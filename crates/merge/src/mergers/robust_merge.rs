@@ -9,7 +9,7 @@ use crate::adapter::Factors;
 use crate::adapter::robust::{Settings, emptied_rows, merge};
 use crate::card::{Base, Card, Contract, Values, number, word};
 use crate::error::{Error, Result};
-use crate::merger::{Facts, Merger};
+use crate::merger::{Facts, Merger, OnAdapters};
 use crate::stream::{Block, Each, Input};
 use crate::target::Target;
 
@@ -71,8 +71,8 @@ impl Merger for RobustMerge {
         inside("att_ratio", false)
     }
 
-    fn wants_adapters(&self) -> bool {
-        true
+    fn on_adapters(&self) -> OnAdapters {
+        OnAdapters::Robust
     }
 
     fn merge(&self, target: &Target, _facts: &Facts) -> Result<()> {

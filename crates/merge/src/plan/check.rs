@@ -129,7 +129,7 @@ fn differing(inputs: &[Tensor], models: &[Opened]) -> Option<(usize, usize)> {
 }
 
 /// The output's number format: as asked, else the one that holds all inputs.
-fn merged_dtype(
+pub(super) fn merged_dtype(
     name: &str,
     inputs: &[Tensor],
     models: &[Opened],

@@ -46,6 +46,8 @@ pub(crate) struct Planner<'a> {
     pub models: &'a [Opened],
     /// The model whose files and unmerged tensors the output has.
     pub donor: usize,
+    /// Whether the base is only what adapters lie on, and no input.
+    pub seat: bool,
     pub jobs: Vec<Job>,
     /// Layers of each stack that was cut from slices.
     pub layers: BTreeMap<String, Vec<(usize, usize)>>,
@@ -71,6 +73,7 @@ impl<'a> Planner<'a> {
             recipe,
             models,
             donor,
+            seat: false,
             jobs: Vec::new(),
             layers: BTreeMap::new(),
             missing: Vec::new(),
@@ -105,7 +108,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn refuse(&self, field: &str, problem: &str) -> Error {
+    pub(super) fn refuse(&self, field: &str, problem: &str) -> Error {
         Error::Recipe {
             origin: self.recipe.origin.clone(),
             field: field.to_owned(),
@@ -113,7 +116,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn model(&self, reference: &ModelRef) -> usize {
+    pub(super) fn model(&self, reference: &ModelRef) -> usize {
         let found = self.models.iter().position(|m| m.reference == *reference);
         found.expect("every model of the recipe was opened")
     }
@@ -283,7 +286,7 @@ impl<'a> Planner<'a> {
         let base = slice.base.as_ref().or(self.recipe.base.as_ref());
         let base = base.map(|base| self.model(base));
         let mut place = base.and_then(|base| listed.iter().position(|l| l.model == base));
-        if let (Some(model), None, false) = (base, place, sliced) {
+        if let (Some(model), None, false) = (base, place, sliced || self.seat) {
             place = Some(listed.len());
             listed.push(Listed { place: None, model });
         }
@@ -300,7 +303,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    fn without_base(&self, slice: &Slice, named: bool) -> Error {
+    pub(super) fn without_base(&self, slice: &Slice, named: bool) -> Error {
         let method = self.recipe.merger.card().id;
         match named {
             true => self.refuse(
@@ -311,7 +314,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn check_count(&self, slice: &Slice, found: usize) -> Result<()> {
+    pub(super) fn check_count(&self, slice: &Slice, found: usize) -> Result<()> {
         let card = self.recipe.merger.card();
         let (min, max) = (card.inputs.min, card.inputs.max);
         if found >= min && max.is_none_or(|max| found <= max) {
@@ -397,7 +400,7 @@ impl<'a> Planner<'a> {
 }
 
 /// Depth of a layer: 0 the first, 1 the last; a single layer is the last.
-fn depth(layer: usize, layers: usize) -> f64 {
+pub(super) fn depth(layer: usize, layers: usize) -> f64 {
     match layers {
         0 | 1 => 1.0,
         n => layer as f64 / (n - 1) as f64,

@@ -1,6 +1,8 @@
 //! A recipe against the headers of its models: everything that can be known before the first weight
 //! is read is decided and refused here.
 
+mod adapters;
+mod among;
 mod check;
 mod config;
 mod jobs;
@@ -15,6 +17,7 @@ use std::path::PathBuf;
 use debias_weights::{Dtype, TensorInfo};
 
 use crate::adapter::Adapter;
+use crate::adapter::config::FILE as ADAPTER_CONFIG;
 use crate::error::{Error, Result};
 use crate::library::Library;
 use crate::masks::Masks;
@@ -23,6 +26,7 @@ use crate::stream::number::width;
 use crate::stream::{Grain, Input};
 use crate::vocabulary::Vocabulary;
 
+pub(crate) use among::{Among, Module as AmongModule, adapter_of};
 use check::Checked;
 use config::Changes;
 use jobs::Planner;
@@ -71,6 +75,8 @@ pub struct Planned {
     notes: Vec<String>,
     /// New rows of vocabulary tensors.
     vocabulary: Option<Vocabulary>,
+    /// What a merge of adapters among themselves has besides.
+    pub(crate) among: Option<Among>,
 }
 
 /// What a merge will take.
@@ -94,14 +100,20 @@ impl Planned {
     /// # Errors
     /// A model that is missing or damaged; models, tensors, shapes, parameters or tokenizers that do
     /// not fit each other; a bound on memory that cannot be kept.
-    pub fn new(recipe: Recipe, library: &dyn Library, options: Options) -> Result<Self> {
+    pub fn new(mut recipe: Recipe, library: &dyn Library, options: Options) -> Result<Self> {
+        if among::applies(&recipe, library) {
+            return Self::among(recipe, library, options);
+        }
+        let seat = adapters::seat(&mut recipe, library)?;
         let references = recipe.models();
         let open = |reference: &&_| Opened::new(reference, library, options.allow_nonfinite);
         let models: Result<Vec<_>> = references.iter().map(open).collect();
         let models = models?;
+        adapters::check_adapters(&recipe, &models)?;
         // The base comes first among the models; without one, the first that is listed.
         let donor = 0;
         let mut planner = Planner::new(&recipe, &models, donor);
+        planner.seat = seat;
         planner.plan()?;
         let layers = planner.layers.values().next().cloned();
         let jobs = std::mem::take(&mut planner.jobs);
@@ -139,11 +151,46 @@ impl Planned {
                 .map(|v| v.notes.clone())
                 .unwrap_or_default(),
             vocabulary: spoken.vocabulary,
+            among: None,
         };
-        let needed = planned.size().memory;
-        match planned.options.max_memory {
+        planned.bounded()
+    }
+
+    /// Adapters among themselves.
+    fn among(recipe: Recipe, library: &dyn Library, options: Options) -> Result<Self> {
+        let plan = among::plan(&recipe, library, &options)?;
+        let masks = match &options.masks {
+            Some(path) => Some(Masks::open(path)?),
+            None => None,
+        };
+        let mut files = vec![(ADAPTER_CONFIG.to_owned(), pretty(&plan.config))];
+        files.extend(config::copied(
+            &plan.models[0].checkpoint,
+            config::TOKENIZER,
+        )?);
+        files.push((
+            "mergekit_config.yml".to_owned(),
+            recipe.text.clone().into_bytes(),
+        ));
+        let planned = Self {
+            files,
+            recipe,
+            options,
+            models: plan.models,
+            tensors: plan.tensors,
+            masks,
+            notes: plan.notes,
+            vocabulary: None,
+            among: Some(plan.among),
+        };
+        planned.bounded()
+    }
+
+    fn bounded(self) -> Result<Self> {
+        let needed = self.size().memory;
+        match self.options.max_memory {
             Some(given) if needed > given => Err(Error::Memory { needed, given }),
-            _ => Ok(planned),
+            _ => Ok(self),
         }
     }
 
@@ -258,6 +305,8 @@ impl Planned {
             .iter()
             .filter_map(|model| model.adapter.as_ref());
         let factors: u64 = adapters.map(Adapter::memory).sum();
+        // Merged among themselves, factors are held and converted.
+        let factors = factors * if self.among.is_some() { 3 } else { 1 };
         RUNTIME + factors + self.options.threads as u64 * per_thread + selection
     }
 }

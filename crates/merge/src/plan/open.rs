@@ -6,7 +6,7 @@ use debias_weights::{Checkpoint, Shared, TensorInfo};
 use serde_json::Value;
 
 use super::layers;
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, config};
 use crate::error::{Error, Result};
 use crate::library::{Library, Place};
 use crate::recipe::ModelRef;
@@ -68,6 +68,28 @@ impl Opened {
             checkpoint,
             config,
             gathered,
+        })
+    }
+
+    /// Opens an adapter that is merged with others: its file as a model's, and what it is.
+    pub(super) fn adapter(
+        reference: &ModelRef,
+        library: &dyn Library,
+        allow_nonfinite: bool,
+    ) -> Result<Self> {
+        let Some(Place::Folder(dir)) = library.locate(&reference.path) else {
+            return Err(refuse(reference, MISSING_ADAPTER));
+        };
+        let label = reference.to_string();
+        let adapter = Adapter::open(&dir, &label)?.allow_nonfinite(allow_nonfinite);
+        let checkpoint = Checkpoint::open_file(&Adapter::weights(&dir, &label)?)?;
+        Ok(Self {
+            reference: reference.clone(),
+            label,
+            config: checkpoint.json(config::FILE)?,
+            checkpoint,
+            adapter: Some(adapter),
+            gathered: BTreeMap::new(),
         })
     }
 
