@@ -494,6 +494,39 @@ fn tensors_trained_whole_are_averaged_or_need_a_base() {
 }
 
 #[test]
+fn a_copy_of_the_base_beside_factors_is_kept_and_must_be_one() {
+    let dir = workshop();
+    let dir = dir.path();
+    let copy = "base_model.model.layers.0.q.base_layer.weight";
+    for (label, saved) in [("without", None), ("with", Some(1.0)), ("other", Some(2.0))] {
+        let mut tensors = BTreeMap::new();
+        for (factor, shape) in [("A", [2, 6]), ("B", [6, 2])] {
+            let key = format!("base_model.model.layers.0.q.lora_{factor}.weight");
+            tensors.insert(key, numbers(&shape, 7));
+        }
+        if let Some(value) = saved {
+            let (shape, values) = (vec![6, 6], vec![value; 36]);
+            tensors.insert(copy.to_owned(), Tensor { shape, values });
+        }
+        let config = json!({"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q"]});
+        support::adapter(&dir.join(label), &config, &tensors);
+    }
+    for method in ["linear", "task_arithmetic"] {
+        let models = list(&[("without", 1.0), ("with", 3.0)]);
+        let recipe = format!("merge_method: {method}\nmodels:\n{models}");
+        merge(dir, &recipe, "out").expect("merges");
+        assert_eq!(factor(dir, "out", copy), [1.0; 36]);
+    }
+    let models = list(&[("with", 1.0), ("other", 3.0)]);
+    let recipe = format!("merge_method: linear\nmodels:\n{models}");
+    let error = merge(dir, &recipe, "refused").expect_err("two bases");
+    assert!(
+        error.to_string().contains("merge adapters of one base"),
+        "{error}"
+    );
+}
+
+#[test]
 fn modules_are_found_under_the_wrappers_of_the_file() {
     let dir = workshop();
     let dir = dir.path();

@@ -10,7 +10,7 @@ use crate::card::Values;
 use crate::combine::Combination;
 use crate::error::Result;
 use crate::merger::{Facts, OnAdapters};
-use crate::plan::{Among, AmongModule, Planned, Work, adapter_of};
+use crate::plan::{Among, AmongModule, Planned, Whole, Work, adapter_of};
 use crate::stream::{Input, Stored};
 use crate::target::{Run, Target};
 
@@ -34,7 +34,7 @@ impl Planned {
         among
             .wholes
             .iter()
-            .try_for_each(|(name, at)| self.average(among, name, *at, run))?;
+            .try_for_each(|whole| self.average(among, whole, run))?;
         Ok(facts)
     }
 
@@ -167,24 +167,27 @@ impl Planned {
         Ok(())
     }
 
-    /// The mean of a tensor that the adapters trained whole.
-    fn average(&self, among: &Among, name: &str, at: usize, run: &Run) -> Result<()> {
-        let mut inputs = Vec::new();
-        for adapter in self.adapters(among) {
-            let whole = adapter
-                .replaced(name)?
-                .map(|(stored, _)| Input::Stored(stored));
-            inputs.extend(whole);
-        }
-        let (_, each) = self.values(at);
-        let weights: Vec<f64> = match self.recipe.merger.on_adapters() {
+    /// The mean of a tensor that the adapters trained whole, or the one that all of them have.
+    fn average(&self, among: &Among, whole: &Whole, run: &Run) -> Result<()> {
+        let (_, each) = self.values(whole.place);
+        let mut weights: Vec<f64> = match self.recipe.merger.on_adapters() {
             OnAdapters::Concatenated => each.iter().map(|values| values.number("weight")).collect(),
-            OnAdapters::Robust | OnAdapters::Apart => vec![1.0; inputs.len()],
+            OnAdapters::Robust | OnAdapters::Apart => vec![1.0; among.inputs.len()],
         };
+        let (mut inputs, mut labels) = (Vec::new(), Vec::new());
+        for adapter in self.adapters(among) {
+            if let Some((stored, _)) = adapter.replaced(&whole.name)? {
+                inputs.push(Input::Stored(stored));
+                labels.push(adapter.label());
+            }
+        }
+        if whole.same {
+            weights = vec![1.0];
+            inputs.truncate(1);
+        }
         let mut mean = Combination::of(weights.iter().copied());
         mean.divisor = weights.iter().sum::<f64>() as f32;
-        let labels = self.adapters(among).map(Adapter::label).collect();
-        let target = self.one(at, run, inputs, labels, None);
+        let target = self.one(whole.place, run, inputs, labels, None);
         target.each(target.values(), &mean)
     }
 }

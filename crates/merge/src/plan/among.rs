@@ -29,8 +29,8 @@ pub(crate) struct Among {
     /// The base among the inputs; behind the last, it is zeros.
     pub base: Option<usize>,
     pub modules: Vec<Module>,
-    /// Places of the tensors that were trained whole.
-    pub wholes: Vec<(String, usize)>,
+    /// Tensors that were trained whole.
+    pub wholes: Vec<Whole>,
 }
 
 /// A module of the output.
@@ -39,6 +39,16 @@ pub(crate) struct Module {
     pub how: OnAdapters,
     /// Places of its `A` and `B` in the output.
     pub places: [usize; 2],
+}
+
+/// A tensor of the output that is no factor.
+pub(crate) struct Whole {
+    /// Its published name.
+    pub name: String,
+    /// Its place in the output.
+    pub place: usize,
+    /// Whether all adapters have the same.
+    pub same: bool,
 }
 
 /// Whether all models of a recipe are adapters.
@@ -344,57 +354,99 @@ impl Layout<'_> {
         Ok(())
     }
 
-    /// A tensor that was trained whole: averaged, by the weights of `linear`.
+    /// A tensor that was trained whole, or only saved: kept where it is the same in all adapters,
+    /// else averaged, by the weights of `linear`.
     fn whole(&mut self, name: &str) -> Result<()> {
-        if self.recipe.merger.on_adapters() == OnAdapters::Apart {
+        let (shape, same) = self.whole_in_all(name)?;
+        let merger = self.recipe.merger;
+        if !same && merger.on_adapters() == OnAdapters::Apart {
             return Err(Error::Model {
-                model: self.recipe.merger.card().id.to_owned(),
+                model: self.models[self.among.inputs[0]].label.clone(),
                 problem: format!(
-                    "the adapters replace `{name}` as a whole, of which there is no task vector without its base; give a base_model"
+                    "replaces `{name}` as a whole, of which {} sees no task vector without its base; give a base_model",
+                    merger.card().id
                 ),
             });
         }
-        let mut shape: Option<&[usize]> = None;
-        for at in &self.among.inputs {
-            let label = &self.models[*at].label;
-            let whole = self
-                .adapter(*at)
-                .whole(name)
-                .ok_or_else(|| Error::MissingTensor {
-                    tensor: name.to_owned(),
-                    model: label.clone(),
-                })?;
-            match shape {
-                Some(shape) if shape != whole.shape => {
-                    return Err(Error::Shapes {
-                        problems: vec![
-                            format!(
-                                "tensor `{name}` has shape {shape:?} in `{}`, {:?} in `{label}`",
-                                self.models[self.among.inputs[0]].label, whole.shape
-                            ),
-                            "merge adapters of one base".to_owned(),
-                        ],
-                    });
-                }
-                _ => shape = Some(&whole.shape),
-            }
-        }
-        let shape = shape.unwrap_or_default().to_vec();
         let (shared, each) = self.values(name, 0.0)?;
-        let keys = |at: &usize| Tensor {
-            model: *at,
+        let total: f64 = each
+            .iter()
+            .filter_map(|values| values.get("weight"))
+            .map(number)
+            .sum();
+        if !same && merger.on_adapters() == OnAdapters::Concatenated && total.abs() < 1e-12 {
+            return Err(Error::Range {
+                tensor: name.to_owned(),
+                parameter: "weight",
+                problem: "the weights sum to zero, of which a tensor that was trained whole has no mean; give a base_model".to_owned(),
+            });
+        }
+        let having = self.among.inputs.iter().copied();
+        let having = having.filter(|at| self.adapter(*at).whole(name).is_some());
+        let key = |model: usize| Tensor {
+            model,
             name: name.to_owned(),
         };
-        let keys = self.among.inputs.iter().map(keys).collect();
-        let place = self.push(
-            format!("base_model.model.{name}"),
-            shape,
-            keys,
-            &shared,
-            &each,
-        )?;
-        self.among.wholes.push((name.to_owned(), place));
+        let keys: Vec<Tensor> = having.map(key).collect();
+        let place = self.push(self.key(name), shape, keys, &shared, &each)?;
+        self.among.wholes.push(Whole {
+            name: name.to_owned(),
+            place,
+            same,
+        });
         Ok(())
+    }
+
+    /// The shape of a tensor in all inputs, and whether it is the same in all of them.
+    fn whole_in_all(&self, name: &str) -> Result<(Vec<usize>, bool)> {
+        // The weight under factors is the base's, saved with the adapter by some of them.
+        let module = name.strip_suffix(".weight");
+        let frozen = module.is_some_and(|module| self.written.contains_key(module));
+        let mut all = Vec::new();
+        for at in &self.among.inputs {
+            let label = &self.models[*at].label;
+            match self.adapter(*at).replaced(name)? {
+                Some((stored, shape)) => all.push((label, stored, shape)),
+                None if frozen => {}
+                None => {
+                    return Err(Error::MissingTensor {
+                        tensor: name.to_owned(),
+                        model: label.clone(),
+                    });
+                }
+            }
+        }
+        let (first, stored, shape) = all[0];
+        let mut others = all.iter();
+        let same = all.iter().all(|(_, other, _)| *other == stored);
+        match others.find(|(_, _, other)| *other != shape || (frozen && !same)) {
+            None => Ok((shape.to_vec(), same)),
+            Some((label, ..)) if frozen => Err(Error::Model {
+                model: (*label).clone(),
+                problem: format!(
+                    "its copy of the base's `{name}` is not that of every other adapter; merge adapters of one base"
+                ),
+            }),
+            Some((label, _, other)) => Err(Error::Shapes {
+                problems: vec![
+                    format!(
+                        "tensor `{name}` has shape {shape:?} in `{first}`, {other:?} in `{label}`"
+                    ),
+                    "merge adapters of one base".to_owned(),
+                ],
+            }),
+        }
+    }
+
+    /// The name of a whole tensor in the file: PEFT wraps the weight of a module that has factors.
+    fn key(&self, name: &str) -> String {
+        let wrapped = name
+            .rsplit_once('.')
+            .filter(|(module, _)| self.written.contains_key(*module));
+        match wrapped {
+            Some((module, rest)) => format!("base_model.model.{module}.base_layer.{rest}"),
+            None => format!("base_model.model.{name}"),
+        }
     }
 
     fn push(
@@ -420,5 +472,12 @@ impl Layout<'_> {
             },
         });
         Ok(self.tensors.len() - 1)
+    }
+}
+
+fn number(value: &Value) -> f64 {
+    match value {
+        Value::Number(number) => *number,
+        Value::Flag(_) | Value::Word(_) => 0.0,
     }
 }

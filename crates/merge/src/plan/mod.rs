@@ -26,7 +26,7 @@ use crate::stream::number::width;
 use crate::stream::{Grain, Input};
 use crate::vocabulary::Vocabulary;
 
-pub(crate) use among::{Among, Module as AmongModule, adapter_of};
+pub(crate) use among::{Among, Module as AmongModule, Whole, adapter_of};
 use check::Checked;
 use config::Changes;
 use jobs::Planner;

@@ -8,7 +8,7 @@ use debias_weights::Dtype;
 use super::number::{decode, width};
 
 /// Numbers as they lie in a file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stored<'a> {
     dtype: Dtype,
     width: usize,
