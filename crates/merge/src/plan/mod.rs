@@ -24,7 +24,7 @@ use crate::masks::Masks;
 use crate::recipe::Recipe;
 use crate::stream::number::width;
 use crate::stream::{Grain, Input};
-use crate::vocabulary::Vocabulary;
+use crate::vocabulary::{self, Vocabulary};
 
 pub(crate) use among::{Among, Module as AmongModule, Whole, adapter_of};
 use check::Checked;
@@ -164,10 +164,7 @@ impl Planned {
             None => None,
         };
         let mut files = vec![(ADAPTER_CONFIG.to_owned(), pretty(&plan.config))];
-        files.extend(config::copied(
-            &plan.models[0].checkpoint,
-            config::TOKENIZER,
-        )?);
+        files.extend(vocabulary::copied(&plan.models[0].checkpoint)?);
         files.push((
             "mergekit_config.yml".to_owned(),
             recipe.text.clone().into_bytes(),

@@ -112,7 +112,9 @@ pub(crate) fn with_rows<'a>(
             ),
         });
     };
-    let found = models[model].info(name).and_then(|info| info.shape.first().copied());
+    let found = models[model]
+        .info(name)
+        .and_then(|info| info.shape.first().copied());
     let known = models[model].vocabulary();
     if found != known {
         return Err(Error::Tokenizer {
