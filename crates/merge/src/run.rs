@@ -1,6 +1,7 @@
 //! A planned merge is carried out: tensor after tensor, in small groups, on all threads.
 
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use debias_weights::{Sharding, StreamedFolder, TensorInfo, check_target};
@@ -15,6 +16,8 @@ use crate::plan::{Planned, Work};
 use crate::stream::Grain;
 use crate::target::{Run, Sink, Target};
 
+const UNBROKEN: &str = "no thread panics while it adds a line";
+
 /// Values of a group of tensors that are merged at the same time: small tensors keep all threads
 /// busy together, a large one does alone.
 const GROUP: usize = 4 << 20;
@@ -26,9 +29,6 @@ const COPIED: usize = 1 << 20;
 pub trait Watch: Sync {
     /// So many bytes of output more are written.
     fn advance(&self, _bytes: u64) {}
-
-    /// Something odd in the result that is no error.
-    fn warn(&self, _message: String) {}
 
     /// Whether to stop; nothing is left behind then.
     fn stop(&self) -> bool {
@@ -153,20 +153,26 @@ impl Planned {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(self.options.threads.max(1))
             .build();
+        let warnings = Mutex::new(Vec::new());
         let run = Run {
             sink,
             seed: self.seed(),
             masks: self.masks.as_ref(),
             allow_nonfinite: self.options.allow_nonfinite,
             stop: &|| watch.stop(),
-            warn: &|message| watch.warn(message),
+            warn: &|message| warnings.lock().expect(UNBROKEN).push(message),
             grain: Grain::default(),
         };
-        match pool {
+        let mut facts = match pool {
             Ok(pool) => pool.install(|| self.merge_all(&run)),
             // A machine that gives no more threads still has this one.
             Err(_) => self.merge_all(&run),
-        }
+        }?;
+        // In the order of names, whichever thread came first.
+        let mut warnings = warnings.into_inner().expect(UNBROKEN);
+        warnings.sort();
+        facts.remarks.extend(warnings);
+        Ok(facts)
     }
 
     fn merge_all(&self, run: &Run) -> Result<Facts> {

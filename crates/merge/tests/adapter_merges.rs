@@ -5,9 +5,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Mutex;
 
-use debias_merge::{Adapter, Error, Folders, Options, Planned, Recipe, Unwatched, Watch};
+use debias_merge::{Adapter, Error, Folders, Options, Outcome, Planned, Recipe, Unwatched};
 use debias_weights::{Checkpoint, Tensor, write_folder};
 use serde_json::{Value, json};
 
@@ -73,26 +72,12 @@ fn adapter(
     support::adapter(&parent.join(label), config, &tensors);
 }
 
-#[derive(Default)]
-struct Warnings(Mutex<Vec<String>>);
-
-impl Watch for Warnings {
-    fn warn(&self, message: String) {
-        self.0.lock().expect("nobody panicked").push(message);
-    }
-}
-
 /// Merges as `recipe` says, in `dir`, to `dir/out`.
-fn merge(dir: &Path, recipe: &str, out: &str) -> Result<(), Error> {
-    merge_watched(dir, recipe, out, &Unwatched)
-}
-
-fn merge_watched(dir: &Path, recipe: &str, out: &str, watch: &dyn Watch) -> Result<(), Error> {
+fn merge(dir: &Path, recipe: &str, out: &str) -> Result<Outcome, Error> {
     let library = Folders::below([dir.to_owned()]);
     let recipe = Recipe::parse(recipe, "recipe", &|name| library.has(name))?;
     let planned = Planned::new(recipe, &library, Options::default())?;
-    planned.write(&dir.join(out), true, watch)?;
-    Ok(())
+    planned.write(&dir.join(out), true, &Unwatched)
 }
 
 fn list(models: &[(&str, f64)]) -> String {
@@ -358,9 +343,7 @@ fn rows_that_are_pruned_to_nothing_are_told() {
     let dir = workshop();
     let recipe = "merge_method: robust_merge\nmodels:\n  - model: a\n  - model: b\nparameters: {keep_ratio: 0.05}\n";
     for recipe in [recipe.to_owned(), format!("{recipe}base_model: base\n")] {
-        let warnings = Warnings::default();
-        merge_watched(dir.path(), &recipe, "out", &warnings).expect("merges");
-        let said = warnings.0.into_inner().expect("nobody panicked");
+        let said = merge(dir.path(), &recipe, "out").expect("merges").remarks;
         assert_eq!(said.len(), 3, "{said:?}");
         assert!(
             said.iter().all(|line| line.contains("pruned to nothing")),
@@ -380,6 +363,12 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
             .collect()
     };
     let cases = [
+        (
+            "linear",
+            models(&["a", "b"]),
+            "base_model: base\nparameters: {lora_factors: separate}\n",
+            "`parameters.lora_factors`: is for adapters",
+        ),
         (
             "ties",
             models(&["a", "c"]),

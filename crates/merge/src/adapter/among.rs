@@ -91,7 +91,7 @@ impl Planned {
         let mut factors: Vec<(usize, Vec<Vec<u8>>)> = Vec::new();
         for module in modules {
             let all = self.factors(among, &module.name)?;
-            let scale = common_scale(&all);
+            let scale = common_scale(all.iter().map(|one| one.scale));
             let [a, b] = module.places;
             factors.push((a, all.iter().map(|one| bytes(&one.a)).collect()));
             factors.push((

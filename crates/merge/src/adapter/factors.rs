@@ -136,14 +136,14 @@ impl Layout {
 }
 
 /// The scale that factors of one module are converted to: the first, or the first that is not 0.
-pub(crate) fn common_scale(factors: &[Factors]) -> f64 {
-    let scales = || factors.iter().map(|one| one.scale);
-    scales().find(|scale| *scale != 0.0).unwrap_or_default()
+pub(crate) fn common_scale(scales: impl IntoIterator<Item = f64>) -> f64 {
+    let mut scales = scales.into_iter();
+    scales.find(|scale| *scale != 0.0).unwrap_or_default()
 }
 
 /// Factors side by side: their product is the sum of the products, each times its weight.
 pub(super) fn concatenate(factors: &[Factors], weights: &[f64]) -> Factors {
-    let scale = common_scale(factors);
+    let scale = common_scale(factors.iter().map(|one| one.scale));
     let weighed = factors.iter().zip(weights).map(|(one, weight)| {
         let values = one.rescaled(scale).into_iter();
         let values = values.map(|x| (f64::from(x) * weight) as f32);

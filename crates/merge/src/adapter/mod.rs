@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::stream::{LowRank, Stored};
 
 use config::Config;
+pub(crate) use factors::common_scale;
 pub use factors::{Factors, Layout};
 use names::Part;
 pub(crate) use written::{Written, written};
@@ -318,6 +319,15 @@ impl Module {
             "its factors of `{module}`, {}, do not fit the weight's shape {shape:?}; give the base that it was trained on",
             self.sides()
         )
+    }
+
+    /// Shapes of `A` and `B` at this rank.
+    pub fn shapes(&self, rank: usize) -> [Vec<usize>; 2] {
+        let mut a = vec![rank];
+        a.extend(&self.inner);
+        let mut b = vec![self.outputs, rank];
+        b.resize(self.inner.len() + 1, 1);
+        [a, b]
     }
 
     /// Width of `A`.

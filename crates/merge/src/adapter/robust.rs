@@ -43,7 +43,7 @@ pub(crate) fn emptied_rows(name: &str, emptied: usize) -> String {
 /// nothing. The scale is that of the first, or the first that is not 0.
 pub(crate) fn merge(factors: &[Factors], settings: Settings) -> (Factors, usize) {
     let first = &factors[0];
-    let scale = common_scale(factors);
+    let scale = common_scale(factors.iter().map(|one| one.scale));
     let pruned: Vec<Pruned> = factors
         .iter()
         .map(|one| Pruned::of(one, settings, scale))

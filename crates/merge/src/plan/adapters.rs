@@ -24,8 +24,15 @@ pub(super) fn is_adapter(model: &ModelRef, library: &dyn Library) -> bool {
 /// An adapter's merge without a base takes the folder that all adapters are written on.
 ///
 /// # Errors
-/// A base that has an adapter itself.
+/// A base that has an adapter itself; a setting for adapters among themselves.
 pub(super) fn seat(recipe: &mut Recipe, library: &dyn Library) -> Result<bool> {
+    if recipe.parameters.get("lora_factors").is_some() {
+        return Err(Error::Recipe {
+            origin: recipe.origin.clone(),
+            field: "parameters.lora_factors".to_owned(),
+            problem: "is for adapters that are merged among themselves, without a base_model; leave it out".to_owned(),
+        });
+    }
     if recipe.base.is_none() && recipe.merger.on_adapters() == OnAdapters::Robust {
         recipe.base = common_base(recipe);
     }

@@ -5,6 +5,7 @@ mod adapters;
 mod among;
 mod check;
 mod config;
+mod factors;
 mod jobs;
 mod layers;
 mod manifest;
