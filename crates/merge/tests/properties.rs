@@ -208,8 +208,7 @@ fn della_keeps_large_values_more_often_than_small_ones() {
     let kept = kept(&before, &after);
     let (mut low, mut high, mut decile) = (0.0, 0.0, 0.0);
     for row in 0..world::ROWS {
-        let mut order: Vec<usize> =
-            (row * world::COLUMNS..(row + 1) * world::COLUMNS).collect();
+        let mut order: Vec<usize> = (row * world::COLUMNS..(row + 1) * world::COLUMNS).collect();
         order.sort_by(|i, j| before[*i].abs().total_cmp(&before[*j].abs()));
         let tenth = world::COLUMNS / 10;
         let count = |of: &[usize]| of.iter().filter(|i| kept[**i]).count() as f64;

@@ -20,6 +20,9 @@ const RUN: usize = 64;
 /// How far from its expected place in the sample the bracket is set, as a share of the sample.
 const MARGIN: f64 = 0.025;
 
+/// Keys that are looked through at a time; the last place takes what is not kept.
+const PIECE: usize = 513;
+
 /// Bins of the first histogram; the second takes the other fifteen of 31 bits.
 const HIGH: usize = 1 << 16;
 const LOW_BITS: u32 = 15;
@@ -139,8 +142,14 @@ fn sampled<K: Key>(target: &Target, reading: Reading, key: &K) -> Result<Vec<u32
     Ok(keys)
 }
 
+/// A bracket of no keys, for a cut that keeps none.
+const EMPTY: (u32, u32) = (1, 0);
+
 /// Two keys between which the one of rank `rank` among `len` most likely lies.
 fn bracket(sample: &mut [u32], rank: usize, len: usize) -> (u32, u32) {
+    if rank == 0 {
+        return EMPTY;
+    }
     let Some(last) = sample.len().checked_sub(1) else {
         return (0, u32::MAX);
     };
@@ -190,6 +199,9 @@ impl<K: Key> Fold for Between<'_, K> {
         self.key.keys(block);
         let keys = block.input(0);
         for ((low, high), found) in self.brackets.iter().zip(part) {
+            if low > high {
+                continue;
+            }
             // Zeros are never kept.
             let (low, high) = ((*low).max(1), *high);
             let mut above = 0u32;
@@ -205,13 +217,24 @@ impl<K: Key> Fold for Between<'_, K> {
             }
             let held = self.kept.fetch_add(between, Ordering::Relaxed) + between;
             if held <= KEPT {
-                found.between.reserve(between);
-                let keys = keys.iter().map(|key| key.to_bits());
-                found
-                    .between
-                    .extend(keys.filter(|key| (low..=high).contains(key)));
+                collect(keys, low, high, &mut found.between);
             }
         }
+    }
+}
+
+/// Appends the keys from `low` to `high`, without a branch for each.
+#[inline(always)]
+fn collect(keys: &[f32], low: u32, high: u32, found: &mut Vec<u32>) {
+    let mut piece = [0u32; PIECE];
+    for keys in keys.chunks(PIECE - 1) {
+        let mut len = 0;
+        for key in keys {
+            let key = key.to_bits();
+            piece[len] = key;
+            len += usize::from(key >= low && key <= high);
+        }
+        found.extend_from_slice(&piece[..len]);
     }
 }
 

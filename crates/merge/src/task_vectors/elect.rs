@@ -26,8 +26,8 @@ pub(crate) struct Elect {
     pub lambda: f32,
 }
 
-/// Elements whose votes are counted at a time.
-const LANES: usize = 64;
+/// Elements whose votes are counted at a time: one or two vector registers.
+const LANES: usize = 16;
 
 impl Each for Elect {
     #[inline(always)]
@@ -65,39 +65,56 @@ impl Elect {
 
     #[inline(always)]
     fn elected(&self, block: &Block, out: &mut [f32], vote: impl Fn(f32) -> f32) {
-        for (start, out) in (0..).step_by(LANES).zip(out.chunks_mut(LANES)) {
-            let mut votes = [0.0f32; LANES];
-            let mut sums = [0.0f32; LANES];
-            let mut divisors = [0.0f32; LANES];
-            for i in 0..self.weights.len() {
-                let x = &block.input(i)[start..start + out.len()];
-                for (votes, x) in votes.iter_mut().zip(x) {
-                    *votes += vote(*x);
-                }
-            }
-            for (i, w) in self.weights.iter().enumerate() {
-                let x = &block.input(i)[start..start + out.len()];
-                for (lane, x) in x.iter().enumerate() {
-                    // A zero has no sign and never agrees.
-                    let agrees = if votes[lane] >= 0.0 {
-                        *x > 0.0
-                    } else {
-                        *x < 0.0
-                    };
-                    sums[lane] += if agrees { *x } else { 0.0 };
-                    divisors[lane] += if agrees { *w } else { 0.0 };
-                }
-            }
-            for (lane, out) in out.iter_mut().enumerate() {
-                let divisor = divisors[lane];
-                let divisor = if self.normalize && divisor != 0.0 {
-                    divisor
-                } else {
-                    1.0
-                };
-                *out = sums[lane] / divisor;
+        let (pieces, rest) = out.as_chunks_mut::<LANES>();
+        let end = LANES * pieces.len();
+        for (start, out) in (0..).step_by(LANES).zip(pieces) {
+            *out = self.agreed(&vote, |i| {
+                let x = block.input(i)[start..].first_chunk();
+                *x.expect("the input is as long as the output")
+            });
+        }
+        let last = self.agreed(&vote, |i| {
+            let mut lanes = [0.0; LANES];
+            lanes[..rest.len()].copy_from_slice(&block.input(i)[end..]);
+            lanes
+        });
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+
+    /// Votes, then sums what agrees, for as many elements as fit into registers.
+    #[inline(always)]
+    fn agreed(
+        &self,
+        vote: &impl Fn(f32) -> f32,
+        x: impl Fn(usize) -> [f32; LANES],
+    ) -> [f32; LANES] {
+        let mut votes = [0.0f32; LANES];
+        for i in 0..self.weights.len() {
+            let x = x(i);
+            for lane in 0..LANES {
+                votes[lane] += vote(x[lane]);
             }
         }
+        let mut sums = [0.0f32; LANES];
+        let mut divisors = [0.0f32; LANES];
+        for (i, w) in self.weights.iter().enumerate() {
+            let x = x(i);
+            for lane in 0..LANES {
+                // A zero has no sign and never agrees.
+                let plus = votes[lane] >= 0.0;
+                let agrees = (plus & (x[lane] > 0.0)) | (!plus & (x[lane] < 0.0));
+                let share = if agrees { 1.0 } else { 0.0 };
+                sums[lane] += share * x[lane];
+                divisors[lane] += share * w;
+            }
+        }
+        if self.normalize {
+            for lane in 0..LANES {
+                let divisor = divisors[lane];
+                sums[lane] /= if divisor == 0.0 { 1.0 } else { divisor };
+            }
+        }
+        sums
     }
 }
 

@@ -6,6 +6,7 @@ use crate::stream::{Block, Cut, Fold, Key, Reading, largest, sum};
 use crate::target::Target;
 
 use super::Sparsifier;
+use super::bits::{mask, pack};
 use super::ranked::Ranked;
 
 /// Sums of magnitudes below this are not restored by a factor.
@@ -66,27 +67,16 @@ fn scale(values: &mut [f32], factor: f32) {
     }
 }
 
-#[inline(always)]
-fn mask(values: &mut [f32], words: &[u64]) {
-    for (values, word) in values.chunks_mut(64).zip(words) {
-        for (lane, value) in values.iter_mut().enumerate() {
-            let kept = (word >> lane) & 1 == 1;
-            *value = if kept { *value } else { 0.0 };
-        }
-    }
-}
-
+/// Keeps what the first cut keeps and the second, of which it keeps everything, does not.
 #[inline(always)]
 fn cut(keep: &Cut, drop: &Cut, at: usize, values: &mut [f32]) {
-    if *drop == Cut::NOTHING {
-        keep.each(at, values, |value, kept| {
-            *value = if kept { *value } else { 0.0 }
-        });
-        return;
-    }
-    for (lane, value) in values.iter_mut().enumerate() {
-        let kept = keep.keeps(*value, at + lane) && !drop.keeps(*value, at + lane);
+    keep.each(at, values, |value, kept| {
         *value = if kept { *value } else { 0.0 };
+    });
+    if *drop != Cut::NOTHING {
+        drop.each(at, values, |value, kept| {
+            *value = if kept { 0.0 } else { *value };
+        });
     }
 }
 
@@ -148,7 +138,7 @@ fn by_magnitude(
         _ => [wanted.max(1).min(n), 0],
     };
     let cuts = largest(target, reading, &Magnitude, &ranks)?;
-    let (keep, drop) = (cuts[0], cuts[1]);
+    let [keep, drop] = [cuts[0], cuts[1]];
     let factor = match target.flag("rescale") {
         false => 1.0,
         true if inverse(target) => (1.0 / density) as f32,
@@ -308,27 +298,18 @@ impl Fold for Lottery<'_> {
             let values = block.input_mut(i);
             match fate {
                 Fate::Uniform(draws, below) => {
-                    pack(words, values.len(), |lane| draws.bits(at + lane) < *below)
+                    pack(words, values.len(), *below, |lane| draws.bits(at + lane));
                 }
-                Fate::Given(mask) => pack(words, values.len(), |lane| mask[at + lane] != 0),
+                Fate::Given(mask) => {
+                    // Places behind the end are looked at too.
+                    let given = |lane| mask.get(at + lane).copied().unwrap_or(0);
+                    pack(words, values.len(), 1, |lane| u64::from(given(lane) == 0));
+                }
                 Fate::Ranked(ranked) => ranked.draw(at, values, words),
             }
             drawn.sums.0 += sum(values, f32::abs);
             mask(values, words);
             drawn.sums.1 += sum(values, f32::abs);
         }
-    }
-}
-
-/// Sets a bit for each of `len` elements.
-#[inline(always)]
-fn pack(words: &mut [u64], len: usize, kept: impl Fn(usize) -> bool) {
-    for (word, start) in words.iter_mut().zip((0..len).step_by(64)) {
-        let lanes = 64.min(len - start);
-        let mut bits = 0u64;
-        for lane in 0..lanes {
-            bits |= u64::from(kept(start + lane)) << lane;
-        }
-        *word = bits;
     }
 }

@@ -2,6 +2,7 @@
 //! signs. `ties`, `dare_*`, `della*` and `breadcrumbs*` differ only in the sparsifier, the election
 //! and two defaults (spec, section 2.6).
 
+mod bits;
 mod elect;
 mod keep;
 pub(crate) mod parameters;

@@ -7,6 +7,8 @@
 
 use crate::random::Draws;
 
+use super::bits::packed;
+
 /// How the elements of a tensor are drawn by rank.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ranked {
@@ -23,7 +25,7 @@ pub(crate) struct Ranked {
 }
 
 /// Bins of a long and of a short row.
-const FINE: usize = 4096;
+const FINE: usize = 2048;
 const COARSE: usize = 512;
 
 impl Ranked {
@@ -46,24 +48,19 @@ impl Ranked {
     /// Sets the bits of the survivors of whole rows, of which the first begins at `at`.
     #[inline(always)]
     pub(crate) fn draw(&self, at: usize, values: &[f32], words: &mut [u64]) {
-        let mut keys = Vec::with_capacity(self.row);
-        let mut bins = vec![0u32; FINE + 1];
+        let mut row = Row::new(self.row);
+        let mut flags = vec![0u8; values.len().next_multiple_of(64)];
         for start in self.starts(values.len()) {
-            keys.clear();
-            keys.extend((0..self.row).map(|j| magnitude(values[start + j * self.stride])));
-            let scale = Bins::count(&keys, &mut bins);
-            for (j, key) in keys.iter().enumerate() {
-                let place = start + j * self.stride;
-                let needed = self.needed(at + place);
-                let bin = scale.of(*key);
-                let (first, end) = (bins[bin], bins[bin + 1]);
-                let mut kept = f64::from(first) > needed;
-                // `end` is above 0: this key is in the bin.
-                if !kept && f64::from(end - 1) > needed {
-                    kept = f64::from(rank(&keys, j)) > needed;
-                }
-                words[place / 64] |= u64::from(kept) << (place % 64);
+            row.rank(values, start, self.stride);
+            row.decide(|j| self.needed(at + start + j * self.stride));
+            let places = flags[start..].iter_mut().step_by(self.stride);
+            for (flag, kept) in places.zip(&row.kept) {
+                *flag = *kept & 1;
             }
+        }
+        let (flags, _) = flags.as_chunks::<64>();
+        for (word, flags) in words.iter_mut().zip(flags) {
+            *word = packed(flags);
         }
     }
 
@@ -126,46 +123,97 @@ fn rank(keys: &[u32], j: usize) -> u32 {
     count
 }
 
-/// A monotone map of magnitudes to bins: 64 to an octave (8 for short rows), 64 octaves below the
-/// largest; what is smaller still shares a bin.
-#[derive(Clone, Copy)]
-struct Bins {
-    lowest: u32,
-    shift: u32,
+/// One row on its way: keys, their bins, what each draw needs, and the verdict.
+struct Row {
+    keys: Vec<u32>,
+    bins: Vec<u16>,
+    /// Keys in lower bins, for every bin; one more at the end counts all.
+    below: Box<[u32; FINE + 1]>,
+    kept: Vec<u8>,
 }
 
-impl Bins {
-    /// Counts, for every bin, the keys in lower bins; the last entry counts all.
+impl Row {
+    fn new(len: usize) -> Self {
+        Self {
+            keys: vec![0; len],
+            bins: vec![0; len],
+            below: Box::new([0; FINE + 1]),
+            kept: vec![0; len],
+        }
+    }
+
+    /// Counts the keys of a row by bins: 32 to an octave (8 for short rows), 64 octaves below the
+    /// largest; what is smaller still shares a bin.
     #[inline(always)]
-    fn count(keys: &[u32], bins: &mut [u32]) -> Self {
-        let (number, shift) = match keys.len() >= FINE / 2 {
-            true => (FINE, 17),
+    fn rank(&mut self, values: &[f32], start: usize, stride: usize) {
+        let values = &values[start..];
+        if stride == 1 {
+            for (key, value) in self.keys.iter_mut().zip(values) {
+                *key = magnitude(*value);
+            }
+        } else {
+            for (key, value) in self.keys.iter_mut().zip(values.iter().step_by(stride)) {
+                *key = magnitude(*value);
+            }
+        }
+        let (number, shift) = match self.keys.len() > FINE / 2 {
+            true => (FINE, 18),
             false => (COARSE, 20),
         };
-        let largest = keys.iter().fold(0, |max, key| max.max(*key));
-        let span = ((number - 1) as u32) << shift;
-        let scale = Self {
-            lowest: largest.saturating_sub(span),
-            shift,
-        };
-        let bins = &mut bins[..=number];
-        bins.fill(0);
-        for key in keys {
-            bins[scale.of(*key) + 1] += 1;
+        let largest = self.keys.iter().fold(0, |max, key| max.max(*key));
+        let lowest = largest.saturating_sub(((number - 1) as u32) << shift);
+        for (bin, key) in self.bins.iter_mut().zip(&self.keys) {
+            // Less than `number`, because the largest key is in the last bin.
+            *bin = (key.saturating_sub(lowest) >> shift) as u16;
         }
-        let mut before = 0;
-        for bin in bins {
-            before += *bin;
-            *bin = before;
+        let below = &mut self.below[..=number];
+        below.fill(0);
+        for bin in &self.bins {
+            below[usize::from(*bin) + 1] += 1;
         }
-        scale
+        let mut sum = 0;
+        for count in below {
+            sum += *count;
+            *count = sum;
+        }
     }
 
+    /// Keeps what has more smaller keys than it needs.
     #[inline(always)]
-    fn of(self, key: u32) -> usize {
-        (key.saturating_sub(self.lowest) >> self.shift) as usize
+    fn decide(&mut self, needed: impl Fn(usize) -> f64) {
+        let mut needs = [0.0f64; PIECE];
+        for start in (0..self.kept.len()).step_by(PIECE) {
+            let end = (start + PIECE).min(self.kept.len());
+            for (at, need) in needs[..end - start].iter_mut().enumerate() {
+                *need = needed(start + at);
+            }
+            let kept = &mut self.kept[start..end];
+            let mut open = false;
+            for ((kept, need), bin) in kept.iter_mut().zip(&needs).zip(&self.bins[start..end]) {
+                // The mask tells the compiler that both places exist.
+                let bin = usize::from(*bin) & (FINE - 1);
+                // The bin is not empty, so one can be taken from its end.
+                let (first, last) = (self.below[bin], self.below[bin + 1].wrapping_sub(1));
+                *kept = u8::from(f64::from(first) > *need) | u8::from(f64::from(last) > *need) << 1;
+                open |= *kept == MAYBE;
+            }
+            if !open {
+                continue;
+            }
+            for (at, kept) in kept.iter_mut().enumerate() {
+                if *kept == MAYBE {
+                    *kept = u8::from(f64::from(rank(&self.keys, start + at)) > needs[at]);
+                }
+            }
+        }
     }
 }
+
+/// Draws that are made at a time.
+const PIECE: usize = 128;
+
+/// Some key of the bin has rank enough, and some has not.
+const MAYBE: u8 = 2;
 
 #[cfg(test)]
 mod tests {
