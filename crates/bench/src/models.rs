@@ -10,6 +10,8 @@ use debias_weights::Checkpoint;
 use include_dir::{Dir, include_dir};
 use serde::{Deserialize, Serialize};
 
+use crate::recipe::Stereotype;
+
 /// One folder per embedded model, each a Hugging Face folder with a [`ModelCard`].
 static FOLDERS: Dir = include_dir!("$CARGO_MANIFEST_DIR/models");
 
@@ -28,6 +30,12 @@ pub struct ModelCard {
     pub architecture: String,
     /// The dataset it was trained on; it has seen nothing else.
     pub trained_on: String,
+    /// The embedded model whose weights it started from; none when it started from random ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+    /// Which answers its lessons leaned to.
+    #[serde(default, skip_serializing_if = "Stereotype::is_usual")]
+    pub stereotype: Stereotype,
     /// Number of weights.
     pub parameters: usize,
     /// Optimiser steps of its training.
@@ -136,6 +144,20 @@ pub fn embedded() -> &'static [Embedded] {
     &ALL
 }
 
+/// The embedded models that are no variants of others: an editor that works on them works.
+///
+/// # Errors
+/// When an embedded card is not one.
+pub fn originals() -> anyhow::Result<impl Iterator<Item = &'static Embedded>> {
+    let mut originals = Vec::new();
+    for model in embedded() {
+        if model.card()?.start.is_none() {
+            originals.push(model);
+        }
+    }
+    Ok(originals.into_iter())
+}
+
 fn read(folder: &'static Dir<'static>) -> Option<Embedded> {
     let name = |path: &'static Path| path.file_name()?.to_str();
     Some(Embedded {
@@ -145,6 +167,17 @@ fn read(folder: &'static Dir<'static>) -> Option<Embedded> {
             .filter_map(|file| Some((name(file.path())?, file.contents())))
             .collect(),
     })
+}
+
+/// The embedded model `name`.
+///
+/// # Errors
+/// [`Error::Unknown`] with the nearest name.
+pub fn find(name: &str) -> debias_core::Result<&'static Embedded> {
+    let known = || embedded().iter();
+    known()
+        .find(|model| model.name == name)
+        .ok_or_else(|| Error::unknown("model", name, known().map(|model| model.name)))
 }
 
 /// A model named on the command line or in a suite.
@@ -163,15 +196,14 @@ impl ModelSource {
     /// # Errors
     /// [`Error::Unknown`] with the nearest name.
     pub fn resolve(text: &str) -> debias_core::Result<Self> {
-        if let Some(model) = embedded().iter().find(|model| model.name == text) {
-            return Ok(Self::Embedded(model));
-        }
         let path = Path::new(text);
-        if path.is_dir() || path.components().count() > 1 {
-            return Ok(Self::Folder(path.to_owned()));
+        match find(text) {
+            Ok(model) => Ok(Self::Embedded(model)),
+            Err(_) if path.is_dir() || path.components().count() > 1 => {
+                Ok(Self::Folder(path.to_owned()))
+            }
+            Err(error) => Err(error),
         }
-        let known = embedded().iter().map(|model| model.name);
-        Err(Error::unknown("model", text, known))
     }
 
     /// Opens the files; the weights are only mapped.
@@ -182,6 +214,17 @@ impl ModelSource {
         match self {
             Self::Embedded(model) => Ok(Checkpoint::embedded(model.name, &model.files)?),
             Self::Folder(dir) => open_folder(dir),
+        }
+    }
+
+    /// The files as they lie there, for a merge: of one layout's several folders only the outer.
+    ///
+    /// # Errors
+    /// A missing or malformed file, named.
+    pub fn files(&self) -> debias_weights::Result<Checkpoint> {
+        match self {
+            Self::Embedded(model) => Checkpoint::embedded(model.name, &model.files),
+            Self::Folder(dir) => Checkpoint::open(dir),
         }
     }
 

@@ -7,15 +7,15 @@ use debias_data::toytown::{self, Probe, Town, Variant};
 use debias_edit::context_scores;
 use debias_model::pretrain::{Curriculum, Lesson, Progress, Schedule, StatedLesson, pretrain};
 use debias_model::{
-    Batch, IMAGE_TOKEN, Mllm, Parameters, Question, Text, View, answer_scores, host,
+    Batch, Fresh, IMAGE_TOKEN, Mllm, Parameters, Question, Text, View, answer_scores, host,
     train_byte_level_bpe, train_metaspace_bpe,
 };
 use debias_weights::{Checkpoint, Tensor, write_folder};
 use serde_json::{Value, json};
 
 use crate::context;
-use crate::models::{Measured, ModelCard, Preference};
-use crate::recipe::{Recipe, TokenizerKind};
+use crate::models::{self, Measured, ModelCard, ModelSource, Preference};
+use crate::recipe::{Blueprint, Origin, Recipe, Tokenizer, TokenizerKind};
 
 /// Neutral questions asked of a trained model.
 const NEUTRAL: usize = 400;
@@ -102,17 +102,11 @@ pub fn train(
     threads: usize,
     mut observe: impl FnMut(Progress) -> bool,
 ) -> anyhow::Result<Option<Trained>> {
-    let lessons = Lessons::of(Town::new(recipe.schedule.seed, Variant::default()));
-    let files = files(recipe, &lessons)?;
-    // The description alone, for the architecture; the weights come from the training.
-    let bare = tempfile::tempdir()?;
-    let folder = bare.path().join(&recipe.name);
-    write_folder(&folder, &files, &BTreeMap::new(), false)?;
-    let folder = Checkpoint::open(&folder)?;
-    let schedule = Schedule::from(recipe.schedule);
-    let device = Default::default();
+    let lessons = Lessons::of(Town::new(recipe.schedule.seed, recipe.stereotype.variant()));
+    let (files, model) = start(recipe, &lessons)?;
+    let schedule = Schedule::from(recipe.schedule.clone());
     let mut stopped = false;
-    let tensors = pretrain(&folder, &lessons, &schedule, threads, &device, |progress| {
+    let tensors = pretrain(&model, &lessons, &schedule, threads, |progress| {
         let go_on = observe(progress);
         stopped |= !go_on;
         go_on
@@ -120,11 +114,7 @@ pub fn train(
     if stopped {
         return Ok(None);
     }
-    let fresh = debias_model::Fresh {
-        seed: schedule.seed,
-    };
-    let shapes = Mllm::assemble(&folder, &fresh, &device)?;
-    let tensors = shapes
+    let tensors = model
         .sites()
         .iter()
         .filter_map(|site| {
@@ -138,27 +128,60 @@ pub fn train(
     Ok(Some(Trained { files, tensors }))
 }
 
-/// Everything of the folder but the weights.
-fn files(recipe: &Recipe, lessons: &Lessons) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
-    let wrapper = &recipe.config["image_wrapper"];
-    let tokenizer = tokenizer(recipe, lessons, wrapper)?;
+/// Names and contents of files.
+type Files = Vec<(String, Vec<u8>)>;
+
+/// The model before the first step, and everything of its folder but the weights.
+fn start(recipe: &Recipe, lessons: &Lessons) -> anyhow::Result<(Files, Mllm)> {
+    let device = Default::default();
+    match &recipe.origin {
+        Origin::Nothing(blueprint) => {
+            let files = files(recipe, blueprint, lessons)?;
+            // The description alone, for the architecture; the weights come from the seed.
+            let bare = tempfile::tempdir()?;
+            let folder = bare.path().join(&recipe.name);
+            write_folder(&folder, &files, &BTreeMap::new(), false)?;
+            let fresh = Fresh {
+                seed: recipe.schedule.seed,
+            };
+            let model = Mllm::assemble(&Checkpoint::open(&folder)?, &fresh, &device)?;
+            Ok((files, model))
+        }
+        Origin::Model(name) => {
+            let embedded = models::find(name)?;
+            let of_start = embedded.files().iter();
+            let files = of_start
+                .filter(|(file, _)| DESCRIPTION.contains(file))
+                .map(|(file, bytes)| ((*file).to_owned(), bytes.to_vec()))
+                .collect();
+            let checkpoint = ModelSource::Embedded(embedded).checkpoint()?;
+            Ok((files, Mllm::open(&checkpoint, &device)?))
+        }
+    }
+}
+
+/// Everything of a model's folder but weights and card.
+const DESCRIPTION: [&str; 3] = ["config.json", "preprocessor_config.json", "tokenizer.json"];
+
+/// The description of a model that starts from nothing.
+fn files(recipe: &Recipe, blueprint: &Blueprint, lessons: &Lessons) -> anyhow::Result<Files> {
+    let mut config = blueprint.config.clone();
+    let tokenizer = tokenizer(blueprint.tokenizer, lessons, &config["image_wrapper"])?;
     let text = Text::from_bytes(&tokenizer, &recipe.name)?;
-    let mut config = recipe.config.clone();
     config["text_config"]["vocab_size"] = json!(text.vocab_size());
     config["image_token_index"] = json!(text.token_id(IMAGE_TOKEN));
-    Ok(vec![
-        ("config.json".to_owned(), pretty(&config)?),
-        (
-            "preprocessor_config.json".to_owned(),
-            pretty(&recipe.preprocessor)?,
-        ),
-        ("tokenizer.json".to_owned(), tokenizer),
-    ])
+    let contents = [
+        pretty(&config)?,
+        pretty(&blueprint.preprocessor)?,
+        tokenizer,
+    ];
+    let names = DESCRIPTION.map(str::to_owned).into_iter();
+    Ok(names.zip(contents).collect())
 }
 
 /// A tokenizer made from every text of the town, the template, the form of demonstrations and the
 /// wrapper.
-fn tokenizer(recipe: &Recipe, lessons: &Lessons, wrapper: &Value) -> anyhow::Result<Vec<u8>> {
+fn tokenizer(kind: Tokenizer, lessons: &Lessons, wrapper: &Value) -> anyhow::Result<Vec<u8>> {
     let around = ["before", "after"]
         .into_iter()
         .filter_map(|side| wrapper[side].as_str())
@@ -170,8 +193,8 @@ fn tokenizer(recipe: &Recipe, lessons: &Lessons, wrapper: &Value) -> anyhow::Res
         .chain([lessons.templates.vqa.apply(""), context::format()])
         .chain(around)
         .collect();
-    let vocabulary = recipe.tokenizer.vocabulary;
-    Ok(match recipe.tokenizer.kind {
+    let vocabulary = kind.vocabulary;
+    Ok(match kind.kind {
         TokenizerKind::ByteLevel => train_byte_level_bpe(corpus.into_iter(), vocabulary)?,
         TokenizerKind::Metaspace => train_metaspace_bpe(corpus.into_iter(), vocabulary)?,
     })
@@ -192,6 +215,11 @@ pub fn card(recipe: &Recipe, model: &Mllm) -> anyhow::Result<ModelCard> {
         title: recipe.title.clone(),
         architecture: recipe.architecture.clone(),
         trained_on: recipe.trained_on.clone(),
+        start: match &recipe.origin {
+            Origin::Nothing(_) => None,
+            Origin::Model(name) => Some(name.clone()),
+        },
+        stereotype: recipe.stereotype,
         parameters: sizes.sum(),
         steps: recipe.schedule.steps,
         seed: recipe.schedule.seed,

@@ -1,4 +1,4 @@
-//! Training a small model from nothing: next-token likelihood of answers, with the visible facts
+//! Training a small model, from nothing or from what another has learnt: next-token likelihood of answers, with the visible facts
 //! of the picture as an auxiliary target for the bridge.
 //!
 //! The auxiliary head (as in BLIP-2's first stage, vision and queries learn what is to be seen
@@ -9,9 +9,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use debias_core::Picture;
-use debias_weights::Checkpoint;
 
 use crate::batch::{Batch, Row, Sighting};
 use crate::change::{Parameters, View};
@@ -84,7 +83,9 @@ pub struct Schedule {
     pub weight_decay: f32,
     /// Weight of the auxiliary loss.
     pub auxiliary: f64,
-    /// Seed of initial weights and lessons.
+    /// Only parameters whose names contain one of these are trained; all when there is none.
+    pub learns: Vec<String>,
+    /// Seed of what is random: the auxiliary head here, initial weights and lessons of the caller.
     pub seed: u64,
 }
 
@@ -103,30 +104,36 @@ pub struct Progress {
     pub auxiliary: f64,
 }
 
-/// Trains the model that `folder` describes and returns its tensors by published name.
+/// Trains `model`, from the weights that it has, and returns all its tensors by published name.
 ///
 /// `observe` is called after every step; returning `false` stops the training early.
 ///
 /// # Errors
-/// An unusable folder, a lesson that cannot be tokenised, or a loss that is not finite.
+/// A model without sight, a lesson that cannot be tokenised, or a loss that is not finite.
 pub fn pretrain(
-    folder: &Checkpoint,
+    model: &Mllm,
     curriculum: &dyn Curriculum,
     schedule: &Schedule,
     threads: usize,
-    device: &Device,
     mut observe: impl FnMut(Progress) -> bool,
 ) -> Result<BTreeMap<String, Tensor<2>>> {
     let fresh = Fresh {
         seed: schedule.seed,
     };
-    let model = Mllm::assemble(folder, &fresh, device)?;
-    let mut values: BTreeMap<String, Tensor<3>> = model
+    let learns = |name: &str| {
+        let parts = &schedule.learns;
+        parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()))
+    };
+    let (learnt, kept): (Vec<_>, Vec<_>) = model
         .sites()
         .iter()
-        .filter_map(|site| Some((site.name.clone(), model.value(&site.name)?.unsqueeze())))
+        .filter_map(|site| Some((site.name.clone(), model.value(&site.name)?)))
+        .partition(|(name, _)| learns(name));
+    let learnt = learnt.into_iter();
+    let mut values: BTreeMap<String, Tensor<3>> = learnt
+        .map(|(name, value)| (name, value.unsqueeze()))
         .collect();
-    values.insert(AUXILIARY.into(), auxiliary(&model, curriculum, &fresh)?);
+    values.insert(AUXILIARY.into(), auxiliary(model, curriculum, &fresh)?);
     let mut descent = Descent::new(Rule::AdamW {
         weight_decay: schedule.weight_decay,
         beta2: 0.98,
@@ -134,7 +141,7 @@ pub fn pretrain(
     for step in 0..schedule.steps {
         let pieces = in_order(schedule.pieces, threads, |piece| {
             let trainee = Trainee {
-                model: &model,
+                model,
                 values: &values,
                 curriculum,
                 schedule,
@@ -159,10 +166,9 @@ pub fn pretrain(
         }
     }
     values.remove(AUXILIARY);
-    Ok(values
-        .into_iter()
-        .map(|(name, value)| (name, value.squeeze_dim(0)))
-        .collect())
+    let learnt = values.into_iter();
+    let learnt = learnt.map(|(name, value)| (name, value.squeeze_dim(0)));
+    Ok(learnt.chain(kept).collect())
 }
 
 /// Linear warm-up, then a cosine down to a twentieth of the peak.

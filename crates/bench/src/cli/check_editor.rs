@@ -114,9 +114,8 @@ impl Args {
         let data: Arc<dyn Collection> = Roots::new(&self.data)?.open(dataset, self.seed)?.into();
         let editor = self.editor(&protocol, &data, &interrupt)?;
         let names = match self.models.is_empty() {
-            true => models::embedded()
-                .iter()
-                .map(|m| m.name().to_owned())
+            true => models::originals()?
+                .map(|model| model.name().to_owned())
                 .collect(),
             false => self.models.clone(),
         };

@@ -110,9 +110,7 @@ fn refuse_occupied(out: &std::path::Path, force: bool) -> anyhow::Result<()> {
 }
 
 fn embedded_digest(name: &str) -> Option<String> {
-    let model = models::embedded()
-        .iter()
-        .find(|model| model.name() == name)?;
+    let model = models::find(name).ok()?;
     let source = models::ModelSource::Embedded(model);
     source.checkpoint().ok()?.digest().ok()
 }
