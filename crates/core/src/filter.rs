@@ -208,6 +208,7 @@ mod tests {
             ranks: 30,
             answer_positions: 1,
             answer_top1_kept: 1,
+            answer_correct: Some(1),
             answer_top10_shared: 10,
             answer_ranks: 10,
             kl: 0.0,

@@ -85,6 +85,10 @@ pub struct LocalityScore {
     pub answer_positions: usize,
     /// Answer positions whose top-1 id is unchanged.
     pub answer_top1_kept: usize,
+    /// Answer tokens that are the edited model's first choice, of `answer_positions`; absent in
+    /// records written before it was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_correct: Option<usize>,
     /// Ids common to both top-10 sets, summed over answer positions (of `answer_ranks`).
     pub answer_top10_shared: usize,
     /// Number of ids compared at answer positions.

@@ -390,10 +390,12 @@ fn locality_compares_the_end_that_both_rows_share() {
                 };
                 let answers = base.answer().len();
                 let answers = common - 1 - answers..common - 1;
-                let expected = locality_of_pairs(last(before), last(behind), answers);
+                let (before, behind) = (last(before), last(behind));
+                let expected = locality_of_pairs(before, behind, answers, base.answer());
                 let expected = expected.expect("finite");
                 assert_eq!(found.positions, common);
                 assert_eq!(found.answer_positions, expected.answer_positions);
+                assert_eq!(found.answer_correct, expected.answer_correct);
                 assert_eq!(found.top1_kept, expected.top1_kept);
                 assert_eq!(found.answer_top10_shared, expected.answer_top10_shared);
                 assert!((found.kl - expected.kl).abs() < 1e-5 * expected.kl);

@@ -198,13 +198,16 @@ pub fn locality(rows: &[Row], base: &Tensor<3>, edited: Tensor<3>) -> Result<Vec
             let pairs = base[..length]
                 .chunks(vocabulary)
                 .zip(edited.chunks(vocabulary));
-            tally(pairs, &row.answer_positions())
+            let answers = row.answer_positions();
+            let ids = &row.ids[row.ids.len() - answers.len()..];
+            tally(pairs, &answers, ids)
         })
         .collect()
 }
 
 /// Compares positions that belong together, `[n, vocabulary]` each, for edits that change the
-/// length of the prompt; `answers` are those among the n that predict answer tokens.
+/// length of the prompt; `answers` are those among the n that predict answer tokens, which are
+/// `ids`.
 ///
 /// # Errors
 /// [`Error::NotFinite`] when any compared logit is NaN or infinite.
@@ -212,27 +215,35 @@ pub fn locality_of_pairs(
     base: Tensor<2>,
     edited: Tensor<2>,
     answers: Range<usize>,
+    ids: &[u32],
 ) -> Result<LocalityScore> {
     let [_, vocabulary] = base.dims();
     let (base, edited) = (host::values(base), host::values(edited));
     let pairs = base.chunks(vocabulary).zip(edited.chunks(vocabulary));
-    tally(pairs, &answers)
+    tally(pairs, &answers, ids)
 }
 
 fn tally<'a>(
     pairs: impl Iterator<Item = (&'a [f32], &'a [f32])>,
     answers: &Range<usize>,
+    ids: &[u32],
 ) -> Result<LocalityScore> {
     let mut score = Tally::default();
     for (position, (base, edited)) in pairs.enumerate() {
         let pair = Compared::new(base, edited)?;
-        score.add(&pair, answers.contains(&position));
+        let is_answer = answers.contains(&position);
+        score.add(&pair, is_answer);
+        if is_answer && let Some(id) = ids.get(position - answers.start) {
+            score.correct += usize::from(pair.first == *id as usize);
+        }
     }
     Ok(score.finish())
 }
 
 /// One position seen by both models.
 struct Compared {
+    /// The edited model's first choice.
+    first: usize,
     top1: bool,
     ranks_kept: usize,
     shared: usize,
@@ -245,6 +256,7 @@ impl Compared {
         if base == edited {
             let ranks = TOP.min(base.len());
             return Ok(Self {
+                first: argmax(edited),
                 top1: true,
                 ranks_kept: ranks,
                 shared: ranks,
@@ -260,6 +272,7 @@ impl Compared {
             });
         }
         Ok(Self {
+            first: after.first().copied().unwrap_or(0),
             top1: before.first() == after.first(),
             ranks_kept: before.iter().zip(&after).filter(|(b, a)| b == a).count(),
             shared: before.iter().filter(|id| after.contains(id)).count(),
@@ -273,6 +286,7 @@ impl Compared {
 struct Tally {
     all: Sums,
     answers: Sums,
+    correct: usize,
 }
 
 #[derive(Default)]
@@ -316,6 +330,7 @@ impl Tally {
             ranks: self.all.ranks,
             answer_positions: self.answers.positions,
             answer_top1_kept: self.answers.top1,
+            answer_correct: Some(self.correct),
             answer_top10_shared: self.answers.shared,
             answer_ranks: self.answers.ranks,
             kl: self.all.mean_kl(),

@@ -55,6 +55,7 @@ registry! {
     locality,
     divergence,
     accuracy,
+    knowledge,
 }
 
 /// The five columns of the paper's table, in its order.

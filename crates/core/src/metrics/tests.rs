@@ -37,6 +37,7 @@ fn locality(
         ranks: 40,
         answer_positions: 2,
         answer_top1_kept: answer_top1,
+        answer_correct: Some(answer_top1),
         answer_top10_shared: shared,
         answer_ranks: 20,
         kl,
@@ -149,8 +150,13 @@ fn every_metric_equals_the_hand_worked_number() {
         ("mloc_kl", 1.0),           // 0.5, 1, 1.5
         ("tloc_kl_all", 0.5),
         ("mloc_kl_all", 0.5),
-        ("acc_token", 0.5),   // (2 + 1 + 0) / 6
-        ("acc_exact", third), // 1, 0, 0
+        ("acc_token", 0.5),                // (2 + 1 + 0) / 6
+        ("acc_exact", third),              // 1, 0, 0
+        ("bias", third),                   // 0, 1/3, 2/3: a tie is no preference
+        ("neutral_accuracy", 2.0 * third), // 1, 0, 1
+        ("neutral_accuracy_before", 1.0),
+        ("fact_accuracy", third), // 1, 0, 0
+        ("fact_accuracy_before", 1.0),
     ];
     let got = values(Norm::Mean);
     assert_eq!(
@@ -209,6 +215,19 @@ fn a_non_finite_number_is_refused_with_the_record_and_the_metric() {
         .expect_err("NaN")
         .to_string();
     assert_eq!(message, "record `b`: `mloc_kl_all` is not a finite number");
+}
+
+#[test]
+fn records_without_counted_answers_say_nothing_about_accuracy() {
+    let mut lines = lines();
+    for line in &mut lines {
+        for scores in [&mut line.before, &mut line.after].into_iter().flatten() {
+            scores.t_locality.answer_correct = None;
+        }
+    }
+    let got = measure(&lines, Norm::Mean, seed::stream(0, &["test"])).expect("finite");
+    assert!(!got.contains_key("fact_accuracy") && !got.contains_key("fact_accuracy_before"));
+    assert_eq!(got["neutral_accuracy"].n, 3);
 }
 
 #[test]

@@ -137,7 +137,10 @@ impl Item {
         let Range { start, end } = self.base.answer_positions();
         let answers = start.saturating_sub(first)..end.saturating_sub(first);
         let edited = Tensor::cat(edited, 0);
-        Ok(locality_of_pairs(base.squeeze_dim(0), edited, answers)?)
+        let ids = self.base.answer();
+        let ids = &ids[ids.len() - answers.len()..];
+        let base = base.squeeze_dim(0);
+        Ok(locality_of_pairs(base, edited, answers, ids)?)
     }
 }
 
