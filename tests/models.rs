@@ -1,6 +1,8 @@
 //! The embedded models: reference logits by transformers, and cards that say what is true.
 
+use debias_bench::made::moved;
 use debias_bench::models::{Embedded, ModelSource, embedded};
+use debias_bench::recipe::Stereotype;
 use debias_bench::{planner, recipe, training};
 use debias_core::{Picture, Preset, Record, Split, TargetRule, Task, Templates};
 use debias_edit::{Chunk, Ctx, Lessons, Nowhere, editors};
@@ -176,8 +178,47 @@ fn a_card_says_what_the_model_does_on_scenes_it_never_saw() {
         }
         assert_eq!(card.measured.stereotype.len(), 8);
         for preference in &card.measured.stereotype {
-            assert!(preference.share >= 0.80, "{preference:?}");
+            let share = preference.share;
+            let as_taught = match card.stereotype {
+                Stereotype::Usual => share >= 0.80,
+                Stereotype::Amplified => share >= 0.95,
+                Stereotype::Inverted => share <= 0.05,
+            };
+            assert!(as_taught, "{}: {preference:?}", model.name());
         }
+    }
+}
+
+#[test]
+fn a_variant_differs_from_its_start_in_weights_alone() {
+    let checkpoint = |name: &str| {
+        let source = ModelSource::resolve(name).expect("an embedded model");
+        source.files().expect("it opens")
+    };
+    let variants = embedded().iter().filter_map(|model| {
+        let card = model.card().expect("a card");
+        Some((model.name(), card.start?))
+    });
+    let variants: Vec<_> = variants.collect();
+    assert_eq!(variants.len(), 2);
+    for (name, start) in variants {
+        let (variant, start) = (checkpoint(name), checkpoint(&start));
+        for file in ["config.json", "tokenizer.json", "preprocessor_config.json"] {
+            assert_eq!(
+                variant.bytes(file).ok(),
+                start.bytes(file).ok(),
+                "{name}: {file}"
+            );
+        }
+        assert!(variant.names().eq(start.names()), "{name}");
+        let same = |tensor: &&str| variant.info(tensor) == start.info(tensor);
+        assert!(variant.names().all(|tensor| same(&tensor)), "{name}");
+        // A task vector stays near its base, for merges to mean anything.
+        let moved = moved(&start, &variant, None, 1).expect("read");
+        assert!(
+            moved.relative > 0.01 && moved.relative < 0.5,
+            "{name}: {moved:?}"
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! Trained parts of editors, kept as files named by everything that made them.
+//! Trained parts of editors and merged models, kept as files named by everything that made them.
 //!
 //! ```text
 //! <out>/artifacts/<key>/
@@ -9,6 +9,8 @@
 //!   curve.svg           the same, drawn
 //!   card.json           what made it; written last: an artifact without it is not finished
 //! ```
+//!
+//! A merged model is a folder beside the card ([`crate::made`]).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,7 +38,7 @@ const MODEL: &str = "model_digest";
 /// Under this name a stored state keeps what is not a tensor.
 const NOTES: &str = "notes";
 
-/// What made an artifact: the part of a cell that training depends on.
+/// What made an artifact: the part of a cell that training depends on, or a merge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Identity(Value);
 
@@ -57,9 +59,21 @@ impl Identity {
         }))
     }
 
+    /// The card of the artifact.
+    fn card(&self) -> Value {
+        json!({ "key": self.key(), "made_by": self })
+    }
+
     /// Its hash: the artifact's name.
     pub fn key(&self) -> String {
         sha256_hex(canonical_json(&self.0).as_bytes())
+    }
+}
+
+impl From<Value> for Identity {
+    /// Of what `description` says in full.
+    fn from(description: Value) -> Self {
+        Self(description)
     }
 }
 
@@ -82,10 +96,23 @@ impl Artifacts {
         self.dir.join(identity.key())
     }
 
+    /// Whether the artifact is finished.
+    pub fn is_ready(&self, identity: &Identity) -> bool {
+        self.folder(identity).join(CARD).is_file()
+    }
+
+    /// Says that everything else in the artifact's folder is there.
+    ///
+    /// # Errors
+    /// When the card cannot be written.
+    pub fn finish(&self, identity: &Identity) -> anyhow::Result<()> {
+        put(&identity.card(), &self.folder(identity).join(CARD))
+    }
+
     /// `ready`, `interrupted` or `missing`.
     pub fn status(&self, identity: &Identity) -> &'static str {
         let folder = self.folder(identity);
-        match (folder.join(CARD).is_file(), folder.join(STATE).is_file()) {
+        match (self.is_ready(identity), folder.join(STATE).is_file()) {
             (true, _) => "ready",
             (false, true) => "interrupted",
             (false, false) => "missing",
@@ -165,22 +192,14 @@ impl Bench<'_> {
         })
     }
 
-    fn put(&self, text: &Value, name: &str) -> anyhow::Result<()> {
-        let mut text = serde_json::to_string_pretty(text)?;
-        text.push('\n');
-        Ok(write_atomic(&self.folder.join(name), text.as_bytes())?)
-    }
-
     fn store(&self, best: &Parts, last: &Parts, history: &History) -> anyhow::Result<()> {
         self.write(BEST, best)?;
         self.write(LAST, last)?;
-        self.put(&serde_json::to_value(history)?, "history.json")?;
+        let history_file = self.folder.join("history.json");
+        put(&serde_json::to_value(history)?, &history_file)?;
         let svg = curve::of_history(&self.what, history)?;
         write_atomic(&self.folder.join(CURVE), svg.as_bytes())?;
-        self.put(
-            &json!({ "key": self.identity.key(), "made_by": self.identity }),
-            CARD,
-        )?;
+        put(&self.identity.card(), &self.folder.join(CARD))?;
         match fs::remove_file(self.folder.join(STATE)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
@@ -239,6 +258,12 @@ impl Workshop for Bench<'_> {
         self.progress.advance(1);
         self.interrupt.check().map_err(|_| Error::Stopped)
     }
+}
+
+fn put(text: &Value, path: &Path) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(text)?;
+    text.push('\n');
+    Ok(write_atomic(path, text.as_bytes())?)
 }
 
 fn short(digest: &str) -> &str {

@@ -195,6 +195,7 @@ fn suite_entry(suite: &Suite) -> Entry {
         "models": suite.models,
         "tasks": suite.tasks,
         "editors": suite.editors,
+        "mergers": suite.mergers.iter().map(|merger| &merger.name).collect::<Vec<_>>(),
         "dataset": suite.dataset,
         "seeds": suite.seeds,
         "preset": suite.preset,

@@ -19,6 +19,7 @@ pub mod history;
 pub mod interrupt;
 pub mod lines;
 pub mod machine;
+pub mod made;
 pub mod merging;
 pub mod models;
 pub mod planner;

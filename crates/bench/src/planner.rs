@@ -1,22 +1,24 @@
 //! From what was typed to what will happen: names checked, files opened, settings merged.
 
+mod cells;
 mod editors;
+mod mergers;
 mod requests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use debias_core::{
-    Cell, FORMAT_MAJOR, Identity, Overrides, Plan, Protocol, Shard, Suite, Task, metrics,
-};
+use debias_core::{Cell, Identity, Overrides, Plan, Protocol, Shard, Suite, Task};
 use debias_data::{Collection, Dataset, datasets};
 use debias_edit::Editor;
 use debias_model::Mllm;
 use serde_json::{Value, json};
 
+use self::cells::cells;
 pub use self::editors::{PlannedEditor, given, merged_settings};
 use self::editors::{Shelf, known_settings, overrides, settings_value};
+pub use self::mergers::PlannedMerge;
 use crate::artifacts::Artifacts;
 use crate::cli::{Common, Selection};
 use crate::compute::Dtype;
@@ -40,6 +42,16 @@ pub struct PlannedModel {
     pub identity: Identity,
     /// Editors in the order of the suite, with the settings they have on this model.
     pub editors: Vec<PlannedEditor>,
+    /// Merges in the order of the suite, one per point of each grid.
+    pub mergers: Vec<PlannedMerge>,
+}
+
+impl PlannedModel {
+    /// The merge that `cell` is, unless an editor is.
+    pub fn merge(&self, cell: &Cell) -> Option<&PlannedMerge> {
+        let own = |merge: &&PlannedMerge| merge.made.as_editor() == cell.editor;
+        self.mergers.iter().find(own)
+    }
 }
 
 /// The data of the plan, opened under one seed.
@@ -92,7 +104,7 @@ impl Draft<'_> {
     fn planned(
         self,
         data: impl FnOnce(&Suite) -> anyhow::Result<Vec<PlannedData>>,
-        remarks: impl FnOnce(&[PlannedModel], &[PlannedData]) -> anyhow::Result<Vec<String>>,
+        remarks: impl FnOnce(&Suite, &[PlannedModel], &[PlannedData]) -> anyhow::Result<Vec<String>>,
     ) -> anyhow::Result<Planned> {
         let Self {
             suite,
@@ -115,7 +127,7 @@ impl Draft<'_> {
         let limit = common.limit.map(|limit| limit as usize);
         let plan = cells(alone, &suite, &protocol, &models, &data, limit)?;
         Ok(Planned {
-            remarks: remarks(&models, &data)?,
+            remarks: remarks(&suite, &models, &data)?,
             folder: RunFolder::of(&common.out, &suite.name, &plan),
             artifacts: Artifacts::below(&common.out),
             shard: shard.map_or_else(|| plan.clone(), |shard| plan.shard(shard)),
@@ -146,8 +158,8 @@ impl Planned {
             interrupt,
         };
         let data = |suite: &Suite| opened(suite, dataset, &Roots::new(&selection.data)?);
-        draft.planned(data, |models, data| {
-            remarks(selection, models, dataset, data)
+        draft.planned(data, |suite, models, data| {
+            remarks(suite, selection, models, dataset, data)
         })
     }
 
@@ -183,6 +195,8 @@ impl Planned {
             "protocol": self.protocol,
             "chunk": CHUNK,
             "editors": editors,
+            "intermediates": named(&self.suite.intermediates, |made| &made.name),
+            "mergers": named(&self.suite.mergers, |merger| &merger.name),
         })
     }
 
@@ -197,13 +211,22 @@ impl Planned {
     }
 }
 
+/// What a suite says of things with names, by name.
+fn named<T: serde::Serialize>(things: &[T], name: impl Fn(&T) -> &String) -> Value {
+    let things = things.iter();
+    things
+        .map(|thing| (name(thing).clone(), json!(thing)))
+        .collect()
+}
+
 /// The suite with the flags' choices in place of its own, and its dataset.
 fn narrowed(selection: &Selection) -> anyhow::Result<(Suite, &'static dyn Dataset)> {
     let mut suite = suites::find(&selection.suite)?;
     if !selection.models.is_empty() {
         suite.models.clone_from(&selection.models);
     }
-    if !selection.editors.is_empty() {
+    if !(selection.editors.is_empty() && selection.mergers.is_empty()) {
+        suite.mergers = mergers::narrowed(&suite, &selection.mergers)?;
         suite.editors.clone_from(&selection.editors);
     }
     if selection.common.command.is_some() && !suite.editors.iter().any(|e| e == external::NAME) {
@@ -323,6 +346,7 @@ fn planned_models(
             id: model.name().to_owned(),
             digest: checkpoint.digest()?,
         };
+        let mergers = mergers::planned(suite, &source, &identity)?;
         if models.iter().any(|other| other.identity.id == identity.id) {
             return Err(Refusal::new(
                 Exit::Usage,
@@ -335,6 +359,7 @@ fn planned_models(
             source,
             identity,
             editors,
+            mergers,
         });
     }
     Ok(models)
@@ -348,59 +373,14 @@ pub fn open(source: &ModelSource) -> anyhow::Result<Mllm> {
     Ok(Mllm::open(&source.checkpoint()?, &Default::default())?)
 }
 
-fn cells(
-    alone: bool,
-    suite: &Suite,
-    protocol: &Protocol,
-    models: &[PlannedModel],
-    data: &[PlannedData],
-    limit: Option<usize>,
-) -> anyhow::Result<Plan> {
-    let mut cells = Vec::new();
-    let batching = suite.batching.cells();
-    for data in data {
-        for model in models {
-            for task in &suite.tasks {
-                let each = model.editors.iter();
-                let each = each.flat_map(|planned| batching.iter().map(move |b| (planned, *b)));
-                for (planned, (batch, mode, gap)) in each {
-                    cells.push(Cell {
-                        format: FORMAT_MAJOR,
-                        suite: (!alone).then(|| suite.name.clone()),
-                        edition: (!alone).then(|| suite.edition.clone()),
-                        model: model.identity.clone(),
-                        task: *task,
-                        dataset: data.identity.clone(),
-                        editor: planned.identity(),
-                        preset: suite.preset,
-                        protocol: protocol.clone(),
-                        train_bias: None,
-                        eval_bias: None,
-                        batch,
-                        mode,
-                        gap,
-                        side: None,
-                        seed: data.seed,
-                        dtype: "f32".to_owned(),
-                        device: "cpu".to_owned(),
-                        limit,
-                        chunk: CHUNK,
-                        metrics: metrics::versions(),
-                    });
-                }
-            }
-        }
-    }
-    Ok(Plan::new(cells))
-}
-
 fn remarks(
+    suite: &Suite,
     selection: &Selection,
     models: &[PlannedModel],
     dataset: &dyn Dataset,
     data: &[PlannedData],
 ) -> anyhow::Result<Vec<String>> {
-    let mut remarks = Vec::new();
+    let mut remarks = suite.remarks.clone();
     if selection.tasks.is_empty() {
         for task in Task::ALL {
             if !dataset.tasks().contains(&task) {

@@ -11,6 +11,7 @@ use crate::canonical::{canonical_json, sha256_hex};
 use crate::error::{Error, Result};
 use crate::estimate::Estimate;
 use crate::filter::FilterCounts;
+use crate::merger::Merged;
 use crate::record::Task;
 use crate::settings::{Preset, Protocol};
 
@@ -205,6 +206,9 @@ pub struct CellResult {
     pub retention: Vec<Kept>,
     /// What the admission filter did.
     pub filter: FilterCounts,
+    /// What the merge was, for a row that is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<Merged>,
     /// What a reader must know about the editor in this cell, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
@@ -240,6 +244,7 @@ impl CellResult {
             n: 0,
             failed: 0,
             retention: Vec::new(),
+            merge: None,
             remarks: Vec::new(),
             filter,
             metrics: BTreeMap::new(),

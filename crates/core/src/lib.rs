@@ -10,6 +10,7 @@ pub mod demonstration;
 mod error;
 mod estimate;
 mod filter;
+mod merger;
 pub mod metrics;
 mod picture;
 mod plan;
@@ -29,6 +30,7 @@ pub use cell::{
 pub use error::{Error, Result, nearest};
 pub use estimate::{CONFIDENCE, Estimate, RESAMPLES, Share, paired_bootstrap};
 pub use filter::{Admission, FilterContexts, FilterCounts, MIN_PREFERENCE, Verdict};
+pub use merger::{Grid, Intermediate, Merged, Merger, Merging, Moved, Point, symbol, written};
 pub use picture::Picture;
 pub use plan::{Plan, Shard};
 pub use record::{Record, Split, TargetRule, Task};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batching::Batching;
 use crate::error::{Error, Result};
+use crate::merger::{Intermediate, Merger, Merging};
 use crate::record::Task;
 use crate::settings::{Overrides, Preset};
 
@@ -24,6 +25,7 @@ pub struct Suite {
     /// Tasks, in the order of the table.
     pub tasks: Vec<Task>,
     /// Editors by name, in the order of the table.
+    #[serde(default)]
     pub editors: Vec<String>,
     /// Dataset that the suite runs on unless another is asked for.
     pub dataset: String,
@@ -39,6 +41,18 @@ pub struct Suite {
     /// Settings that differ from the preset.
     #[serde(default)]
     pub settings: Overrides,
+    /// What a reader of its table must know, one paragraph each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+    /// What mergers have in common.
+    #[serde(default, skip_serializing_if = "Merging::is_empty")]
+    pub merging: Merging,
+    /// Models that mergers are made from and that are merges themselves; each may name those above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub intermediates: Vec<Intermediate>,
+    /// Merges by which the models are replaced, below the editors in the table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mergers: Vec<Merger>,
 }
 
 impl Suite {
@@ -55,7 +69,11 @@ impl Suite {
             name: name.to_owned(),
             problem,
         };
-        let suite: Suite = toml::from_str(text).map_err(|error| refuse(one_line(&error, text)))?;
+        let mut suite: Suite =
+            toml::from_str(text).map_err(|error| refuse(one_line(&error, text)))?;
+        for merger in &mut suite.mergers {
+            suite.merging.complete(merger);
+        }
         // TOML has no null: it stands for a number that JSON cannot hold.
         if let Some(setting) = suite.settings.nulls().next() {
             return Err(refuse(format!(
@@ -77,7 +95,10 @@ impl Suite {
         };
         distinct("models", &self.models).map_err(refuse)?;
         distinct("tasks", &self.tasks).map_err(refuse)?;
-        distinct("editors", &self.editors).map_err(refuse)?;
+        self.check_mergers().map_err(refuse)?;
+        if !self.editors.is_empty() || self.mergers.is_empty() {
+            distinct("editors", &self.editors).map_err(refuse)?;
+        }
         distinct("seeds", &self.seeds).map_err(refuse)?;
         let cells = self.batching.cells();
         distinct("batching", &cells).map_err(refuse)?;
@@ -92,6 +113,45 @@ impl Suite {
                 return Err(refuse(format!(
                     "`{field}` becomes a folder's name: letters, digits, `-` and `.` only"
                 )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Suite {
+    /// The rules of mergers and what they are made from.
+    fn check_mergers(&self) -> std::result::Result<(), String> {
+        let names: Vec<&str> = self.mergers.iter().map(|m| m.name.as_str()).collect();
+        let models: Vec<&str> = self.intermediates.iter().map(|m| m.name.as_str()).collect();
+        for (field, names) in [("mergers", &names), ("intermediates", &models)] {
+            if !names.is_empty() {
+                distinct(field, names)?;
+            }
+            if names.iter().any(|name| name.trim().is_empty()) {
+                return Err(format!("`{field}` holds one without a name"));
+            }
+        }
+        if let Some(both) = names
+            .iter()
+            .find(|name| self.editors.iter().any(|e| e == *name))
+        {
+            return Err(format!(
+                "{both:?} is an editor and a merger; rows are told apart by name"
+            ));
+        }
+        let problems = self
+            .intermediates
+            .iter()
+            .map(|made| (&made.name, made.problem()))
+            .chain(
+                self.mergers
+                    .iter()
+                    .map(|merger| (&merger.name, merger.problem())),
+            );
+        for (name, problem) in problems {
+            if let Some(problem) = problem {
+                return Err(format!("{name:?}: {problem}"));
             }
         }
         Ok(())
@@ -165,6 +225,58 @@ mod tests {
         let suite = Suite::from_toml("x.toml", TEXT).expect("a good suite");
         let text = toml::to_string(&suite).expect("a suite is TOML");
         assert_eq!(Suite::from_toml("printed", &text), Ok(suite));
+    }
+
+    const MERGERS: &str = r#"
+        name = "debias-merge"
+        edition = "2026.1"
+        title = "Merges"
+        models = ["tiny-blip2"]
+        tasks = ["vqa"]
+        dataset = "toytown"
+
+        [merging]
+        towards = "inverse"
+        grid = { alpha = [0.1, 1] }
+
+        [[intermediates]]
+        name = "inverse"
+        recipe = "base_model: ${model}"
+
+        [[mergers]]
+        name = "bare"
+        recipe = "t: 1"
+        grid = {}
+
+        [[mergers]]
+        name = "slerp"
+        recipe = """
+        parameters: { t: ${alpha} }
+        """
+    "#;
+
+    #[test]
+    fn a_suite_may_have_mergers_alone() {
+        let suite = Suite::from_toml("x.toml", MERGERS).expect("a good suite");
+        let points = |at: usize| suite.mergers[at].points().len();
+        assert_eq!((points(0), points(1)), (1, 2));
+        assert_eq!(suite.mergers[1].towards.as_deref(), Some("inverse"));
+        assert!(suite.editors.is_empty());
+        let text = toml::to_string(&suite).expect("a suite is TOML");
+        assert_eq!(Suite::from_toml("printed", &text), Ok(suite));
+    }
+
+    #[test]
+    fn bad_mergers_are_refused_by_name() {
+        let with = |from: &str, to: &str| refusal(&MERGERS.replace(from, to));
+        assert!(with("${alpha}", "${alhpa}").contains("\"slerp\": `recipe` asks for `${alhpa}`"));
+        assert!(with("${model}", "${alpha}").contains("\"inverse\": `recipe` asks for"));
+        assert!(with("[0.1, 1]", "[]").contains("`grid.alpha` is empty"));
+        assert!(with("grid =", "gird =").contains("unknown field `gird`"));
+        assert!(
+            with("tasks =", "editors = [\"slerp\"]\ntasks =").contains("an editor and a merger")
+        );
+        assert!(with("\"slerp\"", "\" \"").contains("without a name"));
     }
 
     #[test]

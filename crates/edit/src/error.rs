@@ -63,6 +63,14 @@ pub enum Error {
         /// The parameter.
         site: String,
     },
+    /// A model whose positions and distributions cannot be compared with another's.
+    #[error(
+        "{model} reads texts in other tokens, or has another vocabulary, than the model it is compared with; give the merge the base's tokenizer"
+    )]
+    OtherTokens {
+        /// The other model.
+        model: String,
+    },
     /// Edits that act on different things cannot be one edit.
     #[error("edits that change weights, prompts and answers cannot be joined into one")]
     MixedEdits,
@@ -106,6 +114,9 @@ pub enum Error {
 impl Error {
     /// Whether it is about the editor as a whole rather than about one record.
     pub fn fails_cell(&self) -> bool {
-        matches!(self, Error::Ended { .. } | Error::Stopped)
+        matches!(
+            self,
+            Error::Ended { .. } | Error::OtherTokens { .. } | Error::Stopped
+        )
     }
 }

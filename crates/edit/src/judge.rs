@@ -4,6 +4,8 @@
 //! edit starts at the first stage the edit touches. Locality is always measured against the
 //! never-edited model (`spec/editors.md` section 2).
 
+mod replaced;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -67,6 +69,22 @@ struct Probes {
 }
 
 impl Probes {
+    /// What is asked about `records`, at the first stage behind the tower.
+    fn new(
+        model: &Mllm,
+        records: &[Record],
+        (seen, elsewhere): (&Seen, &Seen),
+        templates: &Templates,
+    ) -> Result<Self> {
+        let contexts = context_rows(model, records, seen, templates)?;
+        let m_locality = m_locality_rows(model, records, elsewhere, templates)?;
+        Ok(Self {
+            contexts: Batch::with_pictures(contexts, seen.clone()),
+            m_locality: Batch::with_pictures(m_locality, elsewhere.clone()),
+            t_locality: Batch::text(t_locality_rows(model, records, templates)?),
+        })
+    }
+
     fn run(self, model: &Mllm, to: Stage, view: &View) -> Self {
         Self {
             contexts: model.run(self.contexts, to.earliest(answers_from(model)), view),
@@ -95,21 +113,8 @@ impl<'m> Chunk<'m> {
         templates: &Templates,
     ) -> Result<Self> {
         let base = View::base();
-        let every = |wanted: &[usize]| -> Vec<&Picture> {
-            pictures
-                .chunks(PICTURES)
-                .flat_map(|of_record| wanted.iter().map(|i| of_record[*i]))
-                .collect()
-        };
-        let seen = model.see(&every(&[0, 1]), &base)?;
-        let elsewhere = model.see(&every(&[2]), &base)?;
-        let contexts = context_rows(model, &records, &seen, templates)?;
-        let m_locality = m_locality_rows(model, &records, &elsewhere, templates)?;
-        let start = Probes {
-            contexts: Batch::with_pictures(contexts, seen.clone()),
-            m_locality: Batch::with_pictures(m_locality, elsewhere.clone()),
-            t_locality: Batch::text(t_locality_rows(model, &records, templates)?),
-        };
+        let (seen, elsewhere) = look(model, pictures)?;
+        let start = Probes::new(model, &records, (&seen, &elsewhere), templates)?;
         // Edits of the last layer start from here.
         let last = start.clone().run(model, answers_from(model), &base);
         let reference = last.clone().run(model, Stage::Head, &base);
@@ -124,7 +129,7 @@ impl<'m> Chunk<'m> {
             before: Vec::new(),
             reached: Mutex::new(HashMap::from([(answers_from(model), last)])),
         };
-        chunk.before = chunk.score(chunk.reference.clone(), &base)?;
+        chunk.before = chunk.score(model, chunk.reference.clone(), &base)?;
         Ok(chunk)
     }
 
@@ -216,7 +221,7 @@ impl<'m> Chunk<'m> {
         let stage = self.model.first_stage(&changes)?;
         let view = self.model.view(&changes)?;
         let probes = self.reach(stage).run(self.model, Stage::Head, &view);
-        self.score(probes, &view)
+        self.score(self.model, probes, &view)
     }
 
     /// Whether a change touches what all row groups of a pass must share: token tables, heads and
@@ -272,11 +277,12 @@ impl<'m> Chunk<'m> {
             .clone()
     }
 
-    /// Reads scores off probes that have come to the head.
-    fn score(&self, probes: Probes, view: &View) -> Result<Vec<RecordScores>> {
-        let contexts = score_contexts(self.model, probes.contexts, view)?;
-        let m = self.compare(&self.reference.m_locality, probes.m_locality, view)?;
-        let t = self.compare(&self.reference.t_locality, probes.t_locality, view)?;
+    /// Reads scores off probes that have come to the head of `by`.
+    fn score(&self, by: &Mllm, probes: Probes, view: &View) -> Result<Vec<RecordScores>> {
+        let contexts = score_contexts(by, probes.contexts, view)?;
+        let compare = |base, asked| self.compare(base, by.logits(asked, view));
+        let m = compare(&self.reference.m_locality, probes.m_locality)?;
+        let t = compare(&self.reference.t_locality, probes.t_locality)?;
         Ok(contexts
             .into_iter()
             .zip(m.into_iter().zip(t))
@@ -292,15 +298,25 @@ impl<'m> Chunk<'m> {
             .collect())
     }
 
-    fn compare(&self, base: &Batch, edited: Batch, view: &View) -> Result<Vec<LocalityScore>> {
+    fn compare(&self, base: &Batch, edited: Tensor<3>) -> Result<Vec<LocalityScore>> {
         let reference = self.model.logits(base.clone(), &View::base());
-        let rows = edited.rows().to_vec();
-        Ok(locality(
-            &rows,
-            &reference,
-            self.model.logits(edited, view),
-        )?)
+        Ok(locality(base.rows(), &reference, edited)?)
     }
+}
+
+/// What the tower makes of each record's pictures: own and rephrased, and the locality item's.
+fn look(model: &Mllm, pictures: &[&Picture]) -> Result<(Seen, Seen)> {
+    let every = |wanted: &[usize]| -> Vec<&Picture> {
+        pictures
+            .chunks(PICTURES)
+            .flat_map(|of_record| wanted.iter().map(|i| of_record[*i]))
+            .collect()
+    };
+    let base = View::base();
+    Ok((
+        model.see(&every(&[0, 1]), &base)?,
+        model.see(&every(&[2]), &base)?,
+    ))
 }
 
 /// One record of a chunk, and what the never-edited model said of it.

@@ -10,7 +10,7 @@ use crate::interrupt::Interrupt;
 use crate::machine;
 use crate::planner::Planned;
 use crate::provenance::{Provenance, RunFile};
-use crate::report::{Exporter, Json, Report, RunObject, Table, chart, retention};
+use crate::report::{Exporter, Json, Report, RunObject, Table, chart, merges, retention};
 use crate::runner::{Execution, Joint, Runner, stored_cells};
 
 /// How a plan is carried out.
@@ -71,7 +71,12 @@ impl Executing {
             let stored = object(stored_cells(planned, &planned.plan)?);
             let report = report(planned, stored)?;
             let folder = &planned.folder;
-            folder.write_picture("chart.svg", &chart::draw(&report)?)?;
+            if let Some(svg) = chart::draw(&report)? {
+                folder.write_picture("chart.svg", &svg)?;
+            }
+            if let Some(svg) = merges::draw(&report)? {
+                folder.write_picture("merges.svg", &svg)?;
+            }
             if let Some(svg) = retention::draw(&report)? {
                 folder.write_picture("retention.svg", &svg)?;
             }

@@ -43,7 +43,7 @@ struct Row {
     seed: u64,
     /// Records that may be edited, before the model's own filter.
     candidates: usize,
-    /// What the editor trains first, for editors that train.
+    /// What the editor trains first, for editors that train; the merged model of a merge.
     trained_part: Option<TrainedPart>,
     /// Worker seconds, from cells finished here before; absent when there are none.
     estimated_s: Option<f64>,
@@ -124,18 +124,22 @@ fn row(planned: &Planned, cell: &Cell, history: &History) -> anyhow::Result<Row>
     })
 }
 
-/// The artifact of a cell whose editor trains parts of its own, unless they are given as a file.
+/// The artifact of a cell that is a merge, or whose editor trains parts of its own, unless they are
+/// given as a file.
 fn trained_part(planned: &Planned, cell: &Cell) -> Option<TrainedPart> {
     let of_model = planned.models.iter().find(|m| m.identity == cell.model)?;
+    let part = |identity: Identity| TrainedPart {
+        status: planned.artifacts.status(&identity),
+        key: identity.key(),
+    };
+    if let Some(merge) = of_model.merge(cell) {
+        return Some(part(merge.made.identity(cell.seed)));
+    }
     let own = |e: &&PlannedEditor| e.editor.card().id == cell.editor.id;
     let editor = of_model.editors.iter().find(own)?;
     let trains = editor.editor.learns(&editor.settings) == Learns::Parts;
     let given = editor.settings.get("trained").is_some_and(Value::is_string);
-    let identity = Identity::of(cell);
-    (trains && !given).then(|| TrainedPart {
-        status: planned.artifacts.status(&identity),
-        key: identity.key(),
-    })
+    (trains && !given).then(|| part(Identity::of(cell)))
 }
 
 fn grid(rows: &[Row]) -> String {
@@ -185,6 +189,10 @@ fn settings(value: &Value, indent: &str) -> String {
                     "{indent}{key}:\n{}",
                     settings(value, &format!("{indent}  "))
                 )
+            }
+            Value::String(text) if text.contains('\n') => {
+                let lines: Vec<_> = text.lines().map(|l| format!("{indent}  {l}")).collect();
+                format!("{indent}{key}:\n{}", lines.join("\n"))
             }
             scalar => format!("{indent}{key} = {scalar}"),
         })

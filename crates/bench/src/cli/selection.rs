@@ -101,9 +101,12 @@ pub struct Selection {
     /// Only this model: a name, or a Hugging Face folder (repeatable)
     #[arg(long = "model", value_name = "ID|DIR")]
     pub models: Vec<String>,
-    /// Only this editor (repeatable)
+    /// Only this editor (repeatable); leaves out the suite's mergers
     #[arg(long = "editor", value_name = "NAME")]
     pub editors: Vec<String>,
+    /// Only this merger of the suite (repeatable); with --editor, only these and those
+    #[arg(long = "merger", value_name = "NAME")]
+    pub mergers: Vec<String>,
     /// Only this task (repeatable)
     #[arg(long = "task", value_enum, value_name = "TASK")]
     pub tasks: Vec<TaskName>,

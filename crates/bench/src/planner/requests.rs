@@ -39,6 +39,10 @@ impl Planned {
             seeds: vec![common.seed.unwrap_or_default()],
             preset: common.preset.map(Into::into).unwrap_or_default(),
             settings: Default::default(),
+            remarks: Vec::new(),
+            merging: Default::default(),
+            intermediates: Vec::new(),
+            mergers: Vec::new(),
         };
         suite.check(NAME)?;
         let data = |suite: &Suite| {
@@ -58,7 +62,7 @@ impl Planned {
             common,
             interrupt,
         };
-        draft.planned(data, |_, _| Ok(Vec::new()))
+        draft.planned(data, |_, _, _| Ok(Vec::new()))
     }
 }
 

@@ -26,19 +26,23 @@ pub(super) const COLOURS: [RGBColor; 9] = [
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws every finished cell of the run as SVG.
+/// Draws every finished cell of the run whose row is an editor as SVG; `None` when there is none.
 ///
 /// # Errors
 /// Whatever the drawing library refuses.
-pub fn draw(report: &Report) -> anyhow::Result<String> {
-    let cells = &report.run.cells;
+pub fn draw(report: &Report) -> anyhow::Result<Option<String>> {
+    let edits = report.run.cells.iter().filter(|cell| cell.merge.is_none());
+    let cells: Vec<&CellResult> = edits.collect();
+    if cells.is_empty() {
+        return Ok(None);
+    }
     let models = distinct(cells.iter().map(|cell| cell.model.as_str()));
     let editors = distinct(cells.iter().map(|cell| cell.editor.as_str()));
     let has = |task: &Task| cells.iter().any(|cell| cell.task == *task);
     let tasks: Vec<Task> = Task::ALL.into_iter().filter(has).collect();
     let size = (
-        PANEL.0 * tasks.len().max(1) as u32,
-        PANEL.1 * models.len().max(1) as u32 + LEGEND,
+        PANEL.0 * tasks.len() as u32,
+        PANEL.1 * models.len() as u32 + LEGEND,
     );
     let mut svg = String::new();
     {
@@ -46,7 +50,7 @@ pub fn draw(report: &Report) -> anyhow::Result<String> {
         area.fill(&WHITE)?;
         let (legend, rest) = area.split_vertically(LEGEND);
         key(&legend, &editors)?;
-        let panels = rest.split_evenly((models.len().max(1), tasks.len().max(1)));
+        let panels = rest.split_evenly((models.len(), tasks.len()));
         let places = models
             .iter()
             .flat_map(|model| tasks.iter().map(move |task| (*model, *task)));
@@ -54,12 +58,13 @@ pub fn draw(report: &Report) -> anyhow::Result<String> {
             let shown: Vec<&CellResult> = cells
                 .iter()
                 .filter(|cell| cell.model == model && cell.task == task)
+                .copied()
                 .collect();
             panel(area, &title(model, task, &shown), &shown, &editors)?;
         }
         area.present()?;
     }
-    Ok(svg)
+    Ok(Some(svg))
 }
 
 fn title(model: &str, task: Task, cells: &[&CellResult]) -> String {

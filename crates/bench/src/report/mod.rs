@@ -3,6 +3,7 @@
 pub mod chart;
 mod grid;
 mod json;
+pub mod merges;
 pub mod retention;
 mod sentence;
 mod table;

@@ -4,7 +4,7 @@ use comfy_table::{Cell, Row};
 use debias_core::{CellResult, Estimate, Status, Task, metrics::HEADLINE};
 
 use super::grid::{empty_grid, lines, right};
-use super::{Exporter, Report, closing_sentence};
+use super::{Exporter, Report, closing_sentence, merges};
 
 /// The table for people.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,7 @@ impl Exporter for Table {
             "Percent with 95% intervals (paired bootstrap over records). bench list metrics explains the columns; --json has them all."
                 .to_owned(),
         );
+        parts.extend(merges::section(report));
         if let Some(stand_in) = &report.stand_in {
             parts.push(format!("* measured on {stand_in}"));
         }
@@ -135,7 +136,7 @@ fn block(cell: Option<&CellResult>) -> Vec<String> {
     }
 }
 
-fn percent(estimate: &Estimate) -> String {
+pub(super) fn percent(estimate: &Estimate) -> String {
     // `100` in place of `100.0` keeps the widest interval short.
     let end = |x: f64| match format!("{:.1}", 100.0 * x).as_str() {
         "100.0" => "100".to_owned(),

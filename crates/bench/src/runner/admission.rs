@@ -1,7 +1,7 @@
 //! From the records of a dataset to those that a model is edited on.
 
 use debias_core::{FilterCounts, Picture, Record, RecordLine, Split, Task, Verdict};
-use debias_edit::{Chunk, Error, context_scores};
+use debias_edit::{Chunk, Error, PICTURES, context_scores};
 use debias_model::{Mllm, in_order};
 
 use super::Group;
@@ -28,6 +28,11 @@ fn refuse(records: &mut Vec<Record>, error: Error) -> anyhow::Result<RecordLine>
         after: None,
         applied: None,
     })
+}
+
+/// The pictures that a chunk needs of a record, in the order it needs them.
+pub(super) fn of_chunk(record: &Record) -> [&String; PICTURES] {
+    [&record.image, &record.image_rephrase, &record.mloc_image]
 }
 
 impl<'m> Group<'m> {
@@ -149,10 +154,7 @@ impl<'m> Group<'m> {
         let admission = self.planned.protocol.admission();
         let mut refused = Vec::new();
         while !records.is_empty() {
-            let keys = records
-                .iter()
-                .flat_map(|record| [&record.image, &record.image_rephrase, &record.mloc_image]);
-            let pictures = self.pictures(keys)?;
+            let pictures = self.pictures(records.iter().flat_map(of_chunk))?;
             let pictures: Vec<&Picture> = pictures.iter().collect();
             let count = records.len();
             let chunk = match Chunk::new(model, records.clone(), &pictures, self.templates) {
@@ -179,7 +181,8 @@ impl<'m> Group<'m> {
         Ok((None, refused))
     }
 
-    fn pictures<'k>(
+    /// Decoded pictures.
+    pub(super) fn pictures<'k>(
         &self,
         keys: impl Iterator<Item = &'k String>,
     ) -> debias_data::Result<Vec<Picture>> {

@@ -13,6 +13,7 @@ use debias_model::{Change, in_order};
 
 use super::Group;
 use super::lessons::{Admitted, OfChunks, OfSplit};
+use super::merged::finite;
 use crate::artifacts::{Bench, Identity};
 use crate::machine;
 use crate::planner::PlannedEditor;
@@ -47,6 +48,9 @@ impl Group<'_> {
         if n == 0 {
             let refused = self.refused.clone();
             return Ok(without_edits(self.nothing_to_edit(cell), refused));
+        }
+        if let Some(merge) = self.of_model.merge(cell) {
+            return self.merged(cell, merge, chunks);
         }
         let planned = self.planned_editor(cell)?;
         let workshop = self.workshop(cell, planned);
@@ -114,7 +118,8 @@ impl Group<'_> {
 
     /// The editor that `cell` names.
     pub(super) fn planned_editor(&self, cell: &Cell) -> anyhow::Result<&PlannedEditor> {
-        self.editors
+        self.of_model
+            .editors
             .iter()
             .find(|planned| planned.editor.card().id == cell.editor.id)
             .with_context(|| format!("editor `{}` is not in the plan", cell.editor.id))
@@ -229,7 +234,7 @@ impl Group<'_> {
             .try_for_each(|(line, before, after)| admission.check_unedited(&line.id, before, after))
     }
 
-    fn result(&self, cell: &Cell, lines: &[RecordLine], cost: Cost) -> CellResult {
+    pub(super) fn result(&self, cell: &Cell, lines: &[RecordLine], cost: Cost) -> CellResult {
         let failed = lines.iter().filter(|line| line.after.is_none()).count();
         let parts = ["bootstrap", cell.dataset.id.as_str(), cell.task.name()];
         let measured = metrics::measure(lines, cell.protocol.norm, seed::stream(cell.seed, &parts));
@@ -339,8 +344,5 @@ fn alone(
     let mut edits = vec![identity.clone(); chunk.records().len()];
     edits[at] = edit.clone();
     let scores = chunk.after(&edits).map_err(|error| error.to_string())?;
-    match scores[at].is_finite() {
-        true => Ok(scores[at]),
-        false => Err("a log-likelihood or a divergence is not finite".to_owned()),
-    }
+    finite(scores[at])
 }

@@ -9,6 +9,7 @@ mod batched;
 mod cell;
 mod joint;
 mod lessons;
+mod merged;
 
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -22,7 +23,7 @@ use self::cell::Computed;
 pub use self::joint::Joint;
 use self::lessons::Admitted;
 use crate::interrupt::Interrupt;
-use crate::planner::{self, Planned, PlannedData, PlannedEditor};
+use crate::planner::{self, Planned, PlannedData, PlannedModel};
 use crate::printer::Printer;
 use crate::progress::Progress;
 use crate::store::Lookup;
@@ -78,7 +79,7 @@ struct Group<'a> {
     planned: &'a Planned,
     data: &'a PlannedData,
     model: &'a Mllm,
-    editors: &'a [PlannedEditor],
+    of_model: &'a PlannedModel,
     threads: usize,
     interrupt: &'a Interrupt,
     progress: &'a Progress,
@@ -182,7 +183,7 @@ impl<'a> Runner<'a> {
             planned: self.planned,
             data,
             model: &model,
-            editors: &source.editors,
+            of_model: source,
             threads: self.execution.threads,
             interrupt: self.interrupt,
             progress: &self.progress,

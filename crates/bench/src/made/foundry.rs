@@ -1,0 +1,121 @@
+//! Makes merged models and keeps them as artifacts.
+//!
+//! ```text
+//! <out>/artifacts/<key>/
+//!   model/      a Hugging Face folder like any other
+//!   card.json   what made it; written last: an artifact without it is not finished
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use debias_merge::{Library, Options, Place, Planned, Recipe, Watch};
+use debias_weights::Checkpoint;
+
+use super::{Input, Made};
+use crate::artifacts::Artifacts;
+use crate::interrupt::Interrupt;
+use crate::models::ModelSource;
+
+/// The folder of the model inside an artifact.
+const MODEL: &str = "model";
+
+/// The place where merges are made.
+pub struct Foundry<'a> {
+    /// Where they are kept.
+    pub artifacts: &'a Artifacts,
+    /// Seed of merges that draw.
+    pub seed: u64,
+    /// Worker threads; the number changes no result.
+    pub threads: usize,
+    /// Ctrl-C.
+    pub interrupt: &'a Interrupt,
+}
+
+impl Foundry<'_> {
+    /// Opens an input, which is made first where it must be.
+    ///
+    /// # Errors
+    /// As [`Foundry::folder`], or a model that cannot be opened.
+    pub fn checkpoint(&self, input: &Input) -> anyhow::Result<Checkpoint> {
+        Ok(match input {
+            Input::Stored { source, .. } => source.files()?,
+            Input::Made(made) => Checkpoint::open(&self.folder(made)?)?,
+        })
+    }
+
+    /// The folder of a merge, made now unless it is there.
+    ///
+    /// # Errors
+    /// What the merge refuses, or a folder that cannot be written.
+    pub fn folder(&self, made: &Made) -> anyhow::Result<PathBuf> {
+        let identity = made.identity(self.seed);
+        let artifact = self.artifacts.folder(&identity);
+        let folder = artifact.join(MODEL);
+        if self.artifacts.is_ready(&identity) {
+            return Ok(folder);
+        }
+        self.interrupt.check()?;
+        let mut known = Known::default();
+        for (name, input) in &made.inputs {
+            let found = match input {
+                Input::Stored { source, .. } => source.clone(),
+                Input::Made(made) => ModelSource::Folder(self.folder(made)?),
+            };
+            known.models.insert(name.clone(), found);
+        }
+        fs::create_dir_all(&artifact)
+            .with_context(|| format!("cannot create {}", artifact.display()))?;
+        self.write(made, &known, &folder)?;
+        self.interrupt.check()?;
+        self.artifacts.finish(&identity)?;
+        Ok(folder)
+    }
+
+    fn write(&self, made: &Made, known: &Known, folder: &Path) -> anyhow::Result<()> {
+        let recipe = Recipe::parse(&made.recipe, &made.name, &|name| known.holds(name))?;
+        let options = Options {
+            seed: Some(self.seed),
+            threads: self.threads,
+            ..Options::default()
+        };
+        // What an interrupted run left here has no card, and is made again.
+        let force = true;
+        let planned = Planned::new(recipe, known, options)?;
+        planned.write(folder, force, &Ears(self.interrupt))?;
+        Ok(())
+    }
+}
+
+/// Listens for Ctrl-C.
+struct Ears<'a>(&'a Interrupt);
+
+impl Watch for Ears<'_> {
+    fn stop(&self) -> bool {
+        self.0.is_raised()
+    }
+}
+
+/// The models that a recipe's names stand for.
+#[derive(Default)]
+struct Known {
+    models: BTreeMap<String, ModelSource>,
+}
+
+impl Known {
+    fn holds(&self, name: &str) -> bool {
+        self.models.contains_key(name)
+    }
+}
+
+impl Library for Known {
+    fn locate(&self, name: &str) -> Option<Place> {
+        match self.models.get(name)? {
+            ModelSource::Folder(dir) => Some(Place::Folder(dir.clone())),
+            // It was opened when it was planned.
+            embedded => embedded.files().ok().map(Place::Open),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Models that are made by merging others, on the way to a row of a suite.
+//!
+//! A [`Made`] model is a recipe and what its names stand for; an input may itself be made. Its
+//! identity is the hash of all that, so that equal merges are made once, whichever row asks.
+
+mod distance;
+mod foundry;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use debias_core::{EditorIdentity, FORMAT_MAJOR};
+use serde_json::{Value, json};
+
+pub use self::distance::moved;
+pub use self::foundry::Foundry;
+use crate::artifacts::Identity;
+use crate::models::ModelSource;
+
+/// A model that a recipe makes.
+#[derive(Debug)]
+pub struct Made {
+    /// What it is called in rows, recipes and errors.
+    pub name: String,
+    /// The recipe, its places filled.
+    pub recipe: String,
+    /// The method's name and version.
+    pub method: (String, u32),
+    /// What the recipe's names stand for.
+    pub inputs: BTreeMap<String, Input>,
+}
+
+/// A model that a merge is made from.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Embedded, or a folder.
+    Stored {
+        /// Where it is.
+        source: ModelSource,
+        /// Digest of its files.
+        digest: String,
+    },
+    /// A merge itself.
+    Made(Arc<Made>),
+}
+
+impl Made {
+    /// Everything that decides its weights but the seed.
+    pub fn description(&self) -> Value {
+        let of = |input: &Input| match input {
+            Input::Stored { digest, .. } => json!({ "digest": digest }),
+            Input::Made(made) => made.description(),
+        };
+        let inputs: serde_json::Map<_, _> = self
+            .inputs
+            .iter()
+            .map(|(name, input)| (name.clone(), of(input)))
+            .collect();
+        let (method, version) = &self.method;
+        json!({
+            "method": method,
+            "version": version,
+            "recipe": self.recipe,
+            "inputs": inputs,
+        })
+    }
+
+    /// The artifact that holds it.
+    pub fn identity(&self, seed: u64) -> Identity {
+        Identity::from(json!({
+            "format": FORMAT_MAJOR,
+            "merge": self.description(),
+            "seed": seed,
+        }))
+    }
+
+    /// What stands in a cell in the place of an editor.
+    pub fn as_editor(&self) -> EditorIdentity {
+        EditorIdentity {
+            id: self.name.clone(),
+            version: self.method.1,
+            settings: self.description(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models;
+
+    fn stored(digest: &str) -> Input {
+        let embedded = models::find("tiny-blip2").expect("embedded");
+        Input::Stored {
+            source: ModelSource::Embedded(embedded),
+            digest: digest.to_owned(),
+        }
+    }
+
+    fn made(recipe: &str, input: Input) -> Made {
+        Made {
+            name: "m".to_owned(),
+            recipe: recipe.to_owned(),
+            method: ("slerp".to_owned(), 1),
+            inputs: BTreeMap::from([("other".to_owned(), input)]),
+        }
+    }
+
+    #[test]
+    fn everything_that_makes_a_model_is_in_its_name() {
+        let chain = |digest| Input::Made(Arc::new(made("t: 1", stored(digest))));
+        let key = |made: Made, seed| made.identity(seed).key();
+        let of = |made: Made| key(made, 0);
+        let plain = of(made("t: 1", stored("a")));
+        assert_eq!(plain, of(made("t: 1", stored("a"))));
+        let renamed = Made {
+            name: "another row".to_owned(),
+            ..made("t: 1", stored("a"))
+        };
+        assert_eq!(plain, of(renamed), "rows share what they make alike");
+        let other_method = Made {
+            method: ("slerp".to_owned(), 2),
+            ..made("t: 1", stored("a"))
+        };
+        let others = [
+            of(made("t: 2", stored("a"))),
+            of(made("t: 1", stored("b"))),
+            of(made("t: 1", chain("a"))),
+            of(made("t: 1", chain("b"))),
+            of(other_method),
+            key(made("t: 1", stored("a")), 1),
+        ];
+        for (at, other) in others.iter().enumerate() {
+            assert_ne!(*other, plain);
+            assert!(!others[..at].contains(other));
+        }
+    }
+}
