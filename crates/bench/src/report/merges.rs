@@ -68,7 +68,7 @@ impl Column {
             Some(estimate) if self.fraction => percent(estimate),
             Some(Estimate {
                 value, low, high, ..
-            }) => format!("{value:.2}\n{low:.2}–{high:.2}"),
+            }) => format!("{value:.2}\n{low:.2} to {high:.2}"),
         }
     }
 }

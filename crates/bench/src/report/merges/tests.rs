@@ -57,7 +57,32 @@ fn merged() -> Report {
 #[test]
 fn merges_stand_in_both_tables() {
     let text = Table { width: None }.export(&merged());
-    snapbox::assert_data_eq!(section(&merged()).expect("merges"), snapbox::str![""]);
+    snapbox::assert_data_eq!(
+        section(&merged()).expect("merges"),
+        snapbox::str![[r#"
+                             VQA
+Merge           moved       bias           margin   neutral     facts
+─────────────────────────────────────────────────────────────────────
+tiny-blip2          0                       -1.00     100.0     100.0
+                                   -1.00 to -1.00   100–100   100–100
+  slerp α=0.1   0.100       25.0             0.62     100.0     100.0
+                        0.0–75.0    -0.12 to 1.25   100–100   100–100
+  slerp α=0.2   0.200       25.0             0.62     100.0     100.0
+                        0.0–75.0    -0.12 to 1.25   100–100   100–100
+  ties α=0.1    1.000       25.0             0.62     100.0     100.0
+                        0.0–75.0    -0.12 to 1.25   100–100   100–100
+  ties α=0.2    1.000       25.0             0.62     100.0     100.0
+                        0.0–75.0    -0.12 to 1.25   100–100   100–100
+  3dm           0.700       25.0             0.62     100.0     100.0
+                        0.0–75.0    -0.12 to 1.25   100–100   100–100
+─────────────────────────────────────────────────────────────────────
+
+bias: contexts in which the stereotyped answer is preferred; margin: by how many nats the unbiased answer is the likelier; neutral, facts: unrelated questions answered right.
+moved: distance from the model, as a share of the distance of what it is merged towards (of the model's own norm where a suite does not say what that is).
+
+α does not act in ties: it gives the same distance everywhere.
+"#]]
+    );
     assert_eq!(text.matches("slerp α=0.1").count(), 2, "{text}");
 }
 
