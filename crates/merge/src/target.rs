@@ -203,15 +203,6 @@ impl<'a> Target<'a> {
             dtype: self.dtype,
         }
     }
-
-    /// An error of a parameter that this tensor cannot be merged with.
-    pub(crate) fn range(&self, parameter: &'static str, problem: String) -> Error {
-        Error::Range {
-            tensor: self.name.to_owned(),
-            parameter,
-            problem,
-        }
-    }
 }
 
 impl Target<'_> {

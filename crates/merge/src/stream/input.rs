@@ -210,26 +210,6 @@ impl Input<'_> {
             }
         }
     }
-
-    /// Its number format in the file; zeros have none.
-    pub(crate) fn dtype(&self) -> Option<Dtype> {
-        match self {
-            Self::Stored(stored) | Self::Adapted(stored, _) | Self::Rows(stored, _) => {
-                Some(stored.dtype())
-            }
-            Self::Zero => None,
-        }
-    }
-
-    /// Bytes that one pass reads from files.
-    pub(crate) fn bytes(&self) -> u64 {
-        match self {
-            Self::Stored(stored) | Self::Adapted(stored, _) | Self::Rows(stored, _) => {
-                stored.bytes.len() as u64
-            }
-            Self::Zero => 0,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -200,9 +200,9 @@ fn non_finite(target: &Target, place: usize) -> Error {
         let end = (start + block.len()).min(target.len());
         let values = &mut block[..end - start];
         if !target.input(place).read(start, values) {
-            let odd = |v: &f32| !v.is_finite();
-            count += values.iter().filter(|v| odd(v)).count();
-            first = first.or(values.iter().position(|v| odd(v)).map(|i| start + i));
+            count += values.iter().filter(|v| !v.is_finite()).count();
+            let odd = values.iter().position(|v| !v.is_finite());
+            first = first.or(odd.map(|i| start + i));
         }
     }
     Error::NonFinite {

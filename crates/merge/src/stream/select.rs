@@ -79,11 +79,6 @@ impl Cut {
             tell(value, kept);
         }
     }
-
-    /// The smallest key that may be kept.
-    pub(crate) fn smallest(&self) -> f32 {
-        f32::from_bits(self.bits)
-    }
 }
 
 /// The cuts that keep the `k` largest keys for each `k` of `ranks`; zeros are never kept.

@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn packed_bits_mask_what_the_flags_say() {
-        for len in [1, 7, 64, 65, 200] {
+        for len in [1usize, 7, 64, 65, 200, 513, 1100] {
             let kept = |i: usize| i * i % 7 < 3;
             let mut words = vec![0; len.div_ceil(64)];
             pack(&mut words, len, 3, |i| (i * i % 7) as u64);
