@@ -16,6 +16,7 @@ fn help_says_what_there_is() {
         &["list", "--help"],
         &["show", "--help"],
         &["edit", "--help"],
+        &["merge", "--help"],
         &["check-editor", "--help"],
         &["data", "--help"],
         &["data", "list", "--help"],

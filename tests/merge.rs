@@ -460,3 +460,36 @@ fn the_catalogue_shows_every_merge() {
         assert!(shown.contains(word), "{word}: {shown}");
     }
 }
+
+#[test]
+fn a_merged_folder_is_a_model_of_every_suite() {
+    let dir = folder();
+    recipe(
+        dir.path(),
+        "merge_method: slerp
+base_model: tiny-blip2
+models:
+- model: tiny-blip2-inverted
+parameters: {t: 0.5}
+",
+    );
+    let output = run_in(dir.path(), &["merge", "recipe.yaml", "merged"]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let args = [
+        "run",
+        "--suite",
+        "debias-edit",
+        "--model",
+        "merged",
+        "--editor",
+        "nothing",
+        "--task",
+        "vqa",
+    ];
+    let output = run_in(
+        dir.path(),
+        &[&args[..], &["--limit", "3", "--json"]].concat(),
+    );
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    assert_eq!(json(&output)["cells"][0]["model"], "merged");
+}
