@@ -6,7 +6,7 @@
 #
 #     benchmarks/measure-merge.sh DIR [RUNS] [METHOD...]
 #
-# DIR keeps the checkpoints (3.5 GB; LARGE=1: 60 GB). PYTHON names an interpreter with mergekit 0.1.5.
+# DIR keeps the checkpoints (3.5 GB; LARGE=1: 64 GB). PYTHON names an interpreter with mergekit 0.1.5.
 set -euo pipefail
 dir="$(mkdir -p "$1" && cd "$1" && pwd)"
 runs="${2:-3}"
@@ -64,7 +64,7 @@ for method in linear ties; do
     ours "$method, 0.1 GB" "$dir/small/$method.yaml"
 done
 if [ -n "${LARGE:-}" ]; then
-    "$python" benchmarks/merge.py make "$dir/large" 37 --hidden 4096 --inner 11008
+    "$python" benchmarks/merge.py make "$dir/large" 42 --hidden 4096 --inner 11008
     for method in linear ties; do
         ours "$method, 15 GB" "$dir/large/$method.yaml"
     done

@@ -96,7 +96,8 @@ pub fn entries(kind: Kind) -> anyhow::Result<Vec<Entry>> {
     }
 }
 
-/// The entry of that name, of whatever kind.
+/// The entry of that name, of whatever kind; where two kinds share a name, `kind/name` tells them
+/// apart, and the plain name is the first's.
 ///
 /// # Errors
 /// [`Error::Unknown`] with the nearest name.
@@ -104,7 +105,7 @@ pub fn find(name: &str) -> anyhow::Result<Entry> {
     let mut known = Vec::new();
     for kind in Kind::ALL {
         for entry in entries(kind)? {
-            if entry.name == name {
+            if entry.name == name || format!("{}/{}", kind.name(), entry.name) == name {
                 return Ok(entry);
             }
             known.push(entry.name);
@@ -225,18 +226,25 @@ mod tests {
         let mut seen = BTreeSet::new();
         for kind in Kind::ALL {
             for entry in entries(kind).expect("cards") {
-                assert!(
-                    seen.insert(entry.name.clone()),
-                    "{} is named twice",
-                    entry.name
-                );
-                assert_eq!(find(&entry.name).expect("listed").kind, kind);
+                let whole = format!("{}/{}", kind.name(), entry.name);
+                assert!(seen.insert(whole.clone()), "{whole} is named twice");
+                assert_eq!(find(&whole).expect("listed").kind, kind);
+                // A metric counts ties, a merge is called so.
+                if entry.name != "ties" {
+                    assert_eq!(find(&entry.name).expect("listed").kind, kind, "{whole}");
+                }
                 assert!(!entry.title.is_empty() && entry.card.is_object());
             }
         }
-        for name in ["ft-l", "toytown", "debias-edit", "reliability"] {
+        for name in [
+            "editors/ft-l",
+            "datasets/toytown",
+            "suites/debias-edit",
+            "metrics/reliability",
+        ] {
             assert!(seen.contains(name), "{name}");
         }
+        assert_eq!(find("ties").expect("a merge").kind, Kind::Mergers);
         let error = find("toytwon").expect_err("a typo").to_string();
         assert_eq!(error, "unknown name `toytwon` — did you mean `toytown`?");
     }

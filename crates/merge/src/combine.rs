@@ -1,6 +1,6 @@
 //! Linear combinations of inputs: what most merges come to once their coefficients are known.
 
-use crate::stream::{Block, Each, Fold, dot};
+use crate::stream::{Block, Each, Fold, dot, dots};
 
 /// `r = (Σ c_i x_i) / d + θ` with f32 coefficients, summed in the order of the inputs.
 pub(crate) struct Combination {
@@ -61,6 +61,13 @@ impl Fold for Gram {
 
     #[inline(always)]
     fn block(&self, block: &mut Block, part: &mut Vec<f64>) {
+        if self.0 == 2 {
+            let [xx, xy, yy] = dots(block.input(0), block.input(1));
+            part[0] += xx;
+            part[1] += xy;
+            part[3] += yy;
+            return;
+        }
         for i in 0..self.0 {
             for j in i..self.0 {
                 part[i * self.0 + j] += dot(block.input(i), block.input(j));

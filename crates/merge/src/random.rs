@@ -4,6 +4,9 @@
 //! mergekit draws from one global generator, so that its masks depend on the order of tensors. Here
 //! the same recipe gives the same bytes on any machine, with any number of threads.
 
+/// splitmix64's step from one draw to the next.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// splitmix64's finaliser.
 #[inline(always)]
 fn mix(mut z: u64) -> u64 {
@@ -36,10 +39,19 @@ impl Draws {
     #[inline(always)]
     pub(crate) fn bits(self, at: usize) -> u64 {
         let counter = (at as u64).wrapping_add(1);
-        mix(self
+        mix(self.0.wrapping_add(counter.wrapping_mul(GOLDEN))) >> 11
+    }
+
+    /// The draws of the elements from `at` on, as [`Draws::bits`]; one product less for each.
+    #[inline(always)]
+    pub(crate) fn fill(self, at: usize, out: &mut [u64]) {
+        let mut counter = self
             .0
-            .wrapping_add(counter.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
-            >> 11
+            .wrapping_add((at as u64).wrapping_add(1).wrapping_mul(GOLDEN));
+        for place in out {
+            *place = mix(counter) >> 11;
+            counter = counter.wrapping_add(GOLDEN);
+        }
     }
 
     /// The draw of element `at`, in [0, 1).
@@ -67,6 +79,16 @@ mod tests {
             for at in 0..2000 {
                 assert_eq!(draws.uniform(at) < p, draws.bits(at) < below);
             }
+        }
+    }
+
+    #[test]
+    fn draws_in_a_row_are_the_single_ones() {
+        let draws = Draws::new(3, "a", 1);
+        let mut row = [0; 100];
+        draws.fill(70_000, &mut row);
+        for (i, draw) in row.iter().enumerate() {
+            assert_eq!(*draw, draws.bits(70_000 + i));
         }
     }
 

@@ -28,6 +28,8 @@ use crate::progress::Progress;
   bench merge recipe.yaml merged --out-shard-size 2B --max-memory 2GiB --json
   bench run --suite debias-edit --model merged          the merged folder is a model
 
+Beyond mergekit's keys a recipe may have `seed`, and `only: [language_model]`: tensors whose names
+contain none of these are copied from base_model. A module left out of `modules` is copied too.
 Models are looked for among the embedded ones, from the working directory, then from the recipe's
 folder. `bench list mergers` shows the methods, `bench show ties` one with its parameters.")]
 pub struct Args {

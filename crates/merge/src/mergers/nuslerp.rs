@@ -4,7 +4,7 @@ use crate::card::{Base, Card, Contract, WEIGHT, flag};
 use crate::combine::{Combination, Gram, Products};
 use crate::error::Result;
 use crate::merger::{Facts, Merger};
-use crate::stream::{Block, Each, Fold, Grain, Reading, dot};
+use crate::stream::{Block, Each, Fold, Grain, Reading, dots};
 use crate::target::Target;
 
 static CARD: Card = Card {
@@ -124,7 +124,7 @@ impl Each for Rows {
         let rows = block.input(0).chunks(self.length);
         let rows = rows.zip(block.input(1).chunks(self.length));
         for ((a, b), out) in rows.zip(out.chunks_mut(self.length)) {
-            let [c, d] = ends([dot(a, a), dot(a, b), dot(b, b)], self.t);
+            let [c, d] = ends(dots(a, b), self.t);
             let (c, d) = (c as f32, d as f32);
             for (out, (a, b)) in out.iter_mut().zip(a.iter().zip(b)) {
                 *out = c * a + d * b;

@@ -13,4 +13,4 @@ mod sums;
 pub use input::{Input, LowRank, Row, Rows, Stored};
 pub use pass::{Block, Each, Fold, Grain, Reading};
 pub(crate) use select::{Cut, Key, largest};
-pub(crate) use sums::{dot, sum};
+pub(crate) use sums::{dot, dots, sum};

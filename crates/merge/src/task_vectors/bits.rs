@@ -37,16 +37,14 @@ const PIECE: usize = 512;
 
 /// Sets a bit for each of `len` elements whose draw is below `below`.
 #[inline(always)]
-pub(super) fn pack(words: &mut [u64], len: usize, below: u64, draw: impl Fn(usize) -> u64) {
+pub(super) fn pack(words: &mut [u64], len: usize, below: u64, fill: impl Fn(usize, &mut [u64])) {
     // Draws first, then flags: loops over one kind of number each, of a length that is not known
     // when they are compiled, are what vectorises.
     let mut draws = [0u64; PIECE];
     let mut flags = [0u8; PIECE];
     for (start, words) in (0..len).step_by(PIECE).zip(words.chunks_mut(PIECE / 64)) {
         let taken = PIECE.min(len - start);
-        for (lane, place) in draws[..taken].iter_mut().enumerate() {
-            *place = draw(start + lane);
-        }
+        fill(start, &mut draws[..taken]);
         for (flag, draw) in flags[..taken].iter_mut().zip(&draws) {
             *flag = u8::from(*draw < below);
         }
@@ -88,7 +86,11 @@ mod tests {
         for len in [1usize, 7, 64, 65, 200, 513, 1100] {
             let kept = |i: usize| i * i % 7 < 3;
             let mut words = vec![0; len.div_ceil(64)];
-            pack(&mut words, len, 3, |i| (i * i % 7) as u64);
+            pack(&mut words, len, 3, |start, draws| {
+                for (i, draw) in (start..).zip(draws) {
+                    *draw = (i * i % 7) as u64;
+                }
+            });
             let mut values: Vec<f32> = (0..len).map(|i| i as f32 + 1.0).collect();
             mask(&mut values, &words);
             for (i, value) in values.iter().enumerate() {

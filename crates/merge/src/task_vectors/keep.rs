@@ -298,13 +298,15 @@ impl Fold for Lottery<'_> {
             let values = block.input_mut(i);
             match fate {
                 Fate::Uniform(draws, below) => {
-                    pack(words, values.len(), *below, |lane| draws.bits(at + lane));
+                    pack(words, values.len(), *below, |start, row| {
+                        draws.fill(at + start, row);
+                    });
                 }
-                Fate::Given(mask) => {
-                    // Places behind the end are looked at too.
-                    let given = |lane| mask.get(at + lane).copied().unwrap_or(0);
-                    pack(words, values.len(), 1, |lane| u64::from(given(lane) == 0));
-                }
+                Fate::Given(mask) => pack(words, values.len(), 1, |start, row| {
+                    for (draw, kept) in row.iter_mut().zip(&mask[at + start..]) {
+                        *draw = u64::from(*kept == 0);
+                    }
+                }),
                 Fate::Ranked(ranked) => ranked.draw(at, values, words),
             }
             drawn.sums.0 += sum(values, f32::abs);

@@ -52,10 +52,17 @@ impl Ranked {
         let mut flags = vec![0u8; values.len().next_multiple_of(64)];
         for start in self.starts(values.len()) {
             row.rank(values, start, self.stride);
-            row.decide(|j| self.needed(at + start + j * self.stride));
-            let places = flags[start..].iter_mut().step_by(self.stride);
-            for (flag, kept) in places.zip(&row.kept) {
-                *flag = *kept & 1;
+            row.decide(|j, needs| self.needs(at + start + j * self.stride, needs));
+            let flags = &mut flags[start..];
+            // Two loops of one body, because only the first vectorises.
+            if self.stride == 1 {
+                for (flag, kept) in flags.iter_mut().zip(&row.kept) {
+                    *flag = *kept & 1;
+                }
+            } else {
+                for (flag, kept) in flags.iter_mut().step_by(self.stride).zip(&row.kept) {
+                    *flag = *kept & 1;
+                }
             }
         }
         let (flags, _) = flags.as_chunks::<64>();
@@ -64,16 +71,36 @@ impl Ranked {
         }
     }
 
-    /// An element is kept when more magnitudes of its row than this are smaller.
+    /// An element is kept when more magnitudes of its row than this are smaller; of the elements
+    /// of a row from `at` on.
     #[inline(always)]
-    fn needed(&self, at: usize) -> f64 {
-        let draw = self.draws.uniform(at);
-        if self.row < 2 || self.span == 0.0 {
-            // All have one probability.
-            let p = if self.row < 2 { self.density } else { self.low };
-            return if draw < p { -1.0 } else { f64::INFINITY };
+    fn needs(&self, at: usize, needs: &mut [f64]) {
+        let mut draws = [0u64; PIECE];
+        let draws = &mut draws[..needs.len()];
+        if self.stride == 1 {
+            self.draws.fill(at, draws);
+        } else {
+            for (j, draw) in draws.iter_mut().enumerate() {
+                *draw = self.draws.bits(at + j * self.stride);
+            }
         }
-        (draw - self.low) * ((self.row - 1) as f64 / self.span)
+        // Without ranks to tell apart, all have one probability: a need below 0 or beyond any rank.
+        let alone = self.row < 2 || self.span == 0.0;
+        let (low, scale) = match (alone, self.row < 2) {
+            (false, _) => (self.low, (self.row - 1) as f64 / self.span),
+            (true, true) => (self.density, f64::MAX),
+            (true, false) => (self.low, f64::MAX),
+        };
+        for (need, draw) in needs.iter_mut().zip(draws) {
+            let above = *draw as f64 * 2f64.powi(-53) - low;
+            *need = above * scale;
+        }
+        if alone {
+            // A draw of exactly p is dropped.
+            needs
+                .iter_mut()
+                .for_each(|need| *need = if *need < 0.0 { -1.0 } else { f64::MAX });
+        }
     }
 
     /// Where the rows of a block begin.
@@ -180,24 +207,29 @@ impl Row {
 
     /// Keeps what has more smaller keys than it needs.
     #[inline(always)]
-    fn decide(&mut self, needed: impl Fn(usize) -> f64) {
+    fn decide(&mut self, fill: impl Fn(usize, &mut [f64])) {
         let mut needs = [0.0f64; PIECE];
         for start in (0..self.kept.len()).step_by(PIECE) {
             let end = (start + PIECE).min(self.kept.len());
-            for (at, need) in needs[..end - start].iter_mut().enumerate() {
-                *need = needed(start + at);
-            }
-            let kept = &mut self.kept[start..end];
-            let mut open = false;
-            for ((kept, need), bin) in kept.iter_mut().zip(&needs).zip(&self.bins[start..end]) {
+            fill(start, &mut needs[..end - start]);
+            let mut firsts = [0u32; PIECE];
+            let mut lasts = [0u32; PIECE];
+            let ranks = firsts.iter_mut().zip(&mut lasts);
+            for ((first, last), bin) in ranks.zip(&self.bins[start..end]) {
                 // The mask tells the compiler that both places exist.
                 let bin = usize::from(*bin) & (FINE - 1);
                 // The bin is not empty, so one can be taken from its end.
-                let (first, last) = (self.below[bin], self.below[bin + 1].wrapping_sub(1));
-                *kept = u8::from(f64::from(first) > *need) | u8::from(f64::from(last) > *need) << 1;
-                open |= *kept == MAYBE;
+                (*first, *last) = (self.below[bin], self.below[bin + 1].wrapping_sub(1));
             }
-            if !open {
+            let kept = &mut self.kept[start..end];
+            let mut open = 0;
+            for (at, kept) in kept.iter_mut().enumerate() {
+                let surely = u8::from(f64::from(firsts[at]) > needs[at]);
+                let maybe = u8::from(f64::from(lasts[at]) > needs[at]);
+                *kept = surely | maybe << 1;
+                open |= maybe & !surely;
+            }
+            if open == 0 {
                 continue;
             }
             for (at, kept) in kept.iter_mut().enumerate() {
@@ -227,7 +259,9 @@ mod tests {
             order.sort_by_key(|j| magnitude(values[start + j * ranked.stride]));
             for (rank, j) in order.into_iter().enumerate() {
                 let place = start + j * ranked.stride;
-                kept[place] = rank as f64 > ranked.needed(at + place);
+                let mut need = [0.0];
+                ranked.needs(at + place, &mut need);
+                kept[place] = rank as f64 > need[0];
             }
         }
         kept
