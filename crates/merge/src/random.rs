@@ -83,6 +83,24 @@ mod tests {
     }
 
     #[test]
+    fn the_known_answers_of_the_specification_are_met() {
+        let Some(known) = crate::tests::known("rng") else {
+            return;
+        };
+        for stream in known.as_array().expect("a list") {
+            let number = |key: &str| stream[key].as_u64().expect("a number");
+            let name = stream["name"].as_str().expect("a name");
+            let draws = Draws::new(number("seed"), name, number("stream"));
+            assert_eq!(stream["key"], draws.0.to_string());
+            let places = stream["at"].as_array().expect("places");
+            for (at, want) in places.iter().zip(stream["u"].as_array().expect("draws")) {
+                let at = at.as_u64().expect("a place") as usize;
+                assert_eq!(Some(draws.uniform(at)), want.as_f64());
+            }
+        }
+    }
+
+    #[test]
     fn draws_in_a_row_are_the_single_ones() {
         let draws = Draws::new(3, "a", 1);
         let mut row = [0; 100];

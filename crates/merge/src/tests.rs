@@ -7,21 +7,31 @@ use debias_weights::Checkpoint;
 /// A file of reference vectors.
 pub(crate) struct Reference(Checkpoint);
 
-/// `ref/<name>.safetensors`, or nothing where the fixtures are not laid out; under CI they must be.
-pub(crate) fn reference(name: &str) -> Option<Reference> {
+/// A file of `ref/`, or nothing where the fixtures are not laid out; under CI they must be.
+fn file(name: &str) -> Option<PathBuf> {
     let root = std::env::var_os("DEBIAS_BENCH_FIXTURES").map(PathBuf::from);
-    let path = root.map(|root| root.join("merge/ref").join(format!("{name}.safetensors")));
-    match path.filter(|path| path.is_file()) {
-        Some(path) => Some(Reference(Checkpoint::open_file(&path).expect("a fixture"))),
-        None => {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "DEBIAS_BENCH_FIXTURES does not lead to merge/ref/{name}.safetensors"
-            );
-            eprintln!("SKIPPED: merge/ref/{name}.safetensors is not here");
-            None
-        }
+    let path = root.map(|root| root.join("merge/ref").join(name));
+    let found = path.filter(|path| path.is_file());
+    if found.is_none() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "DEBIAS_BENCH_FIXTURES does not lead to merge/ref/{name}"
+        );
+        eprintln!("SKIPPED: merge/ref/{name} is not here");
     }
+    found
+}
+
+/// Reference vectors.
+pub(crate) fn reference(name: &str) -> Option<Reference> {
+    let path = file(&format!("{name}.safetensors"))?;
+    Some(Reference(Checkpoint::open_file(&path).expect("a fixture")))
+}
+
+/// Known answers.
+pub(crate) fn known(name: &str) -> Option<serde_json::Value> {
+    let text = std::fs::read(file(&format!("{name}.json"))?).expect("a fixture");
+    Some(serde_json::from_slice(&text).expect("JSON"))
 }
 
 impl Reference {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use debias_merge::{Error, Folders, Options, Planned, Recipe, Unwatched};
-use debias_weights::{Checkpoint, Dtype};
+use debias_weights::{Checkpoint, Dtype, Tensor, write_folder};
 use half::{bf16, f16};
 use serde_json::Value;
 
@@ -203,6 +203,81 @@ fn what_mergekit_refuses_is_refused_before_anything_is_written() {
         };
         for word in words {
             assert!(message.contains(word), "{case}: {message}");
+        }
+    }
+}
+
+/// A folder with one vector.
+fn vector(dir: &Path, name: &str, values: Vec<f32>) {
+    let shape = vec![values.len()];
+    let tensors = BTreeMap::from([("w".to_owned(), Tensor { shape, values })]);
+    let config = ("config.json".to_owned(), b"{}".to_vec());
+    write_folder(&dir.join(name), &[config], &tensors, false).expect("a checkpoint");
+}
+
+#[test]
+fn pcb_gives_what_its_released_code_gives() {
+    let Some(root) = fixtures() else {
+        return;
+    };
+    let file = Checkpoint::open_file(&root.join("ref/pcb.safetensors")).expect("a fixture");
+    let base = values(&file, "base");
+    let tasks = values(&file, "task_vectors");
+    let dir = tempfile::tempdir().expect("a folder");
+    let f32s = |values: Vec<f64>| values.iter().map(|v| *v as f32).collect();
+    vector(dir.path(), "base", f32s(base.clone()));
+    let mut yaml = "merge_method: pcb\nbase_model: base\nmodels:\n".to_owned();
+    for (task, changes) in tasks.chunks(base.len()).enumerate() {
+        let tuned = base.iter().zip(changes).map(|(b, t)| b + t).collect();
+        vector(dir.path(), &format!("task{task}"), f32s(tuned));
+        yaml += &format!("- model: task{task}\n");
+    }
+    let library = Folders::below([dir.path().to_owned()]);
+    let recipe = Recipe::parse(&yaml, "pcb", &|name| library.has(name)).expect("a recipe");
+    let out = dir.path().join("out");
+    let planned = Planned::new(recipe, &library, Options::default()).expect("a plan");
+    planned.write(&out, false, &Unwatched).expect("merged");
+    let got = values(&Checkpoint::open(&out).expect("our own folder"), "w");
+    // The change of a stored model is rounded to f32 on top of its base.
+    let allowed = Tolerance {
+        atol: 2e-6,
+        rtol: 1e-5,
+        outside: |_| 0.0,
+    };
+    let (worst, beyond) = compare(&got, &values(&file, "merged_lambda12"), allowed);
+    assert!(
+        beyond == 0.0,
+        "{worst} times the tolerance, {beyond} beyond"
+    );
+}
+
+#[test]
+fn the_inverse_has_the_norm_factor_of_the_reference() {
+    let Some(root) = fixtures() else {
+        return;
+    };
+    let text = std::fs::read(root.join("ref/bias_inverse.json")).expect("a fixture");
+    let known: Value = serde_json::from_slice(&text).expect("JSON");
+    let library = Folders::below([root.clone()]);
+    let yaml =
+        "merge_method: bias_vector\nbase_model: inputs/base\nmodels: [{model: inputs/ft_c}]\n";
+    let recipe = Recipe::parse(yaml, "inverse", &|name| library.has(name)).expect("a recipe");
+    let dir = tempfile::tempdir().expect("a folder");
+    let out = dir.path().join("out");
+    let planned = Planned::new(recipe, &library, Options::default()).expect("a plan");
+    planned.write(&out, false, &Unwatched).expect("merged");
+    let c = known["c_model"].as_f64().expect("a factor");
+    let of = |path: PathBuf| Checkpoint::open(&path).expect("a checkpoint");
+    let (got, base, biased) = (
+        of(out),
+        of(root.join("inputs/base")),
+        of(root.join("inputs/ft_c")),
+    );
+    for name in got.names() {
+        let inputs = values(&base, name).into_iter().zip(values(&biased, name));
+        for (got, (base, biased)) in values(&got, name).iter().zip(inputs) {
+            let want = c * (2.0 * base - biased);
+            assert!((got - want).abs() <= 5e-7 + 1e-6 * want.abs(), "{name}");
         }
     }
 }
