@@ -1,26 +1,26 @@
-//! One bit per element: packed from flags, and laid over values, eight at a time.
+//! One bit per element: packed from flags, and laid over values.
 
-/// Eight masks for every byte: all ones where its bit is set.
-static MASKS: [[u32; 8]; 256] = masks();
+/// Eight flags for every byte: all ones where its bit is set, the first in the lowest bits.
+static FLAGS: [u64; 256] = flags();
 
-const fn masks() -> [[u32; 8]; 256] {
-    let mut masks = [[0; 8]; 256];
+const fn flags() -> [u64; 256] {
+    let mut flags = [0; 256];
     let mut byte = 0;
     while byte < 256 {
         let mut bit = 0;
         while bit < 8 {
-            if byte >> bit & 1 == 1 {
-                masks[byte][bit] = u32::MAX;
-            }
+            flags[byte] |= (byte as u64 >> bit & 1) * 0xff << (8 * bit);
             bit += 1;
         }
         byte += 1;
     }
-    masks
+    flags
 }
 
 /// Sixty-four flags of 0 or 1 as a word, the first in the lowest bit.
-#[inline(always)]
+///
+/// Never inlined: products of 64 bits are slower as vectors than one by one.
+#[inline(never)]
 pub(super) fn packed(flags: &[u8; 64]) -> u64 {
     let (bytes, _) = flags.as_chunks::<8>();
     let mut word = 0;
@@ -59,20 +59,18 @@ pub(super) fn pack(words: &mut [u64], len: usize, below: u64, fill: impl Fn(usiz
 /// Zeroes the values whose bits are not set.
 #[inline(always)]
 pub(super) fn mask(values: &mut [f32], words: &[u64]) {
-    let (whole, rest) = values.as_chunks_mut::<64>();
-    for (values, word) in whole.iter_mut().zip(words) {
-        let (eights, _) = values.as_chunks_mut::<8>();
-        for (values, byte) in eights.iter_mut().zip(word.to_le_bytes()) {
-            let masks = &MASKS[usize::from(byte)];
-            for lane in 0..8 {
-                values[lane] = f32::from_bits(values[lane].to_bits() & masks[lane]);
+    // Flags first, then values, for the same reason.
+    let mut flags = [0u8; PIECE];
+    for (values, words) in values.chunks_mut(PIECE).zip(words.chunks(PIECE / 64)) {
+        let (eights, _) = flags.as_chunks_mut::<8>();
+        for (eights, word) in eights.chunks_exact_mut(8).zip(words) {
+            for (flags, byte) in eights.iter_mut().zip(word.to_le_bytes()) {
+                *flags = FLAGS[usize::from(byte)].to_le_bytes();
             }
         }
-    }
-    let last = words.get(whole.len()).copied().unwrap_or(0);
-    for (lane, value) in rest.iter_mut().enumerate() {
-        if last >> lane & 1 == 0 {
-            *value = 0.0;
+        for (value, flag) in values.iter_mut().zip(&flags) {
+            let mask = i32::from(*flag as i8) as u32;
+            *value = f32::from_bits(value.to_bits() & mask);
         }
     }
 }

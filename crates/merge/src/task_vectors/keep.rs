@@ -296,6 +296,7 @@ impl Fold for Lottery<'_> {
             drawn.words.resize(first + self.words, 0);
             let words = &mut drawn.words[first..];
             let values = block.input_mut(i);
+            let before = sum(values, f32::abs);
             match fate {
                 Fate::Uniform(draws, below) => {
                     pack(words, values.len(), *below, |start, row| {
@@ -307,9 +308,12 @@ impl Fold for Lottery<'_> {
                         *draw = u64::from(*kept == 0);
                     }
                 }),
-                Fate::Ranked(ranked) => ranked.draw(at, values, words),
+                Fate::Ranked(ranked) => {
+                    let mean = before / values.len() as f64;
+                    ranked.draw(at, values, mean as f32, words);
+                }
             }
-            drawn.sums.0 += sum(values, f32::abs);
+            drawn.sums.0 += before;
             mask(values, words);
             drawn.sums.1 += sum(values, f32::abs);
         }

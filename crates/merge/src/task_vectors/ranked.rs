@@ -1,9 +1,9 @@
 //! DELLA's draw: in each row, the larger the magnitude, the likelier it is kept (arXiv:2406.11617,
 //! section 3.1).
 //!
-//! `p = (density - ε) + 2 ε (rank - 1) / (m - 1)`, rank 1 for the smallest of `m` magnitudes. A rank
-//! is needed exactly only where the draw falls next to it: a histogram of the row bounds all ranks at
-//! once, and the few elements whose fate is still open are ranked by counting.
+//! `p = (density - ε) + 2 ε (rank - 1) / (m - 1)`, rank 1 for the smallest of `m` magnitudes. A draw
+//! outside `density ± ε` decides alone. For the others a histogram of the row bounds all ranks at
+//! once, and the few elements whose fate is then still open are ranked by counting.
 
 use crate::random::Draws;
 
@@ -15,18 +15,13 @@ pub(crate) struct Ranked {
     draws: Draws,
     /// Keep probability of the smallest magnitude.
     low: f64,
-    /// What the largest has more.
-    span: f64,
-    density: f64,
+    /// What the next rank has more.
+    step: f64,
     /// Magnitudes that are ranked against each other: the second axis, or the only one.
     row: usize,
     /// Values between two neighbours of a row: the axes behind the second.
     stride: usize,
 }
-
-/// Bins of a long and of a short row.
-const FINE: usize = 2048;
-const COARSE: usize = 512;
 
 impl Ranked {
     pub(crate) fn new(draws: Draws, density: f64, epsilon: f64, shape: &[usize]) -> Self {
@@ -35,71 +30,62 @@ impl Ranked {
             [one] => (*one, 1),
             [_, row, rest @ ..] => (*row, rest.iter().product()),
         };
+        let (low, step) = match row {
+            0 | 1 => (density, 0.0),
+            _ => (density - epsilon, 2.0 * epsilon / (row - 1) as f64),
+        };
         Self {
             draws,
-            low: density - epsilon,
-            span: 2.0 * epsilon,
-            density,
+            low,
+            step,
             row,
             stride,
         }
     }
 
-    /// Sets the bits of the survivors of whole rows, of which the first begins at `at`.
+    /// Keep probability of the element that has `rank` others before it.
     #[inline(always)]
-    pub(crate) fn draw(&self, at: usize, values: &[f32], words: &mut [u64]) {
-        let mut row = Row::new(self.row);
-        let mut flags = vec![0u8; values.len().next_multiple_of(64)];
+    fn probability(&self, rank: f64) -> f64 {
+        self.low + self.step * rank
+    }
+
+    /// Sets the bits of the survivors of whole rows, of which the first begins at `at`; `mean` is
+    /// that of the magnitudes, roughly.
+    #[inline(always)]
+    pub(crate) fn draw(&self, at: usize, values: &[f32], mean: f32, words: &mut [u64]) {
+        let mut row = Row::new(self.row, mean);
         for start in self.starts(values.len()) {
-            row.rank(values, start, self.stride);
-            row.decide(|j, needs| self.needs(at + start + j * self.stride, needs));
-            let flags = &mut flags[start..];
-            // Two loops of one body, because only the first vectorises.
             if self.stride == 1 {
-                for (flag, kept) in flags.iter_mut().zip(&row.kept) {
-                    *flag = *kept & 1;
-                }
+                let values = &values[start..start + self.row];
+                row.decide(self, at + start, values, |place, kept| {
+                    lay(words, start + place, kept);
+                });
             } else {
-                for (flag, kept) in flags.iter_mut().step_by(self.stride).zip(&row.kept) {
-                    *flag = *kept & 1;
-                }
+                let values: Vec<f32> = self.along(values, start).collect();
+                row.decide(self, at + start, &values, |place, kept| {
+                    for lane in 0..64.min(values.len() - place) {
+                        let one = kept >> lane & 1;
+                        lay(words, start + (place + lane) * self.stride, one);
+                    }
+                });
             }
-        }
-        let (flags, _) = flags.as_chunks::<64>();
-        for (word, flags) in words.iter_mut().zip(flags) {
-            *word = packed(flags);
         }
     }
 
-    /// An element is kept when more magnitudes of its row than this are smaller; of the elements
-    /// of a row from `at` on.
+    /// The values of the row that begins at `start`.
+    fn along(&self, values: &[f32], start: usize) -> impl Iterator<Item = f32> {
+        let values = values[start..].iter().step_by(self.stride);
+        values.take(self.row).copied()
+    }
+
+    /// The draws of the elements of a row from `at` on.
     #[inline(always)]
-    fn needs(&self, at: usize, needs: &mut [f64]) {
-        let mut draws = [0u64; PIECE];
-        let draws = &mut draws[..needs.len()];
+    fn fill(&self, at: usize, draws: &mut [u64]) {
         if self.stride == 1 {
-            self.draws.fill(at, draws);
-        } else {
-            for (j, draw) in draws.iter_mut().enumerate() {
-                *draw = self.draws.bits(at + j * self.stride);
-            }
+            return self.draws.fill(at, draws);
         }
-        // Without ranks to tell apart, all have one probability: a need below 0 or beyond any rank.
-        let alone = self.row < 2 || self.span == 0.0;
-        let (low, scale) = match (alone, self.row < 2) {
-            (false, _) => (self.low, (self.row - 1) as f64 / self.span),
-            (true, true) => (self.density, f64::MAX),
-            (true, false) => (self.low, f64::MAX),
-        };
-        for (need, draw) in needs.iter_mut().zip(draws) {
-            let above = *draw as f64 * 2f64.powi(-53) - low;
-            *need = above * scale;
-        }
-        if alone {
-            // A draw of exactly p is dropped.
-            needs
-                .iter_mut()
-                .for_each(|need| *need = if *need < 0.0 { -1.0 } else { f64::MAX });
+        for (j, draw) in draws.iter_mut().enumerate() {
+            *draw = self.draws.bits(at + j * self.stride);
         }
     }
 
@@ -114,138 +100,326 @@ impl Ranked {
     /// Divides every value by the keep probability of its rank.
     pub(crate) fn divide(&self, values: &mut [f32]) {
         for start in self.starts(values.len()) {
-            let keys: Vec<u32> = (0..self.row)
-                .map(|j| magnitude(values[start + j * self.stride]))
-                .collect();
-            let mut order: Vec<usize> = (0..self.row).collect();
-            order.sort_by_key(|j| keys[*j]);
-            for (rank, j) in order.into_iter().enumerate() {
-                let p = match self.row {
-                    0 | 1 => self.density,
-                    row => self.low + self.span * rank as f64 / (row - 1) as f64,
-                };
-                values[start + j * self.stride] /= p as f32;
+            let row: Vec<f32> = self.along(values, start).collect();
+            let places = values[start..].iter_mut().step_by(self.stride);
+            for (value, rank) in places.zip(ranks(&row)) {
+                *value /= self.probability(f64::from(rank)) as f32;
             }
         }
     }
 }
 
+/// Sets the bits of up to 64 elements from `at` on.
+#[inline(always)]
+fn lay(words: &mut [u64], at: usize, bits: u64) {
+    let (word, shift) = (at / 64, at % 64);
+    words[word] |= bits << shift;
+    if shift > 0 && word + 1 < words.len() {
+        words[word + 1] |= bits >> (64 - shift);
+    }
+}
+
+/// A draw as a number from 0 to 1.
+#[inline(always)]
+fn uniform(draw: u64) -> f64 {
+    draw as f64 * 2f64.powi(-53)
+}
+
+/// Magnitudes in their order.
 #[inline(always)]
 fn magnitude(value: f32) -> u32 {
     value.to_bits() & 0x7fff_ffff
 }
 
-/// How many keys come before key `j`: smaller ones, and equal ones of lower index.
-#[inline(always)]
-fn rank(keys: &[u32], j: usize) -> u32 {
-    let key = keys[j];
-    let (before, behind) = keys.split_at(j);
-    let mut count = 0;
-    for other in before {
-        count += u32::from(*other <= key);
+/// How many of a row come before each: smaller ones, and equal ones of lower index.
+fn ranks(row: &[f32]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..).take(row.len()).collect();
+    order.sort_by_key(|j| magnitude(row[*j as usize]));
+    let mut ranks = vec![0; row.len()];
+    for (rank, j) in (0..).zip(order) {
+        ranks[j as usize] = rank;
     }
-    for other in behind {
-        count += u32::from(*other < key);
-    }
-    count
+    ranks
 }
 
-/// One row on its way: keys, their bins, what each draw needs, and the verdict.
+/// The rank of one element, as [`ranks`] would give it.
+#[inline(always)]
+fn rank(row: &[f32], j: usize) -> usize {
+    let key = magnitude(row[j]);
+    let (before, behind) = row.split_at(j);
+    let mut count = 0u32;
+    for other in before {
+        count += u32::from(magnitude(*other) <= key);
+    }
+    for other in behind {
+        count += u32::from(magnitude(*other) < key);
+    }
+    count as usize
+}
+
+/// Bins of a long row.
+const BINS: usize = 512;
+
+/// The bins reach up to this many means; what is larger shares the last one.
+const REACH: f32 = 8.0;
+
+/// Draws that are made at a time, a multiple of 64.
+const PIECE: usize = 512;
+
+/// To rank more elements of a row than this, sorting it by bins is less work than counting for each.
+const MANY: usize = 24;
+
+/// Elements of a bin, say the zeros of a fine-tune, from which on it is sorted rather than counted.
+const LARGE: usize = 1024;
+
+/// A stretch of bins with about as many elements as any other. Probabilities are in units of 2^-16,
+/// and less than what the level before has, so that a sum over the levels that an element is behind
+/// gives its own.
+#[derive(Clone, Copy, Debug, Default)]
+struct Level {
+    /// The first bin.
+    bin: u16,
+    /// Draws below this keep all its elements.
+    sure: u16,
+    /// Draws above this keep none.
+    never: u16,
+}
+
+/// How many levels a row has.
+const LEVELS: usize = 8;
+
+/// Room for one row on its way, and the width of its bins.
 struct Row {
-    keys: Vec<u32>,
+    /// The bin of each element, in blocks of 64.
     bins: Vec<u16>,
-    /// Keys in lower bins, for every bin; one more at the end counts all.
-    below: Box<[u32; FINE + 1]>,
-    kept: Vec<u8>,
+    /// Where the elements of a bin begin in the order of bins; one more at the end counts all.
+    below: [u32; BINS + 1],
+    /// Keep probability of the first and of the last of a bin.
+    least: [f64; BINS],
+    most: [f64; BINS],
+    /// How many bins there are.
+    number: usize,
+    /// Bins per unit of magnitude.
+    scale: f32,
+    levels: [Level; LEVELS],
+    /// Elements whose bins do not decide, and their draws.
+    unclear: Vec<(usize, f64)>,
+    /// Magnitudes and places by bins, then in order within the bins of [`Row::ordered`].
+    mates: Vec<u64>,
+    ordered: Vec<bool>,
 }
 
 impl Row {
-    fn new(len: usize) -> Self {
+    #[inline(always)]
+    fn new(len: usize, mean: f32) -> Self {
+        let number = (len / 4).next_power_of_two().clamp(8, BINS);
         Self {
-            keys: vec![0; len],
-            bins: vec![0; len],
-            below: Box::new([0; FINE + 1]),
-            kept: vec![0; len],
+            bins: vec![0; len.next_multiple_of(64)],
+            below: [0; BINS + 1],
+            least: [0.0; BINS],
+            most: [0.0; BINS],
+            number,
+            // Finite, so that zero is in the first bin.
+            scale: (number as f32 / (REACH * mean)).min(f32::MAX),
+            levels: [Level::default(); LEVELS],
+            unclear: Vec::new(),
+            mates: Vec::new(),
+            ordered: Vec::new(),
         }
     }
 
-    /// Counts the keys of a row by bins: 32 to an octave (8 for short rows), 64 octaves below the
-    /// largest; what is smaller still shares a bin.
+    /// Counts the elements of a row by bins.
     #[inline(always)]
-    fn rank(&mut self, values: &[f32], start: usize, stride: usize) {
-        let values = &values[start..];
-        if stride == 1 {
-            for (key, value) in self.keys.iter_mut().zip(values) {
-                *key = magnitude(*value);
-            }
-        } else {
-            for (key, value) in self.keys.iter_mut().zip(values.iter().step_by(stride)) {
-                *key = magnitude(*value);
-            }
+    fn count(&mut self, ranked: &Ranked, row: &[f32]) {
+        let last = (self.number - 1) as f32;
+        for (bin, value) in self.bins.iter_mut().zip(row) {
+            // 2^23 more, the lowest bits of an f32 count units.
+            let place = (value.abs() * self.scale).min(last) + 8_388_608.0;
+            *bin = place.to_bits() as u16;
         }
-        let (number, shift) = match self.keys.len() > FINE / 2 {
-            true => (FINE, 18),
-            false => (COARSE, 20),
-        };
-        let largest = self.keys.iter().fold(0, |max, key| max.max(*key));
-        let lowest = largest.saturating_sub(((number - 1) as u32) << shift);
-        for (bin, key) in self.bins.iter_mut().zip(&self.keys) {
-            // Less than `number`, because the largest key is in the last bin.
-            *bin = (key.saturating_sub(lowest) >> shift) as u16;
-        }
-        let below = &mut self.below[..=number];
+        let below = &mut self.below[..=self.number];
         below.fill(0);
-        for bin in &self.bins {
+        for bin in &self.bins[..row.len()] {
             below[usize::from(*bin) + 1] += 1;
         }
         let mut sum = 0;
-        for count in below {
+        for count in below.iter_mut() {
             sum += *count;
             *count = sum;
         }
+        for (least, first) in self.least.iter_mut().zip(&*below) {
+            *least = ranked.probability(f64::from(*first));
+        }
+        for (most, next) in self.most.iter_mut().zip(&below[1..]) {
+            *most = ranked.probability(f64::from(*next) - 1.0);
+        }
+        self.level(ranked);
     }
 
-    /// Keeps what has more smaller keys than it needs.
+    /// Cuts the bins into levels.
     #[inline(always)]
-    fn decide(&mut self, fill: impl Fn(usize, &mut [f64])) {
-        let mut needs = [0.0f64; PIECE];
-        for start in (0..self.kept.len()).step_by(PIECE) {
-            let end = (start + PIECE).min(self.kept.len());
-            fill(start, &mut needs[..end - start]);
-            let mut firsts = [0u32; PIECE];
-            let mut lasts = [0u32; PIECE];
-            let ranks = firsts.iter_mut().zip(&mut lasts);
-            for ((first, last), bin) in ranks.zip(&self.bins[start..end]) {
-                // The mask tells the compiler that both places exist.
-                let bin = usize::from(*bin) & (FINE - 1);
-                // The bin is not empty, so one can be taken from its end.
-                (*first, *last) = (self.below[bin], self.below[bin + 1].wrapping_sub(1));
+    fn level(&mut self, ranked: &Ranked) {
+        let below = &self.below[..=self.number];
+        let all = below[self.number];
+        let mut firsts = [0; LEVELS + 1];
+        for (at, first) in (0..).zip(&mut firsts[1..]) {
+            let wanted = (at + 1) * all / LEVELS as u32;
+            *first = below.partition_point(|count| *count < wanted);
+        }
+        let units = |rank: u32| (ranked.probability(f64::from(rank)) * 65_536.0) as u16;
+        let (mut sure, mut never) = (0, 0);
+        for (level, ends) in self.levels.iter_mut().zip(firsts.windows(2)) {
+            let least = units(below[ends[0]]);
+            let most = units(below[ends[1]].max(1) - 1);
+            *level = Level {
+                bin: ends[0] as u16,
+                sure: least.wrapping_sub(sure),
+                never: most.wrapping_sub(never),
+            };
+            (sure, never) = (least, most);
+        }
+    }
+
+    /// Hands on who of each 64 elements of a row is kept, a part of them again; the row begins at
+    /// `at` of the tensor.
+    #[inline(always)]
+    fn decide(
+        &mut self,
+        ranked: &Ranked,
+        at: usize,
+        row: &[f32],
+        mut kept: impl FnMut(usize, u64),
+    ) {
+        self.count(ranked, row);
+        let mut draws = [0u64; PIECE];
+        let mut units = [0u16; PIECE];
+        let mut flags = [[0u8; PIECE]; 2];
+        for start in (0..row.len()).step_by(PIECE) {
+            let taken = PIECE.min(row.len() - start);
+            ranked.fill(at + start * ranked.stride, &mut draws[..taken]);
+            for (units, draw) in units[..taken].iter_mut().zip(&draws) {
+                *units = (draw >> 37) as u16;
             }
-            let kept = &mut self.kept[start..end];
-            let mut open = 0;
-            for (at, kept) in kept.iter_mut().enumerate() {
-                let surely = u8::from(f64::from(firsts[at]) > needs[at]);
-                let maybe = u8::from(f64::from(lasts[at]) > needs[at]);
-                *kept = surely | maybe << 1;
-                open |= maybe & !surely;
-            }
-            if open == 0 {
-                continue;
-            }
-            for (at, kept) in kept.iter_mut().enumerate() {
-                if *kept == MAYBE {
-                    *kept = u8::from(f64::from(rank(&self.keys, start + at)) > needs[at]);
-                }
+            self.flag(&units[..taken], start, &mut flags);
+            let [sure, maybe] = flags.each_ref().map(|flags| flags.as_chunks::<64>().0);
+            let draws = draws.as_chunks::<64>().0;
+            let places = (start..row.len()).step_by(64);
+            for (place, ((sure, maybe), draws)) in places.zip(sure.iter().zip(maybe).zip(draws)) {
+                let sure = packed(sure);
+                let open = packed(maybe) & !sure;
+                kept(place, sure | self.open(open, draws, place));
             }
         }
+        self.rest(ranked, row, kept);
+    }
+
+    /// Flags whose draw, in units of 2^-16, surely keeps them at their level, and whose may.
+    #[inline(always)]
+    fn flag(&self, units: &[u16], start: usize, flags: &mut [[u8; PIECE]; 2]) {
+        let [first, others @ ..] = &self.levels;
+        let [sure, maybe] = flags;
+        sure[units.len()..].fill(0);
+        maybe[units.len()..].fill(0);
+        let flags = sure.iter_mut().zip(maybe);
+        for (((sure, maybe), units), bin) in flags.zip(units).zip(&self.bins[start..]) {
+            let (mut least, mut most) = (first.sure, first.never);
+            for level in others {
+                let behind = if *bin >= level.bin { u16::MAX } else { 0 };
+                least = least.wrapping_add(level.sure & behind);
+                most = most.wrapping_add(level.never & behind);
+            }
+            *sure = u8::from(*units < least);
+            *maybe = u8::from(*units <= most);
+        }
+    }
+
+    /// Which of the open ones among 64 elements are surely kept.
+    #[inline(always)]
+    fn open(&mut self, mut open: u64, draws: &[u64; 64], place: usize) -> u64 {
+        let bins = self.bins[place..].first_chunk::<64>();
+        let bins = bins.expect("blocks of 64");
+        let mut kept = 0;
+        let mut unclear = 0;
+        while open != 0 {
+            // The masks tell the compiler that all places exist.
+            let lane = open.trailing_zeros() as usize & 63;
+            open &= open - 1;
+            let bin = usize::from(bins[lane]) & (BINS - 1);
+            let draw = uniform(draws[lane]);
+            let surely = u64::from(draw < self.least[bin]);
+            let maybe = u64::from(draw < self.most[bin]);
+            kept |= surely << lane;
+            unclear |= (maybe ^ surely) << lane;
+        }
+        while unclear != 0 {
+            let lane = unclear.trailing_zeros() as usize & 63;
+            unclear &= unclear - 1;
+            self.unclear.push((place + lane, uniform(draws[lane])));
+        }
+        kept
+    }
+
+    /// Hands on those of the unclear ones whose rank is enough.
+    #[inline(always)]
+    fn rest(&mut self, ranked: &Ranked, row: &[f32], mut kept: impl FnMut(usize, u64)) {
+        let mut unclear = std::mem::take(&mut self.unclear);
+        let many = unclear.len() > MANY;
+        if many {
+            self.group(row);
+        }
+        for (j, uniform) in unclear.drain(..) {
+            let rank = match many {
+                true => self.among_mates(row, j),
+                false => rank(row, j),
+            };
+            if uniform < ranked.probability(rank as f64) {
+                kept(j, 1);
+            }
+        }
+        self.unclear = unclear;
+    }
+
+    /// Sorts the elements by bins.
+    #[inline(always)]
+    fn group(&mut self, row: &[f32]) {
+        self.mates.resize(row.len(), 0);
+        self.ordered.clear();
+        self.ordered.resize(BINS, false);
+        let mut next = self.below;
+        for (j, (value, bin)) in row.iter().zip(&self.bins).enumerate() {
+            let next = &mut next[usize::from(*bin) & (BINS - 1)];
+            self.mates[*next as usize] = mate(*value, j);
+            *next += 1;
+        }
+    }
+
+    /// The rank of one element, once they are grouped.
+    #[inline(always)]
+    fn among_mates(&mut self, row: &[f32], j: usize) -> usize {
+        let bin = usize::from(self.bins[j]);
+        let first = self.below[bin] as usize;
+        let mates = &mut self.mates[first..self.below[bin + 1] as usize];
+        let own = mate(row[j], j);
+        if mates.len() < LARGE {
+            let mut count = 0u64;
+            for other in mates {
+                count += u64::from(*other < own);
+            }
+            return first + count as usize;
+        }
+        if !self.ordered[bin] {
+            mates.sort_unstable();
+            self.ordered[bin] = true;
+        }
+        first + mates.partition_point(|other| *other < own)
     }
 }
 
-/// Draws that are made at a time.
-const PIECE: usize = 128;
-
-/// Some key of the bin has rank enough, and some has not.
-const MAYBE: u8 = 2;
+/// An element of a row, ordered by magnitude and then by place.
+#[inline(always)]
+fn mate(value: f32, j: usize) -> u64 {
+    u64::from(magnitude(value)) << 32 | j as u64
+}
 
 #[cfg(test)]
 mod tests {
@@ -255,13 +429,14 @@ mod tests {
     fn defined(ranked: &Ranked, at: usize, values: &[f32]) -> Vec<bool> {
         let mut kept = vec![false; values.len()];
         for start in ranked.starts(values.len()) {
-            let mut order: Vec<usize> = (0..ranked.row).collect();
-            order.sort_by_key(|j| magnitude(values[start + j * ranked.stride]));
-            for (rank, j) in order.into_iter().enumerate() {
+            let row: Vec<f32> = ranked.along(values, start).collect();
+            for (j, rank) in ranks(&row).into_iter().enumerate() {
                 let place = start + j * ranked.stride;
-                let mut need = [0.0];
-                ranked.needs(at + place, &mut need);
-                kept[place] = rank as f64 > need[0];
+                let share = match ranked.row {
+                    1 => 0.5,
+                    row => f64::from(rank) / (row - 1) as f64,
+                };
+                kept[place] = ranked.draws.uniform(at + place) < 0.2 + 0.6 * share;
             }
         }
         kept
@@ -287,11 +462,15 @@ mod tests {
                 })
                 .collect();
             let ranked = Ranked::new(Draws::new(1, "a", 0), 0.5, 0.3, &shape);
-            let mut words = vec![0u64; len.div_ceil(64)];
-            ranked.draw(100, &values, &mut words);
             let want = defined(&ranked, 100, &values);
-            for (i, want) in want.iter().enumerate() {
-                assert_eq!(words[i / 64] >> (i % 64) & 1 == 1, *want, "{shape:?} {i}");
+            // The mean may only change how long it takes.
+            for mean in [0.0, 1e-40, 0.3, 1e9, f32::INFINITY] {
+                let mut words = vec![0u64; len.div_ceil(64)];
+                ranked.draw(100, &values, mean, &mut words);
+                for (i, want) in want.iter().enumerate() {
+                    let got = words[i / 64] >> (i % 64) & 1 == 1;
+                    assert_eq!(got, *want, "{shape:?} {mean} {i}");
+                }
             }
         }
     }
