@@ -80,6 +80,12 @@ pub struct Planned {
     pub(crate) among: Option<Among>,
 }
 
+/// The recipe as a file beside the weights, under the name that mergekit gives it.
+fn kept(recipe: &Recipe) -> (String, Vec<u8>) {
+    let text = recipe.text.clone().into_bytes();
+    ("mergekit_config.yml".to_owned(), text)
+}
+
 /// What a merge will take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Size {
@@ -122,10 +128,7 @@ impl Planned {
         let spoken = Spoken::new(&recipe, &models, donor, library)?;
         let difference = |a, b| tokens::difference(&models, a, b);
         let tensors = check::check(jobs, &models, asked, spoken.size(), &difference)?;
-        let masks = match &options.masks {
-            Some(path) => Some(Masks::open(path)?),
-            None => None,
-        };
+        let masks = options.masks.as_deref().map(Masks::open).transpose()?;
         let changes = Changes {
             dtype: asked.or_else(|| uniform(&tensors)),
             layers: layers.map(|layers| layers.into_iter().map(|(_, layer)| layer).collect()),
@@ -135,10 +138,7 @@ impl Planned {
         let mut files = vec![("config.json".to_owned(), pretty(&config))];
         files.extend(config::copied(&models[donor].checkpoint)?);
         files.extend(spoken.files);
-        files.push((
-            "mergekit_config.yml".to_owned(),
-            recipe.text.clone().into_bytes(),
-        ));
+        files.push(kept(&recipe));
         let planned = Self {
             files,
             recipe,
@@ -160,16 +160,10 @@ impl Planned {
     /// Adapters among themselves.
     fn among(recipe: Recipe, library: &dyn Library, options: Options) -> Result<Self> {
         let plan = among::plan(&recipe, library, &options)?;
-        let masks = match &options.masks {
-            Some(path) => Some(Masks::open(path)?),
-            None => None,
-        };
+        let masks = options.masks.as_deref().map(Masks::open).transpose()?;
         let mut files = vec![(ADAPTER_CONFIG.to_owned(), pretty(&plan.config))];
         files.extend(vocabulary::copied(&plan.models[0].checkpoint)?);
-        files.push((
-            "mergekit_config.yml".to_owned(),
-            recipe.text.clone().into_bytes(),
-        ));
+        files.push(kept(&recipe));
         let planned = Self {
             files,
             recipe,

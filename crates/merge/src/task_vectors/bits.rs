@@ -9,7 +9,7 @@ const fn flags() -> [u64; 256] {
     while byte < 256 {
         let mut bit = 0;
         while bit < 8 {
-            flags[byte] |= (byte as u64 >> bit & 1) * 0xff << (8 * bit);
+            flags[byte] |= ((byte as u64 >> bit) & 1) * (0xff << (8 * bit));
             bit += 1;
         }
         byte += 1;
