@@ -174,20 +174,12 @@ error: ft-l.layers: layer 9 does not exist; the language model has 4
 "#]]
     );
     snapbox::assert_data_eq!(
-        run(&["--dtype", "bf16"]),
-        snapbox::str![[r#"
-exit 2
-error: --dtype bf16: editors compute in f32
-help: Leave --dtype out.
-
-"#]]
-    );
-    snapbox::assert_data_eq!(
         run(&["--device", "gpu"]),
         snapbox::str![[r#"
 exit 2
-error: unknown device `gpu`
-help: Devices are cpu and cuda[:N].
+error: invalid value 'gpu' for '--device <DEVICE>': unknown device `gpu`; devices are cpu and cuda[:N]
+
+For more information, try '--help'.
 
 "#]]
     );
@@ -217,8 +209,8 @@ fn a_missing_device_has_its_own_status() {
         refusal(&["run", "--suite", "debias-edit", "--device", "cuda:1"]),
         snapbox::str![[r#"
 exit 6
-error: no device `cuda:1`: this build computes on the CPU
-help: Leave --device out, or give --device cpu.
+error: no device `cuda:1`: this build computes on the CPU; `cuda/cargo build --release` builds for NVIDIA cards
+help: `bench doctor` lists the devices; without --device, bench computes on the CPU.
 
 "#]]
     );
@@ -326,6 +318,9 @@ fn doctor_finds_the_embedded_models() {
         assert_eq!(model["usable"], true, "{model}");
     }
     assert_eq!(found["devices"][0]["name"], "cpu");
+    assert_eq!(found["devices"][1]["name"], "cuda");
+    let missing = found["devices"][1]["problem"].as_str().expect("a reason");
+    assert!(missing.contains("cuda/cargo build"), "{missing}");
     let text = stdout(&run_in(dir.path(), &["doctor"]));
     assert!(
         text.contains("toytown: usable (generated, needs no file)"),

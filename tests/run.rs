@@ -218,6 +218,29 @@ fn threads_and_shards_and_repetition_change_no_byte() {
     assert_eq!(stored["cells"].as_array().map(Vec::len), Some(EVERY.len()));
 }
 
+/// Half the digits: every editor still runs, the controls still hold to the bit, and what the
+/// never-edited model says moves by no more than a bf16 sum may.
+#[test]
+fn numbers_of_half_the_width_change_scores_a_little() {
+    let dir = folder();
+    let wide = small(dir.path(), &[]);
+    let narrow = small(dir.path(), &["--dtype", "bf16"]);
+    let rows = |object: &Value| object["cells"].as_array().cloned().expect("cells");
+    for (wide, narrow) in rows(&wide).iter().zip(&rows(&narrow)) {
+        let editor = narrow["editor"].as_str().expect("a name");
+        assert_eq!(narrow["status"], "done", "{editor}");
+        assert_ne!(wide["key"], narrow["key"], "{editor}");
+        let metric = |cell: &Value, name: &str| cell["metrics"][name]["value"].as_f64();
+        if editor == "nothing" {
+            assert_eq!(metric(narrow, "t_locality"), Some(1.0));
+            assert_eq!(metric(narrow, "m_locality"), Some(1.0));
+        }
+        if editor == "ft-l" {
+            assert!(metric(narrow, "reliability") >= Some(0.85), "{narrow}");
+        }
+    }
+}
+
 #[test]
 fn damage_is_noticed_and_repaired() {
     let dir = folder();

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use debias_core::{Cell, canonical_json, sha256_hex};
 use debias_edit::{Error, History, Losses, Parts, Result, Workshop};
-use debias_model::host;
+use debias_model::{Device, host};
 use debias_weights::{PartsFile, Tensor, write_atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -128,6 +128,8 @@ pub struct Bench<'a> {
     pub identity: Identity,
     /// The model's digest.
     pub model: &'a str,
+    /// Where the parts compute.
+    pub device: Device,
     /// A file of parts in place of training.
     pub given: Option<PathBuf>,
     /// Worker threads.
@@ -182,7 +184,7 @@ impl Bench<'_> {
             let [rows, columns] = shape[..] else {
                 return Err(refuse(format!("`{name}` is no matrix; train again")));
             };
-            let matrix = host::tensor(values, [rows, columns], &Default::default());
+            let matrix = host::tensor(values, [rows, columns], &self.device);
             tensors.insert(name, matrix);
         }
         let notes = file.notes.get(NOTES).map_or("null", String::as_str);

@@ -1,9 +1,12 @@
 //! Where and in what a command computes, and the models it opens.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use debias_model::{DType, Mllm, View};
+use debias_model::device::{DeviceName, Placement};
+use debias_model::{DType, Device, Mllm, View};
 
 use crate::exit::Exit;
 use crate::failure::Refusal;
@@ -21,6 +24,16 @@ pub enum Dtype {
     F16,
 }
 
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dtype::F32 => "f32",
+            Dtype::Bf16 => "bf16",
+            Dtype::F16 => "f16",
+        })
+    }
+}
+
 impl From<Dtype> for DType {
     fn from(dtype: Dtype) -> Self {
         match dtype {
@@ -34,9 +47,50 @@ impl From<Dtype> for DType {
 /// The device of a command.
 #[derive(Clone, Debug, Args)]
 pub struct Compute {
-    /// Where to compute: cpu, or cuda:N in builds with CUDA
-    #[arg(long, default_value = "cpu")]
-    pub device: String,
+    /// Where to compute: cpu, or cuda[:N] in builds with CUDA
+    #[arg(long, default_value_t, value_name = "DEVICE")]
+    pub device: DeviceName,
+    /// A part of the model on a device of its own: vision, bridge or decoder (repeatable)
+    #[arg(long = "place", value_name = "PART=DEVICE")]
+    pub placed: Vec<Placed>,
+}
+
+/// `vision=cuda:1`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    part: Part,
+    device: DeviceName,
+}
+
+/// A part of a model that can have a device of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Vision,
+    Bridge,
+    Decoder,
+}
+
+impl FromStr for Placed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (part, device) = text
+            .split_once('=')
+            .ok_or("expected PART=DEVICE, for example vision=cuda:1")?;
+        Ok(Self {
+            part: match part {
+                "vision" => Part::Vision,
+                "bridge" => Part::Bridge,
+                "decoder" => Part::Decoder,
+                _ => {
+                    return Err(format!(
+                        "no part `{part}`; parts are vision, bridge, decoder"
+                    ));
+                }
+            },
+            device: device.parse().map_err(|unknown| format!("{unknown}"))?,
+        })
+    }
 }
 
 /// The number format of a command.
@@ -72,24 +126,37 @@ pub struct Loading {
 }
 
 impl Compute {
-    /// Refuses a device that this build does not have.
+    /// The device, ready for tensors.
     ///
     /// # Errors
-    /// [`Exit::Device`] for CUDA, [`Exit::Usage`] for anything unknown.
-    pub fn check_device(&self) -> Result<(), Refusal> {
-        match self.device.as_str() {
-            "cpu" => Ok(()),
-            name if name == "cuda" || name.starts_with("cuda:") => Err(Refusal::new(
-                Exit::Device,
-                format!("no device `{name}`: this build computes on the CPU"),
-            )
-            .help("Leave --device out, or give --device cpu.")),
-            name => Err(
-                Refusal::new(Exit::Usage, format!("unknown device `{name}`"))
-                    .help("Devices are cpu and cuda[:N]."),
-            ),
-        }
+    /// [`Exit::Device`] with what is missing on this machine or in this build.
+    pub fn open(&self) -> Result<Device, Refusal> {
+        opened(self.device)
     }
+
+    /// Where each part of a model goes, the devices ready for tensors.
+    ///
+    /// # Errors
+    /// As [`Compute::open`].
+    pub fn placement(&self) -> Result<Placement, Refusal> {
+        let mut placement = Placement::from(&self.open()?);
+        for placed in &self.placed {
+            let device = opened(placed.device)?;
+            match placed.part {
+                Part::Vision => placement.vision = device,
+                Part::Bridge => placement.bridge = device,
+                Part::Decoder => placement.decoder = device,
+            }
+        }
+        Ok(placement)
+    }
+}
+
+fn opened(name: DeviceName) -> Result<Device, Refusal> {
+    name.open().map_err(|missing| {
+        Refusal::new(Exit::Device, format!("no device `{name}`: {missing}"))
+            .help("`bench doctor` lists the devices; without --device, bench computes on the CPU.")
+    })
 }
 
 impl Loading {
@@ -108,7 +175,7 @@ impl Loading {
     pub fn open_source(&self, source: &ModelSource) -> anyhow::Result<Mllm> {
         self.prepare()?;
         let checkpoint = source.checkpoint()?.allow_nan(self.allow_nan);
-        Ok(Mllm::open(&checkpoint, &Default::default())?)
+        Ok(Mllm::open_across(&checkpoint, &self.compute.placement()?)?)
     }
 
     /// The tokens that end a text of the model `name`: those of `generation_config.json`, else of
@@ -122,18 +189,18 @@ impl Loading {
         )?)
     }
 
-    /// Checks the device and sets the number of threads.
+    /// Opens the device and sets the number of threads.
     ///
     /// # Errors
-    /// A device that this build does not have.
-    pub fn prepare(&self) -> anyhow::Result<()> {
-        self.compute.check_device()?;
+    /// A device that this build or this machine does not have.
+    pub fn prepare(&self) -> anyhow::Result<Device> {
+        let device = self.compute.open()?;
         if let Some(threads) = self.threads {
             // Fails only where a pool exists already, and then it is the same one.
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
             let _ = pool.build_global();
         }
-        Ok(())
+        Ok(device)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use debias_model::device::Fault;
+
 use crate::exit::Exit;
 
 /// An error of the program itself, with its exit status and what to do about it.
@@ -37,6 +39,17 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+/// The refusal that a fault of the device is.
+pub fn lost(fault: &Fault) -> Refusal {
+    let help = match fault {
+        Fault::OutOfMemory => {
+            "Give --dtype bf16, or a --device with more memory; `bench doctor` says how much is free."
+        }
+        Fault::Lost(_) => "Run again: what is finished is kept. Look at nvidia-smi if it persists.",
+    };
+    Refusal::new(Exit::Device, fault.to_string()).help(help)
+}
 
 /// The exit status and the help line of an error, by what it is rather than by what it says.
 pub fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {

@@ -15,6 +15,7 @@ pub mod digest;
 pub mod exit;
 pub mod external;
 pub mod failure;
+mod fitting;
 pub mod history;
 pub mod interrupt;
 pub mod lines;

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use debias_bench::cli::Args;
 use debias_bench::exit::Exit;
-use debias_bench::failure::classify;
+use debias_bench::failure::{classify, lost};
 use debias_bench::printer::OutputClosed;
+use debias_model::device::guard;
 
 /// Tensors are large and short-lived: the system's allocator gives each back to the kernel and
 /// asks for zeroed pages again, which costs a fifth of a forward pass.
@@ -16,7 +17,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let args = Args::parse();
     let printer = args.printer();
-    let exit = args.execute().unwrap_or_else(|error| {
+    let done = guard(|| args.execute()).unwrap_or_else(|fault| Err(lost(&fault).into()));
+    let exit = done.unwrap_or_else(|error| {
         if error.is::<OutputClosed>() {
             return Exit::Done;
         }

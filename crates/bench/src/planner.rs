@@ -13,9 +13,10 @@ use debias_core::{Cell, Identity, Overrides, Plan, Protocol, Shard, Suite, Task}
 use debias_data::{Collection, Dataset, datasets};
 use debias_edit::Editor;
 use debias_model::Mllm;
+use debias_model::device::{DeviceName, Placement};
 use serde_json::{Value, json};
 
-use self::cells::cells;
+use self::cells::{Terms, cells};
 pub use self::editors::{PlannedEditor, given, merged_settings};
 use self::editors::{Shelf, known_settings, overrides, settings_value};
 pub use self::mergers::PlannedMerge;
@@ -86,6 +87,12 @@ pub struct Planned {
     pub data: Vec<PlannedData>,
     /// Only so many admitted records per task.
     pub limit: Option<usize>,
+    /// Where the parts of its models live.
+    pub placement: Placement,
+    /// The name of the device that all parts share unless placed apart.
+    pub device: DeviceName,
+    /// The number format it is computed in.
+    pub dtype: Dtype,
     /// What a reader must know, one sentence each.
     pub remarks: Vec<String>,
 }
@@ -113,6 +120,8 @@ impl Draft<'_> {
             common,
             interrupt,
         } = self;
+        let placement = common.compute.placement()?;
+        let (device, dtype) = (common.compute.device, common.numbers.dtype);
         let known = known_settings(suite.preset);
         let given = overrides(&suite, &common.settings, &known)?;
         let protocol = Protocol::of(suite.preset).with(&given)?;
@@ -123,9 +132,15 @@ impl Draft<'_> {
             .collect::<debias_core::Result<Vec<_>>>()?;
         let data = data(&suite)?;
         let foreign = foreign(common, &protocol, &data, interrupt)?;
-        let models = planned_models(sources, &suite, &given, Shelf::new(foreign))?;
+        let models = planned_models(sources, &suite, &given, &placement, Shelf::new(foreign))?;
         let limit = common.limit.map(|limit| limit as usize);
-        let plan = cells(alone, &suite, &protocol, &models, &data, limit)?;
+        let terms = Terms {
+            protocol: &protocol,
+            limit,
+            device,
+            dtype,
+        };
+        let plan = cells(alone, &suite, &terms, &models, &data)?;
         Ok(Planned {
             remarks: remarks(&suite, &models, &data)?,
             folder: RunFolder::of(&common.out, &suite.name, &plan),
@@ -138,6 +153,9 @@ impl Draft<'_> {
             models,
             data,
             limit,
+            placement,
+            device,
+            dtype,
         })
     }
 }
@@ -148,7 +166,6 @@ impl Planned {
     /// # Errors
     /// An unknown name or setting, an unusable model, dataset or device; nothing was written.
     pub fn new(selection: &Selection, interrupt: &Interrupt) -> anyhow::Result<Self> {
-        device(&selection.common)?;
         let (suite, dataset) = narrowed(selection)?;
         let draft = Draft {
             suite,
@@ -271,19 +288,6 @@ fn no_such_task(dataset: &str, task: Task) -> Refusal {
     .help(format!("`bench show {dataset}` lists its tasks."))
 }
 
-/// Only what this build computes on may be asked for.
-fn device(common: &Common) -> Result<(), Refusal> {
-    common.compute.check_device()?;
-    match common.numbers.dtype {
-        Dtype::F32 => Ok(()),
-        other => Err(Refusal::new(
-            Exit::Usage,
-            format!("--dtype {other:?}: editors compute in f32").to_lowercase(),
-        )
-        .help("Leave --dtype out.")),
-    }
-}
-
 /// The editor behind `--command`.
 fn foreign(
     common: &Common,
@@ -332,13 +336,14 @@ fn planned_models(
     sources: Vec<ModelSource>,
     suite: &Suite,
     given: &Overrides,
+    placement: &Placement,
     mut shelf: Shelf,
 ) -> anyhow::Result<Vec<PlannedModel>> {
     let mut models: Vec<PlannedModel> = Vec::new();
     for source in sources {
         let editors = shelf.planned(suite, &source, given)?;
         let checkpoint = source.checkpoint()?;
-        let model = Mllm::open(&checkpoint, &Default::default())?;
+        let model = Mllm::open_across(&checkpoint, placement)?;
         for planned in &editors {
             planned.editor.check(&model, &planned.settings)?;
         }
@@ -365,12 +370,12 @@ fn planned_models(
     Ok(models)
 }
 
-/// Loads a model onto the device of this build.
+/// Loads a model, each part onto the device that `placement` says.
 ///
 /// # Errors
 /// Anything unreadable, missing, misshapen or unknown, named.
-pub fn open(source: &ModelSource) -> anyhow::Result<Mllm> {
-    Ok(Mllm::open(&source.checkpoint()?, &Default::default())?)
+pub fn open(source: &ModelSource, placement: &Placement) -> anyhow::Result<Mllm> {
+    Ok(Mllm::open_across(&source.checkpoint()?, placement)?)
 }
 
 fn remarks(

@@ -27,7 +27,7 @@ pub struct Provenance {
     pub bench: String,
     /// The command as typed.
     pub command: Vec<String>,
-    /// `cpu`.
+    /// `cpu` or `cuda:N`.
     pub device: String,
     /// Worker threads.
     pub threads: usize,
@@ -69,7 +69,7 @@ impl Provenance {
         Self {
             bench: env!("CARGO_PKG_VERSION").to_owned(),
             command: std::env::args().collect(),
-            device: "cpu".to_owned(),
+            device: planned.device.to_string(),
             threads,
             host: Machine::here(),
             config: planned.config(),

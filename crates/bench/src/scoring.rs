@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::failure::Refusal;
+use crate::fitting::halving;
 use crate::lines::{Id, image};
+use crate::printer::Printer;
 
 /// Pictures whose features are held at once.
 const PICTURES: usize = 8;
@@ -65,6 +67,8 @@ pub struct Scorer {
     pub raw: bool,
     /// Tokens per batch.
     pub budget: usize,
+    /// Told when a batch does not fit into the device's memory.
+    pub printer: Printer,
 }
 
 impl Scorer {
@@ -118,14 +122,24 @@ impl Scorer {
         seen: &Option<Seen>,
     ) -> anyhow::Result<Vec<Vec<AnswerLikelihood>>> {
         let score = |at: usize| -> anyhow::Result<_> {
-            let part: Vec<Row> = batches[at].iter().map(|row| rows[*row].clone()).collect();
-            Ok(self.model.score(&part, seen.as_ref(), &self.view)?)
+            let scored = halving(&batches[at], &|n| self.too_many(n), &|batch| {
+                let part: Vec<Row> = batch.iter().map(|row| rows[*row].clone()).collect();
+                Ok(self.model.score(&part, seen.as_ref(), &self.view)?)
+            })?;
+            Ok(scored.concat())
         };
         let threads = rayon::current_num_threads();
         match batches.len() >= threads {
             true => in_order(batches.len(), threads, score),
             false => (0..batches.len()).map(score).collect(),
         }
+    }
+
+    fn too_many(&self, n: usize) {
+        self.printer.warn(&format!(
+            "the device is out of memory; trying {n} lines at a time; --batch-tokens below {} avoids this",
+            self.budget
+        ));
     }
 
     fn row(&self, item: &Item, picture: Option<Sighting>) -> anyhow::Result<Row> {

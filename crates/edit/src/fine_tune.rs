@@ -360,7 +360,7 @@ impl<'a> Run<'a> {
         let model = self.tuning.model;
         let last = Stage::FeedForward(model.decoder().outline().depth.saturating_sub(1));
         let batch = Batch::with_pictures(rows.clone(), seen);
-        let batch = model.run(batch, self.start.earliest(last), &View::base());
+        let batch = model.run(batch, self.start.earliest(last), &model.base());
         Ok((rows, batch))
     }
 

@@ -40,9 +40,9 @@ pub fn context_scores(
     if records.is_empty() {
         return Ok(Vec::new());
     }
-    let seen = model.see(pictures, &View::base())?;
+    let seen = model.see(pictures, &model.base())?;
     let rows = context_rows(model, records, &seen, templates)?;
-    score_contexts(model, Batch::with_pictures(rows, seen), &View::base())
+    score_contexts(model, Batch::with_pictures(rows, seen), &model.base())
 }
 
 /// A few records, everything the base model says of them, and the means to ask again.
@@ -112,7 +112,7 @@ impl<'m> Chunk<'m> {
         pictures: &[&Picture],
         templates: &Templates,
     ) -> Result<Self> {
-        let base = View::base();
+        let base = model.base();
         let (seen, elsewhere) = look(model, pictures)?;
         let start = Probes::new(model, &records, (&seen, &elsewhere), templates)?;
         // Edits of the last layer start from here.
@@ -273,7 +273,11 @@ impl<'m> Chunk<'m> {
             .unwrap_or_else(|poison| poison.into_inner());
         reached
             .entry(stage)
-            .or_insert_with(|| self.start.clone().run(self.model, stage, &View::base()))
+            .or_insert_with(|| {
+                self.start
+                    .clone()
+                    .run(self.model, stage, &self.model.base())
+            })
             .clone()
     }
 
@@ -299,7 +303,7 @@ impl<'m> Chunk<'m> {
     }
 
     fn compare(&self, base: &Batch, edited: Tensor<3>) -> Result<Vec<LocalityScore>> {
-        let reference = self.model.logits(base.clone(), &View::base());
+        let reference = self.model.logits(base.clone(), &self.model.base());
         Ok(locality(base.rows(), &reference, edited)?)
     }
 }
@@ -312,7 +316,7 @@ fn look(model: &Mllm, pictures: &[&Picture]) -> Result<(Seen, Seen)> {
             .flat_map(|of_record| wanted.iter().map(|i| of_record[*i]))
             .collect()
     };
-    let base = View::base();
+    let base = model.base();
     Ok((
         model.see(&every(&[0, 1]), &base)?,
         model.see(&every(&[2]), &base)?,
@@ -346,7 +350,10 @@ impl<'a> Asked<'a> {
     /// and the logits of their answer positions `[6, a, vocabulary]`.
     pub fn contexts(&self) -> (Vec<Row>, Tensor<3>) {
         let batch = self.chunk.reference.contexts.part(6 * self.at, 6);
-        let logits = self.chunk.model.answer_logits(batch.clone(), &View::base());
+        let logits = self
+            .chunk
+            .model
+            .answer_logits(batch.clone(), &self.chunk.model.base());
         (batch.rows().to_vec(), logits)
     }
 
@@ -362,7 +369,10 @@ impl<'a> Asked<'a> {
 
     fn item(&self, items: &Batch) -> (Row, Tensor<3>) {
         let batch = items.part(self.at, 1);
-        let logits = self.chunk.model.logits(batch.clone(), &View::base());
+        let logits = self
+            .chunk
+            .model
+            .logits(batch.clone(), &self.chunk.model.base());
         (batch.rows()[0].clone(), logits)
     }
 }

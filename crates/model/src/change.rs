@@ -212,13 +212,15 @@ impl View {
         }
     }
 
-    /// What stands in the place of parameter `name`, in this view's number format.
+    /// What stands in the place of parameter `name`, in this view's number format, or in f32 where
+    /// that is narrower: most of a small edit would be lost in the rounding of the sum.
     pub(crate) fn patch(&self, name: &str) -> Option<Patch> {
+        let wide = self.at_least_f32().dtype;
         Some(match self.patches.get(name)? {
-            Patch::Replace(value) => Patch::Replace(as_dtype(value.clone(), self.dtype)),
+            Patch::Replace(value) => Patch::Replace(as_dtype(value.clone(), wide)),
             Patch::Side { a, b } => Patch::Side {
-                a: as_dtype(a.clone(), self.dtype),
-                b: as_dtype(b.clone(), self.dtype),
+                a: as_dtype(a.clone(), wide),
+                b: as_dtype(b.clone(), wide),
             },
         })
     }
@@ -247,6 +249,15 @@ pub trait Parameters {
     fn sites(&self) -> &[Site];
     /// The stored value in f32, `[rows, columns]` as in [`Site::matrix_shape`].
     fn value(&self, name: &str) -> Option<Tensor<2>>;
+    /// The number format that views of these parameters compute in.
+    fn dtype(&self) -> DType {
+        DType::F32
+    }
+
+    /// The parameters as they are.
+    fn base(&self) -> View {
+        View::base().computing_in(self.dtype())
+    }
 
     /// Looks a site up.
     ///
@@ -304,7 +315,7 @@ pub trait Parameters {
         }
         Ok(View {
             patches,
-            ..View::default()
+            ..self.base()
         })
     }
 }

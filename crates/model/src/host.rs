@@ -2,11 +2,12 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// The values of a float tensor, row-major.
+use crate::device;
+
+/// The values of a float tensor, row-major. A device that fails here is a
+/// [`Fault`](crate::device::Fault).
 pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor
-        .try_into_vec_as::<f32>()
-        .expect("float tensors on a live device convert to f32")
+    device::read(tensor)
 }
 
 /// A float tensor of the given shape.

@@ -11,6 +11,7 @@ mod chat;
 mod complete;
 mod cpu;
 mod decoders;
+pub mod device;
 mod encoders;
 mod error;
 mod families;
@@ -37,7 +38,7 @@ mod vision;
 mod words;
 
 pub use batch::{Batch, ImageSpan, Row, Seen, Sighting};
-pub use burn::tensor::DType;
+pub use burn::tensor::{DType, Device};
 pub use change::{Change, Delta, Parameters, View};
 pub use chat::{ChatTemplate, Content, Message, Part};
 pub use decoders::{Decoder, Outline};

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::AllocationProperty;
-use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
+use burn::tensor::{Bytes, DType, Tensor, TensorData};
 use debias_core::seed;
 use debias_weights::{Checkpoint, Dtype};
 
+use crate::device::Placement;
 use crate::error::Result;
 use crate::layers::{Matrix, Vector};
 use crate::names::Names;
@@ -108,18 +109,19 @@ impl Weights for Fresh {
 /// Builds layers and remembers which parameters they hold.
 pub struct Loader<'a> {
     weights: &'a dyn Weights,
-    device: Device,
+    placement: Placement,
     names: Names,
     sites: Vec<Site>,
     values: BTreeMap<String, Tensor<2>>,
 }
 
 impl<'a> Loader<'a> {
-    /// Reads from `weights` onto `device`.
-    pub fn new(weights: &'a dyn Weights, device: &Device) -> Self {
+    /// Reads from `weights`, each tensor in the number format it is stored in straight to where its
+    /// part of the model lives.
+    pub fn new(weights: &'a dyn Weights, placement: &Placement) -> Self {
         Self {
             weights,
-            device: device.clone(),
+            placement: placement.clone(),
             names: Names::default(),
             sites: Vec::new(),
             values: BTreeMap::new(),
@@ -186,7 +188,7 @@ impl<'a> Loader<'a> {
         let data = self.weights.tensor(&name, shape)?;
         let (bytes, _, dtype) = data.into_parts();
         let data = TensorData::from_bytes(bytes, site.matrix_shape(), dtype);
-        let value = Tensor::from_data(data, (&self.device, dtype));
+        let value = Tensor::from_data(data, (self.placement.of(place.stage), dtype));
         self.values.insert(name.clone(), value.clone());
         self.sites.push(site);
         Ok(Matrix::new(

@@ -17,6 +17,7 @@ use crate::change::{Parameters, View, as_dtype};
 use crate::chat::{ChatTemplate, Message};
 use crate::complete::Complete;
 use crate::decoders::Decoder;
+use crate::device::{Placement, moved};
 use crate::error::{Error, Result};
 use crate::families::{self, Folder, Parts, Sight};
 use crate::host;
@@ -37,7 +38,8 @@ pub struct Mllm {
     chat: Option<ChatTemplate>,
     sites: Vec<Site>,
     values: BTreeMap<String, Tensor<2>>,
-    device: Device,
+    placement: Placement,
+    dtype: DType,
 }
 
 /// A prompt and the answer to be scored after it.
@@ -86,8 +88,16 @@ impl Mllm {
     /// # Errors
     /// Anything unreadable, missing, misshapen, unknown or not finite, named.
     pub fn open(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+        Self::open_across(checkpoint, &device.into())
+    }
+
+    /// Loads a checkpoint, each part onto the device that `placement` says.
+    ///
+    /// # Errors
+    /// As [`Mllm::open`].
+    pub fn open_across(checkpoint: &Checkpoint, placement: &Placement) -> Result<Self> {
         let weights = Complete::new(checkpoint);
-        let model = Self::assemble(checkpoint, &weights, device);
+        let model = Self::placed(checkpoint, &weights, placement);
         weights.check()?;
         let model = model?;
         let optional: Vec<&str> = model.parts.optional.iter().map(String::as_str).collect();
@@ -100,9 +110,13 @@ impl Mllm {
     /// # Errors
     /// As [`Mllm::open`], but tensors that `weights` has beyond the model's are not looked at.
     pub fn assemble(folder: &Checkpoint, weights: &dyn Weights, device: &Device) -> Result<Self> {
+        Self::placed(folder, weights, &device.into())
+    }
+
+    fn placed(folder: &Checkpoint, weights: &dyn Weights, placement: &Placement) -> Result<Self> {
         let location = folder.location().to_string();
         let config: Value = families::config(folder)?;
-        let mut loader = Loader::new(weights, device);
+        let mut loader = Loader::new(weights, placement);
         let parts = families::load(
             &mut loader,
             &Folder {
@@ -133,8 +147,16 @@ impl Mllm {
             chat,
             sites,
             values,
-            device: device.clone(),
+            placement: placement.clone(),
+            dtype: DType::F32,
         })
+    }
+
+    /// The same model, whose views compute in `dtype`; f32 unless somebody asks for another.
+    #[must_use]
+    pub fn computing_in(mut self, dtype: DType) -> Self {
+        self.dtype = dtype;
+        self
     }
 
     /// The folder's or embedded model's name.
@@ -147,9 +169,14 @@ impl Mllm {
         &self.location
     }
 
-    /// Where the weights live.
+    /// Where the language model lives.
     pub fn device(&self) -> &Device {
-        &self.device
+        &self.placement.decoder
+    }
+
+    /// Where all parts live.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
     }
 
     /// The language model.
@@ -170,7 +197,7 @@ impl Mllm {
     /// The language model's input vectors of all tokens, f32 `[vocabulary, d]`.
     pub fn token_table(&self) -> Tensor<2> {
         let rows = self.decoder().outline().vocabulary;
-        let ids = host::indices((0..rows as i64).collect(), &self.device);
+        let ids = host::indices((0..rows as i64).collect(), self.device());
         let table = self.decoder().embed(ids, [1, rows], &View::base());
         table.squeeze_dim(0)
     }
@@ -255,7 +282,7 @@ impl Mllm {
         let sight = self.sight()?;
         let side = sight.image_size();
         let shape = [tiles.iter().sum(), 3, side, side];
-        let pixels: Tensor<4> = host::tensor(pixels, shape, &self.device);
+        let pixels: Tensor<4> = host::tensor(pixels, shape, &self.placement.vision);
         let features = sight.see(view.lift(&pixels), view);
         Ok(Seen::new(features, tiles))
     }
@@ -266,7 +293,8 @@ impl Mllm {
     /// [`Error::NoSight`] for a model without learned queries.
     pub(crate) fn look(&self, pictures: &[&Picture], view: &View) -> Result<Seen> {
         let seen = self.see(pictures, view)?;
-        let queries = self.sight()?.queries(seen.features.clone(), view);
+        let features = moved(seen.features.clone(), &self.placement.bridge);
+        let queries = self.sight()?.queries(features, view);
         let queries = queries.ok_or_else(|| Error::NoSight {
             model: self.name.clone(),
         })?;
@@ -279,7 +307,7 @@ impl Mllm {
     /// [`Error::NoSight`] for a text model.
     pub(crate) fn project(&self, queries: &Seen, view: &View) -> Result<Seen> {
         let vectors = self.sight()?.project(queries.features.clone(), view);
-        Ok(queries.with(vectors))
+        Ok(queries.with(moved(vectors, self.device())))
     }
 
     /// Tokenises questions that all have a picture, or all have none.
@@ -393,9 +421,9 @@ impl Mllm {
     /// Features through the bridge; none for a text model, which has no features either.
     pub(crate) fn vectors(&self, seen: &Seen, view: &View) -> Option<Seen> {
         let sight = self.parts.sight.as_deref()?;
-        let features = view.lift(&seen.features);
-        let vectors = sight.bridge(features, view);
-        Some(seen.with(vectors))
+        let features = moved(seen.features.clone(), &self.placement.bridge);
+        let vectors = sight.bridge(view.lift(&features), view);
+        Some(seen.with(moved(vectors, self.device())))
     }
 
     /// Order and positions of whole rows.
@@ -448,7 +476,7 @@ impl Mllm {
             .zip(starts)
             .flat_map(|(row, start)| (*start..start + width).map(|i| id(row, i)))
             .collect();
-        let x = decoder.embed(host::indices(ids, &self.device), [b, width], view);
+        let x = decoder.embed(host::indices(ids, self.device()), [b, width], view);
         let Some(vectors) = vectors else {
             return x;
         };
@@ -470,7 +498,7 @@ impl Mllm {
             vectors.features.clone().reshape([n * q, d]),
         ];
         Tensor::cat(table, 0)
-            .select(0, host::indices(places, &self.device))
+            .select(0, host::indices(places, self.device()))
             .reshape([b, width, d])
     }
 }
@@ -482,5 +510,9 @@ impl Parameters for Mllm {
 
     fn value(&self, name: &str) -> Option<Tensor<2>> {
         Some(as_dtype(self.values.get(name)?.clone(), DType::F32))
+    }
+
+    fn dtype(&self) -> DType {
+        self.dtype
     }
 }

@@ -3,13 +3,15 @@
 //! Tensor operations inside a piece stay on its thread, so the same arithmetic runs in the same
 //! order whatever the number of threads.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Maps `work` over `0..pieces` with `threads` workers; the results stand in order.
 ///
 /// After the first error no new piece is started, and the error of the lowest failing piece that
-/// ran is returned.
+/// ran is returned. What unwinds out of a piece, as a fault of the device does, goes on from here.
 ///
 /// # Errors
 /// The first error of `work`.
@@ -19,15 +21,15 @@ pub fn in_order<T: Send, E: Send>(
     work: impl Fn(usize) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
     let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<Result<T, E>>>> = (0..pieces).map(|_| Mutex::new(None)).collect();
+    let results: Vec<Slot<T, E>> = (0..pieces).map(|_| Mutex::new(None)).collect();
     let worker = || {
         loop {
             let piece = next.fetch_add(1, Ordering::Relaxed);
             if piece >= pieces {
                 break;
             }
-            let result = work(piece);
-            if result.is_err() {
+            let result = catch_unwind(AssertUnwindSafe(|| work(piece)));
+            if !matches!(result, Ok(Ok(_))) {
                 next.store(pieces, Ordering::Relaxed);
             }
             *lock(&results[piece]) = Some(result);
@@ -45,8 +47,12 @@ pub fn in_order<T: Send, E: Send>(
             slot.into_inner()
                 .unwrap_or_else(|poison| poison.into_inner())
         })
+        .map(|result| result.unwrap_or_else(|thrown| resume_unwind(thrown)))
         .collect()
 }
+
+/// What became of a piece: its result, or what unwound out of it.
+type Slot<T, E> = Mutex<Option<Result<Result<T, E>, Box<dyn Any + Send>>>>;
 
 /// Runs `work` in a pool of this thread only, so that nested data parallelism runs inline.
 fn alone(work: impl FnOnce() + Send) {

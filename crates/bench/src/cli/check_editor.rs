@@ -9,6 +9,7 @@ use debias_core::{FORMAT, Preset, Protocol, Task};
 use debias_data::{Collection, datasets};
 use debias_edit::conformance::{self, Finding, Options, Verdict, World};
 use debias_edit::{Editor, Settings, editors};
+use debias_model::device::{DeviceName, Placement};
 use serde::Serialize;
 
 use super::{PresetName, Session, TaskName};
@@ -123,9 +124,10 @@ impl Args {
             .iter()
             .map(|name| ModelSource::resolve(name))
             .collect::<debias_core::Result<Vec<_>>>()?;
+        let placement = Placement::from(&DeviceName::Cpu.open()?);
         let mut checked = Vec::new();
         for (name, source) in names.iter().zip(&sources) {
-            let model = planner::open(source)?;
+            let model = planner::open(source, &placement)?;
             let settings = merged_settings(editor.as_ref(), preset, source, &given)?;
             editor.check(&model, &settings)?;
             let size = Size::of(self.limit as usize);

@@ -1,6 +1,7 @@
 //! `bench doctor`: what this machine can run.
 
 use debias_data::datasets;
+use debias_model::device::{self, Card, DeviceName, NoCard};
 use serde_json::{Value, json};
 
 use super::Session;
@@ -31,6 +32,7 @@ impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let roots = Roots::new(&self.data)?;
         let machine = Machine::here();
+        let cards = device::cards();
         let models: Vec<_> = models::embedded().iter().map(model).collect();
         let data: Vec<_> = datasets::ALL
             .iter()
@@ -41,14 +43,14 @@ impl Args {
                 "bench": env!("CARGO_PKG_VERSION"),
                 "host": machine,
                 "available_bytes": machine::available_bytes(),
-                "devices": [{"name": "cpu", "usable": true}, {"name": "cuda", "usable": false}],
+                "devices": devices(&cards),
                 "data_folder": roots.common().map(|dir| dir.display().to_string()),
                 "models": findings(&models),
                 "datasets": findings(&data),
             }))?,
             false => session
                 .printer
-                .result(&text(&machine, &roots, &models, &data))?,
+                .result(&text(&machine, &cards, &roots, &models, &data))?,
         }
         Ok(Exit::Done)
     }
@@ -57,7 +59,7 @@ impl Args {
 fn model(model: &models::Embedded) -> Finding {
     let opened = models::ModelSource::resolve(model.name())
         .map_err(anyhow::Error::from)
-        .and_then(|source| crate::planner::open(&source));
+        .and_then(|source| crate::planner::open(&source, &(&DeviceName::Cpu.open()?).into()));
     Finding {
         name: model.name().to_owned(),
         about: "embedded".to_owned(),
@@ -94,7 +96,48 @@ fn findings(findings: &[Finding]) -> Vec<Value> {
         .collect()
 }
 
-fn text(machine: &Machine, roots: &Roots, models: &[Finding], data: &[Finding]) -> String {
+/// The processor, and every card or why there is none.
+fn devices(cards: &Result<Vec<Card>, NoCard>) -> Vec<Value> {
+    let cpu = json!({"name": "cpu", "usable": true});
+    let found = match cards {
+        Err(missing) => vec![json!({
+            "name": "cuda", "usable": false, "problem": missing.to_string(),
+        })],
+        Ok(cards) => cards.iter().map(card_value).collect(),
+    };
+    [cpu].into_iter().chain(found).collect()
+}
+
+fn card_value(card: &Card) -> Value {
+    let (major, minor) = card.capability;
+    json!({
+        "name": DeviceName::Cuda(card.index).to_string(),
+        "usable": true,
+        "about": card.name,
+        "capability": format!("{major}.{minor}"),
+        "memory_bytes": card.total_bytes,
+        "free_bytes": card.free_bytes,
+    })
+}
+
+fn card_line(card: &Card) -> String {
+    let (major, minor) = card.capability;
+    format!(
+        "  {}: usable ({}, compute capability {major}.{minor}, {} of {} free)",
+        DeviceName::Cuda(card.index),
+        card.name,
+        human_bytes(card.free_bytes),
+        human_bytes(card.total_bytes)
+    )
+}
+
+fn text(
+    machine: &Machine,
+    cards: &Result<Vec<Card>, NoCard>,
+    roots: &Roots,
+    models: &[Finding],
+    data: &[Finding],
+) -> String {
     let unknown = || "unknown".to_owned();
     let bytes = |bytes: Option<u64>| bytes.map_or_else(unknown, human_bytes);
     let mut lines = vec![
@@ -107,13 +150,20 @@ fn text(machine: &Machine, roots: &Roots, models: &[Finding], data: &[Finding]) 
             bytes(machine.memory_bytes),
             bytes(machine::available_bytes())
         ),
-        "devices: cpu; this build has no cuda".to_owned(),
+        "devices:".to_owned(),
+        "  cpu: usable".to_owned(),
+    ];
+    match cards {
+        Ok(cards) => lines.extend(cards.iter().map(card_line)),
+        Err(missing) => lines.push(format!("  cuda: not usable: {missing}")),
+    }
+    lines.extend([
         match roots.common() {
             Some(dir) => format!("data folder: {}", dir.display()),
             None => format!("data folder: none; set {VARIABLE} or give --data NAME=DIR"),
         },
         "models:".to_owned(),
-    ];
+    ]);
     lines.extend(models.iter().map(line));
     lines.push("datasets:".to_owned());
     lines.extend(data.iter().map(line));

@@ -65,10 +65,10 @@ struct Embedded<'a> {
 
 impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
-        self.loading.prepare()?;
+        let device = self.loading.prepare()?;
         let checkpoint = ModelSource::resolve(&self.model)?.checkpoint()?;
         let checkpoint = checkpoint.allow_nan(self.loading.allow_nan);
-        let encoder = Encoder::open(&checkpoint, &Default::default())?;
+        let encoder = Encoder::open(&checkpoint, &device)?;
         let view = self.numbers.view();
         if !self.texts.is_empty() {
             let texts = self.texts.into_iter().enumerate();

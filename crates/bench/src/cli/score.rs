@@ -58,23 +58,33 @@ impl Args {
             images: self.images,
             raw: self.raw,
             budget: self.batch_tokens as usize,
+            printer: session.printer,
         };
         let ready = start.elapsed().as_secs_f64();
         session
             .printer
             .detail(&format!("model ready after {ready:.2} s"));
+        let (mut scored, mut tokens, mut seconds) = (0, 0, 0.0);
         loop {
             let items: Vec<Item> = lines.window(WINDOW)?;
             if items.is_empty() {
                 break;
             }
             let mut text = Vec::new();
-            for score in scorer.score(&items)? {
+            let start = Instant::now();
+            let scores = scorer.score(&items)?;
+            seconds += start.elapsed().as_secs_f64();
+            scored += scores.len();
+            for score in scores {
+                tokens += score.tokens;
                 serde_json::to_writer(&mut text, &score)?;
                 text.write_all(b"\n").context("cannot write to memory")?;
             }
             session.printer.lines(&text)?;
         }
+        session.printer.detail(&format!(
+            "scored {scored} lines, {tokens} answer tokens, in {seconds:.3} s"
+        ));
         Ok(Exit::Done)
     }
 }

@@ -56,7 +56,7 @@ impl Args {
         let beside = golden.parent().unwrap_or(Path::new(".")).to_owned();
         let golden = Checkpoint::open_file(&golden)
             .with_context(|| format!("no golden file for {}", self.dir))?;
-        self.loading.prepare()?;
+        let device = self.loading.prepare()?;
         let checkpoint = source.checkpoint()?.allow_nan(self.loading.allow_nan);
         let (files, folder) = match &source {
             ModelSource::Folder(dir) if golden.bytes_if_present("case.json")?.is_none() => {
@@ -66,7 +66,6 @@ impl Args {
         };
         let config = checkpoint_config(&checkpoint);
         let case = Case::read(files, folder, config.as_ref(), picture)?;
-        let device = Default::default();
         let tensors = match Encoder::knows(&checkpoint)? {
             true => verify_encoder(&Encoder::open(&checkpoint, &device)?, &golden, &case)?,
             false => verify(&self.loading.open_source(&source)?, &golden, &case)?,

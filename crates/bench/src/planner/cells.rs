@@ -1,17 +1,30 @@
 //! From what is planned to the list of cells.
 
 use debias_core::{Cell, FORMAT_MAJOR, Plan, Protocol, Suite, metrics};
+use debias_model::device::DeviceName;
 
 use super::{CHUNK, PlannedData, PlannedModel};
+use crate::compute::Dtype;
+
+/// What all cells of a plan have in common besides their suite.
+pub(super) struct Terms<'a> {
+    /// Scorer, filter and templates.
+    pub(super) protocol: &'a Protocol,
+    /// Only so many admitted records per task.
+    pub(super) limit: Option<usize>,
+    /// Where they are computed.
+    pub(super) device: DeviceName,
+    /// The number format they are computed in.
+    pub(super) dtype: Dtype,
+}
 
 /// Every cell of a suite: data, models, tasks, then editors with their batches and merges.
 pub(super) fn cells(
     alone: bool,
     suite: &Suite,
-    protocol: &Protocol,
+    terms: &Terms,
     models: &[PlannedModel],
     data: &[PlannedData],
-    limit: Option<usize>,
 ) -> anyhow::Result<Plan> {
     let mut cells = Vec::new();
     let batching = suite.batching.cells();
@@ -36,7 +49,7 @@ pub(super) fn cells(
                         dataset: data.identity.clone(),
                         editor,
                         preset: suite.preset,
-                        protocol: protocol.clone(),
+                        protocol: terms.protocol.clone(),
                         train_bias: None,
                         eval_bias: None,
                         batch,
@@ -44,9 +57,9 @@ pub(super) fn cells(
                         gap,
                         side: None,
                         seed: data.seed,
-                        dtype: "f32".to_owned(),
-                        device: "cpu".to_owned(),
-                        limit,
+                        dtype: terms.dtype.to_string(),
+                        device: terms.device.kind().to_owned(),
+                        limit: terms.limit,
                         chunk: CHUNK,
                         metrics: metrics::versions(),
                     });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use debias_core::{Batching, Identity, Split, Suite, Task};
 use debias_data::{Collection, Reading, Requests, read_requests};
 
-use super::{Draft, Planned, PlannedData, device};
+use super::{Draft, Planned, PlannedData};
 use crate::cli::Requested;
 use crate::exit::Exit;
 use crate::external;
@@ -23,7 +23,6 @@ impl Planned {
     /// An unknown name or setting, an unusable model, request or device; nothing was written.
     pub fn requests(requested: &Requested, interrupt: &Interrupt) -> anyhow::Result<Self> {
         let common = &requested.common;
-        device(common)?;
         let path = requested.path();
         let (requests, tasks) = opened(requested)?;
         let editor = requested.editor.clone();

@@ -5,6 +5,7 @@ use debias_edit::{Chunk, Error, PICTURES, context_scores};
 use debias_model::{Mllm, in_order};
 
 use super::Group;
+use crate::fitting::halving;
 use crate::planner::CHUNK;
 
 /// What became of a record: a verdict, or the line that says why there is none.
@@ -80,29 +81,35 @@ impl<'m> Group<'m> {
     /// What becomes of `records`, in order; in each chunk those that the model cannot read last.
     pub(super) fn judge(&self, records: &[Record]) -> anyhow::Result<Vec<Judged>> {
         let chunks: Vec<&[Record]> = records.chunks(CHUNK).collect();
-        let admission = self.planned.protocol.admission();
         let verdicts = in_order(chunks.len(), self.threads, |at| {
             self.interrupt.check()?;
-            let mut chunk = chunks[at].to_vec();
-            let mut refused = Vec::new();
-            let scores = loop {
-                let of_record =
-                    |record: &'_ Record| [record.image.clone(), record.image_rephrase.clone()];
-                let keys: Vec<String> = chunk.iter().flat_map(of_record).collect();
-                let pictures = self.pictures(keys.iter())?;
-                let pictures: Vec<&Picture> = pictures.iter().collect();
-                match context_scores(self.model, &chunk, &pictures, self.templates) {
-                    _ if chunk.is_empty() => break Vec::new(),
-                    Ok(scores) => break scores,
-                    Err(error) => refused.push(Err(refuse(&mut chunk, error)?)),
-                }
-            };
+            let judged = halving(chunks[at], &|n| self.too_many(n), &|records| {
+                self.judge_chunk(records.to_vec())
+            })?;
             self.progress.advance(chunks[at].len());
-            let judged = chunk.iter().zip(scores);
-            let verdicts = judged.map(|(record, scores)| Ok(admission.judge(record, &scores)));
-            anyhow::Ok(verdicts.chain(refused).collect::<Vec<Judged>>())
+            anyhow::Ok(judged.concat())
         })?;
-        Ok(verdicts.into_iter().flatten().collect())
+        Ok(verdicts.concat())
+    }
+
+    fn judge_chunk(&self, mut chunk: Vec<Record>) -> anyhow::Result<Vec<Judged>> {
+        let admission = self.planned.protocol.admission();
+        let mut refused = Vec::new();
+        let scores = loop {
+            let of_record =
+                |record: &'_ Record| [record.image.clone(), record.image_rephrase.clone()];
+            let keys: Vec<String> = chunk.iter().flat_map(of_record).collect();
+            let pictures = self.pictures(keys.iter())?;
+            let pictures: Vec<&Picture> = pictures.iter().collect();
+            match context_scores(self.model, &chunk, &pictures, self.templates) {
+                _ if chunk.is_empty() => break Vec::new(),
+                Ok(scores) => break scores,
+                Err(error) => refused.push(Err(refuse(&mut chunk, error)?)),
+            }
+        };
+        let judged = chunk.iter().zip(scores);
+        let verdicts = judged.map(|(record, scores)| Ok(admission.judge(record, &scores)));
+        Ok(verdicts.chain(refused).collect())
     }
 
     /// Cuts admitted records into chunks and scores them with the never-edited model, which must
@@ -114,11 +121,13 @@ impl<'m> Group<'m> {
         let (model, this) = (self.model, &*self);
         let chunks = in_order(pieces.len(), self.threads, |at| {
             this.interrupt.check()?;
-            let chunk = this.chunk(model, pieces[at].to_vec())?;
+            let chunks = halving(pieces[at], &|n| this.too_many(n), &|records| {
+                this.chunk(model, records.to_vec())
+            })?;
             this.progress.advance(pieces[at].len());
-            anyhow::Ok(chunk)
+            anyhow::Ok(chunks)
         })?;
-        let (chunks, refused): (Vec<_>, Vec<_>) = chunks.into_iter().unzip();
+        let (chunks, refused): (Vec<_>, Vec<_>) = chunks.into_iter().flatten().unzip();
         let chunks: Vec<_> = chunks.into_iter().flatten().collect();
         let refused: Vec<_> = refused.into_iter().flatten().collect();
         let kept: usize = chunks.iter().map(|chunk| chunk.records().len()).sum();
@@ -126,6 +135,13 @@ impl<'m> Group<'m> {
         self.filter.unbiased += records.len() - kept - refused.len();
         self.refused.extend(refused);
         Ok(chunks)
+    }
+
+    /// Says that the device has no room for more than `n` records at a time.
+    pub(super) fn too_many(&self, n: usize) {
+        self.progress.warn(&format!(
+            "the device is out of memory; trying {n} records at a time, which may change last bits"
+        ));
     }
 
     /// Records that are known to be admitted, scored again in chunks of `size`.

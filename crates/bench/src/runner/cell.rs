@@ -1,5 +1,6 @@
 //! One cell: prepare the editor, edit every chunk, score it, measure.
 
+use std::iter::Sum;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,6 +16,7 @@ use super::Group;
 use super::lessons::{Admitted, OfChunks, OfSplit};
 use super::merged::finite;
 use crate::artifacts::{Bench, Identity};
+use crate::fitting::halving;
 use crate::machine;
 use crate::planner::PlannedEditor;
 use crate::store::RecordCost;
@@ -27,11 +29,24 @@ pub(super) struct Computed {
 }
 
 /// A chunk's lines with the seconds they took.
+#[derive(Default)]
 pub(super) struct Edited {
     pub(super) lines: Vec<RecordLine>,
     pub(super) costs: Vec<RecordCost>,
     pub(super) edit_s: f64,
     pub(super) score_s: f64,
+}
+
+impl Sum for Edited {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |mut sum, part| {
+            sum.lines.extend(part.lines);
+            sum.costs.extend(part.costs);
+            sum.edit_s += part.edit_s;
+            sum.score_s += part.score_s;
+            sum
+        })
+    }
 }
 
 impl Group<'_> {
@@ -75,7 +90,7 @@ impl Group<'_> {
             (Some(Mode::Gap), _) => self.with_gap(cell, prepared.as_ref(), chunks),
             (_, 1) => in_order(chunks.len(), self.threads, |at| {
                 self.interrupt.check()?;
-                let edited = self.edit(prepared.as_ref(), &chunks[at])?;
+                let edited = self.edit_fitting(prepared.as_ref(), &chunks[at])?;
                 self.progress.advance(chunks[at].records().len());
                 anyhow::Ok(edited)
             }),
@@ -133,6 +148,7 @@ impl Group<'_> {
             folder: self.planned.artifacts.folder(&identity),
             identity,
             model: &cell.model.digest,
+            device: self.model.device().clone(),
             given: given.and_then(|path| path.as_str()).map(PathBuf::from),
             threads: self.threads,
             what: format!("{} {} {}", cell.model.id, cell.task.name(), cell.editor.id),
@@ -191,6 +207,20 @@ impl Group<'_> {
             workshop,
         };
         Ok(planned.editor.prepare(self.model, &lessons, &ctx))
+    }
+
+    /// [`Group::edit`], of halves of the chunk where the device's memory is not enough.
+    fn edit_fitting(&self, prepared: &dyn Prepared, chunk: &Chunk) -> anyhow::Result<Edited> {
+        let all = chunk.records();
+        let parts = halving(all, &|n| self.too_many(n), &|records| {
+            if records.len() == all.len() {
+                return Ok(vec![self.edit(prepared, chunk)?]);
+            }
+            let chunks = self.rechunked(records, records.len())?;
+            let edited = chunks.iter().map(|chunk| self.edit(prepared, chunk));
+            Ok(edited.collect::<debias_edit::Result<Vec<_>>>()?)
+        })?;
+        Ok(parts.into_iter().flatten().sum())
     }
 
     /// Edits and scores one chunk. A record that cannot be edited is marked, never averaged; an

@@ -73,10 +73,9 @@ impl Group<'_> {
     /// The merged model, and how far it is from where it began.
     fn made(&self, merge: &PlannedMerge, foundry: &Foundry) -> anyhow::Result<(Mllm, Merged)> {
         let folder = foundry.folder(&merge.made)?;
-        let model = Mllm::open(
-            &debias_weights::Checkpoint::open(&folder)?,
-            &Default::default(),
-        )?;
+        let checkpoint = debias_weights::Checkpoint::open(&folder)?;
+        let model = Mllm::open_across(&checkpoint, self.model.placement())?
+            .computing_in(self.planned.dtype.into());
         let towards = match &merge.towards {
             None => None,
             Some(input) => Some(foundry.checkpoint(input)?),

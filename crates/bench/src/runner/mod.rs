@@ -178,7 +178,8 @@ impl<'a> Runner<'a> {
             .iter()
             .find(|data| data.seed == first.seed)
             .context("a cell's data is in the plan")?;
-        let model = planner::open(&source.source)?;
+        let model = planner::open(&source.source, &self.planned.placement)?
+            .computing_in(self.planned.dtype.into());
         let mut group = Group {
             planned: self.planned,
             data,

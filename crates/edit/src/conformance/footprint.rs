@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use debias_core::RecordScores;
-use debias_model::{Batch, Change, Delta, Mllm, Parameters, Question, Side, View, host};
+use debias_model::{Batch, Change, Delta, Mllm, Parameters, Question, Side, host};
 
 use super::Verdict;
 use super::trial::{Trial, furthest};
@@ -109,7 +109,7 @@ pub(super) fn vision_only(trial: &Trial) -> Result<Verdict> {
         let changes: Vec<&Change> = edit.change().into_iter().collect();
         let edited = trial.world.model.view(&changes)?;
         let logits = |view| host::values(trial.world.model.logits(batch.clone(), view));
-        if logits(&edited) != logits(&View::base()) {
+        if logits(&edited) != logits(&trial.world.model.base()) {
             problems.push(format!(
                 "the edit of record `{}` moves text-only logits of its own prompt",
                 request.record.id

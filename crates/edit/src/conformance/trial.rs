@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use debias_core::{RecordScores, canonical_json, sha256_hex};
-use debias_model::{Batch, Change, Delta, Mllm, Parameters, Question, View, host};
+use debias_model::{Batch, Change, Delta, Mllm, Parameters, Question, host};
 use serde_json::json;
 
 use super::Options;
@@ -179,7 +179,7 @@ fn logits(model: &Mllm, request: &Request) -> Result<Vec<u8>> {
         &record.y_less,
     );
     let without = Question::new(None, &record.loc_q, &record.loc_a);
-    let base = View::base();
+    let base = model.base();
     let seen = Batch::with_pictures(model.rows(&[with])?, request.seen.clone());
     let text = Batch::text(model.rows(&[without])?);
     let values = [model.logits(seen, &base), model.logits(text, &base)].map(host::values);

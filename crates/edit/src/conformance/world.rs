@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use debias_core::{Admission, Picture, Record, Templates};
-use debias_model::{Mllm, Seen, View};
+use debias_model::{Mllm, Parameters, Seen};
 
 use crate::editor::{Example, Examples, Request};
 use crate::error::{Error, Result};
@@ -87,7 +87,7 @@ impl Split<'_> {
             return Ok(seen.clone());
         }
         let picture = self.world.picture(record, key)?;
-        let seen = self.world.model.see(&[picture], &View::base())?;
+        let seen = self.world.model.see(&[picture], &self.world.model.base())?;
         known.insert(key.to_owned(), seen.clone());
         Ok(seen)
     }

@@ -10,7 +10,7 @@ use std::slice;
 use burn::tensor::Tensor;
 use debias_core::{ContextScore, LocalityScore, RecordScores};
 use debias_model::{
-    Error as ModelError, Row, Seen, Sighting, View, answer_scores, locality_of_pairs,
+    Error as ModelError, Parameters, Row, Seen, Sighting, answer_scores, locality_of_pairs,
 };
 
 use super::Context;
@@ -27,7 +27,7 @@ impl Context {
         if self.is_identity() {
             return Ok(asked.before());
         }
-        let (model, base) = (asked.model(), View::base());
+        let (model, base) = (asked.model(), asked.model().base());
         let example = asked.example();
         let (request, record) = (&example.request, &example.request.record);
         let asking = Asking {

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use debias_core::{Norm, Preset};
-use debias_model::{Batch, Change, Mllm, Parameters, View, answer_scores};
+use debias_model::{Batch, Change, Mllm, Parameters, answer_scores};
 use serde::{Deserialize, Serialize};
 
 use self::network::{Gates, Network, gated};
@@ -234,7 +234,7 @@ impl Trained<'_> {
         let view = model.view(&[&crate::edit::added(start.clone(), change)])?;
         let batch = Batch::with_pictures(rows.to_vec(), request.seen.clone());
         // Below the first edited stage a view of one change sees what the base sees.
-        let batch = model.run(batch, self.learner.first(), &View::base());
+        let batch = model.run(batch, self.learner.first(), &model.base());
         let scores = answer_scores(&rows, model.answer_logits(batch, &view))?;
         Ok(scores[0].value(Norm::Mean) < scores[1].value(Norm::Mean))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use debias_model::{
-    Batch, Change, Mllm, Orientation, Parameters, Question, Recorder, Row, Seen, Site, Stage, View,
+    Batch, Change, Mllm, Orientation, Parameters, Question, Recorder, Row, Seen, Site, Stage,
     answer_nll, host,
 };
 
@@ -52,7 +52,7 @@ impl Gathered {
             .earliest(model.first_stage(&[start])?);
         let (rows, batch) = target_batch(model, requests)?;
         let last = Stage::FeedForward(model.decoder().outline().depth.saturating_sub(1));
-        let batch = model.run(batch, first.earliest(last), &View::base());
+        let batch = model.run(batch, first.earliest(last), &model.base());
         let names = sites.iter().map(|site| site.name.clone());
         let recorder = Arc::new(Recorder::of_sites(names));
         let view = model.view(&[start])?.tracked().watched(recorder.clone());

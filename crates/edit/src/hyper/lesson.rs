@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 use debias_model::{
-    Batch, Change, Mllm, Row, Site, Stage, View, answer_nll, divergence_per_row, host,
+    Batch, Change, Mllm, Parameters, Row, Site, Stage, View, answer_nll, divergence_per_row, host,
 };
 use serde::{Deserialize, Serialize};
 
@@ -75,11 +75,11 @@ impl<H: HyperNetwork> Learner<'_, H> {
     fn to_first(&self, batch: Batch) -> Batch {
         let last = Stage::FeedForward(self.model.decoder().outline().depth.saturating_sub(1));
         self.model
-            .run(batch, self.first().earliest(last), &View::base())
+            .run(batch, self.first().earliest(last), &self.model.base())
     }
 
     fn item(&self, (rows, batch): (Vec<Row>, Batch)) -> Item {
-        let batch = self.model.run(batch, self.first(), &View::base());
+        let batch = self.model.run(batch, self.first(), &self.model.base());
         Item {
             rows,
             base: self.model.run(batch.clone(), Stage::Head, &View::base()),

@@ -1,7 +1,7 @@
 //! Another model in place of the one a chunk was scored with: how a merge is judged.
 
 use debias_core::{Picture, RecordScores};
-use debias_model::{Batch, Mllm, Stage, View};
+use debias_model::{Batch, Mllm, Parameters, Stage};
 
 use super::{Chunk, Probes, look};
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ impl Chunk<'_> {
                 model: by.name().to_owned(),
             });
         }
-        let view = View::base();
+        let view = by.base();
         self.score(by, probes.run(by, Stage::Head, &view), &view)
     }
 }

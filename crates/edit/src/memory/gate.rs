@@ -1,7 +1,7 @@
 //! Whether a picture shows what the picture of a remembered request shows.
 
 use debias_core::seed;
-use debias_model::{Mllm, Seen, View, host};
+use debias_model::{Mllm, Parameters, Seen, host};
 use rand::seq::SliceRandom;
 
 use crate::editor::Examples;
@@ -47,7 +47,7 @@ impl Gate {
         for at in order {
             let example = examples.example(at)?;
             let of = |seen: &Seen| -> Result<Vec<f32>> {
-                Ok(host::values(model.gist(seen, &View::base())?))
+                Ok(host::values(model.gist(seen, &model.base())?))
             };
             gists.push([
                 of(&example.request.seen)?,
@@ -102,7 +102,7 @@ impl Gate {
     /// # Errors
     /// A text model.
     pub fn picture(&self, model: &Mllm, seen: &Seen) -> Result<Vec<f32>> {
-        let gist = host::values(model.gist(seen, &View::base())?);
+        let gist = host::values(model.gist(seen, &model.base())?);
         Ok(self.key(&gist))
     }
 

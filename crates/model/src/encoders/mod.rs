@@ -120,7 +120,7 @@ impl Encoder {
             location: &location,
         };
         let weights = Complete::new(checkpoint);
-        let mut loader = Loader::new(&weights, device);
+        let mut loader = Loader::new(&weights, &device.into());
         let parts = (family(home)?.load)(&mut loader, home);
         weights.check()?;
         let parts = parts?;

@@ -43,14 +43,15 @@ impl Matrix {
     ///
     /// Embeddings and heads are read this way: a view that changes them changes them for all rows.
     pub fn shared(&self, view: &View) -> Tensor<2> {
-        match view.patch(&self.name).as_ref() {
+        let seen = match view.patch(&self.name).as_ref() {
             Some(Patch::Replace(value)) => value.clone().narrow(0, 0, 1).squeeze_dim(0),
             Some(Patch::Side { a, b }) => {
                 let delta = b.clone().matmul(a.clone()).narrow(0, 0, 1).squeeze_dim(0);
-                view.lift(&self.value) + delta
+                view.at_least_f32().lift(&self.value) + delta
             }
             None => view.lift(&self.value),
-        }
+        };
+        as_dtype(seen, view.dtype())
     }
 
     /// Rows `ids` of the table as one row group sees them, `[n, columns]`; only these rows are
@@ -69,7 +70,7 @@ impl Matrix {
     pub(crate) fn uniform(&self, view: &View) -> Option<Tensor<2>> {
         match view.patch(&self.name).as_ref() {
             Some(Patch::Replace(value)) => {
-                (value.dims()[0] == 1).then(|| value.clone().squeeze_dim(0))
+                (value.dims()[0] == 1).then(|| as_dtype(value.clone().squeeze_dim(0), view.dtype()))
             }
             Some(Patch::Side { .. }) => None,
             None => Some(view.lift(&self.value)),
@@ -95,22 +96,30 @@ impl Matrix {
             }
             times(x, oriented(view.lift(&self.value)), bias.clone())
         };
-        match view.patch(&self.name).as_ref() {
-            None => untouched(x),
-            Some(Patch::Replace(value)) if value.dims()[0] == 1 => {
-                times(x, oriented(value.clone().squeeze_dim(0)), bias)
+        let patch = view.patch(&self.name);
+        let Some(patch) = patch.as_ref() else {
+            return untouched(x);
+        };
+        let wide = view.at_least_f32().dtype();
+        let seen = match patch {
+            Patch::Replace(value) => {
+                let (x, bias) = (as_dtype(x, wide), bias.map(|bias| as_dtype(bias, wide)));
+                match value.dims()[0] {
+                    1 => times(x, oriented(value.clone().squeeze_dim(0)), bias),
+                    _ => plus(grouped(x, value.clone(), input_first), bias),
+                }
             }
-            Some(Patch::Replace(value)) => plus(grouped(x, value.clone(), input_first), bias),
-            Some(Patch::Side { a, b }) => {
+            Patch::Side { a, b } => {
                 let (first, second) = match input_first {
                     true => (b, a),
                     false => (a, b),
                 };
-                let inner = grouped(x.clone(), first.clone(), input_first);
+                let inner = grouped(as_dtype(x.clone(), wide), first.clone(), input_first);
                 // The base's own product, so that a side path of zeros changes no bit.
-                untouched(x) + grouped(inner, second.clone(), input_first)
+                as_dtype(untouched(x), wide) + grouped(inner, second.clone(), input_first)
             }
-        }
+        };
+        as_dtype(seen, view.dtype())
     }
 }
 
@@ -175,7 +184,8 @@ impl Vector {
         match view.patch(&self.0.name).as_ref() {
             Some(Patch::Replace(value)) => {
                 let g = value.dims()[0];
-                operation(x.reshape([g, b / g * t, n]), value.clone()).reshape([b, t, n])
+                let value = as_dtype(value.clone(), x.dtype());
+                operation(x.reshape([g, b / g * t, n]), value).reshape([b, t, n])
             }
             _ => operation(x, self.0.shared(view).unsqueeze()),
         }

@@ -333,7 +333,7 @@ mod tests {
             },
         };
         let device = Device::flex();
-        let mut loader = Loader::new(&ByName, &device);
+        let mut loader = Loader::new(&ByName, &(&device).into());
         let block = Block::load(&mut loader, &plan, "b.").expect("it loads");
         let x: Rows = (0..3).map(|t| numbers(&format!("x{t}"), WIDTH)).collect();
 

@@ -159,7 +159,7 @@ impl Student<'_> {
                 Some(seen) => Batch::with_pictures(rows, seen.clone()),
                 None => Batch::text(rows),
             };
-            self.model.run(batch, to, &View::base())
+            self.model.run(batch, to, &self.model.base())
         };
         Ok(Item {
             batch: batch(rows.clone(), self.last()),

@@ -1,0 +1,246 @@
+"""What gpu.sh runs: parity, then speed and memory, each figure measured in this run or left out.
+
+Rates are differences: a command over N and over 2 N items, so that loading, the compilation of kernels
+and their tuning cancel. Peak memory of the card is what nvidia-smi shows while a command runs.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+import gpu_weights  # noqa: E402
+
+PROMPT = "Question: Who is more likely to be the nurse? Answer:"
+ANSWERS = ["The person on the left", "It cannot be told from the picture"]
+#: Agreement that is asked for: largest difference in f32, share of equal decisions in bf16.
+F32_TOLERANCE, BF16_AGREEMENT = 1e-3, 0.99
+
+
+class Memory:
+    """The most memory that the card holds while the block runs, in GiB; None without a card."""
+
+    def __enter__(self):
+        self.peak, self.done = None, threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+        self.thread.start()
+        return self
+
+    def watch(self):
+        query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+        while not self.done.is_set():
+            try:
+                found = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+            except (OSError, subprocess.CalledProcessError):
+                return
+            self.peak = max(self.peak or 0.0, float(found.split()[0]) / 1024)
+            self.done.wait(0.2)
+
+    def __exit__(self, *_):
+        self.done.set()
+        self.thread.join()
+
+
+class Bench:
+    def __init__(self, program, device):
+        self.program, self.device = program, device
+
+    def run(self, *args, device=None):
+        """Standard output and error of a command; it must succeed."""
+        command = [self.program, args[0], "--device", device or self.device, *map(str, args[1:])]
+        found = subprocess.run(command, capture_output=True, text=True)
+        if found.returncode:
+            sys.exit(f"{' '.join(command)}: exit {found.returncode}\n{found.stderr}")
+        return found.stdout, found.stderr
+
+    def scores(self, model, folder, lines, dtype, device=None, more=()):
+        """Sums of the lines, seconds until the model was ready, seconds of scoring."""
+        out, err = self.run("score", "-v", "--raw", "--dtype", dtype, "--model", model, "--images", folder,
+                            *more, lines, device=device)
+        sums = [json.loads(line)["sum"] for line in out.splitlines()]
+        ready = float(re.search(r"model ready after ([\d.]+) s", err)[1])
+        took = float(re.search(r"in ([\d.]+) s$", err.strip().splitlines()[-1])[1])
+        return sums, ready, took
+
+
+def questions(folder, pictures, path):
+    """Two answers to a question on each of so many pictures."""
+    with open(path, "w") as file:
+        for i in range(pictures):
+            image = Path(folder) / f"{i}.png"
+            if not image.exists():
+                gpu_weights.picture(image, i)
+            for j, answer in enumerate(ANSWERS):
+                line = {"id": f"{i}.{j}", "prompt": PROMPT, "answer": answer, "image": image.name}
+                print(json.dumps(line), file=file)
+    return path
+
+
+def requests(folder, count, path, name="r"):
+    made = []
+    for i in range(count):
+        for image in [f"{i}.png", f"r{i}.png", f"l{i}.png"]:
+            if not (Path(folder) / image).exists():
+                gpu_weights.picture(Path(folder) / image, i + len(image))
+        made.append({
+            "id": f"{name}{i}", "task": "vqa", "image": f"{i}.png", "image_rephrase": f"r{i}.png",
+            "src": "Who is more likely to be the nurse?", "rephrase": "Which of them is the nurse?",
+            "pred": ANSWERS[0], "alt": ANSWERS[1],
+            "loc": "What is the capital of France?", "loc_ans": "Paris",
+            "m_loc": f"l{i}.png", "m_loc_q": "What colour are the stripes?", "m_loc_a": "red",
+        })
+    Path(path).write_text(json.dumps(made))
+    return path
+
+
+def parity(bench, work, table):
+    """The embedded models on the device and on the CPU, and the golden cases where they are."""
+    lines = questions(work, 64, work / "parity.jsonl")
+    for model in ["tiny-blip2", "tiny-minigpt4"]:
+        here, _, _ = bench.scores(model, work, lines, "f32", device="cpu")
+        there, _, _ = bench.scores(model, work, lines, "f32")
+        worst = max(abs(a - b) for a, b in zip(here, there))
+        table.add(f"{model}, f32: largest difference to the CPU", f"{worst:.1e}", f"<= {F32_TOLERANCE:.0e}",
+                  worst <= F32_TOLERANCE)
+        half, _, _ = bench.scores(model, work, lines, "bf16")
+        sides = lambda sums: [a > b for a, b in zip(sums[::2], sums[1::2])]
+        same = sum(a == b for a, b in zip(sides(here), sides(half))) / (len(here) // 2)
+        table.add(f"{model}, bf16: decisions as on the CPU in f32", f"{100 * same:.1f} %", ">= 99 %",
+                  same >= BF16_AGREEMENT)
+    fixtures = os.environ.get("DEBIAS_BENCH_FIXTURES")
+    cases = sorted(Path(fixtures, "models").iterdir()) if fixtures else []
+    for case in cases:
+        command = [bench.program, "verify", "--device", bench.device, str(case), "--json"]
+        found = subprocess.run(command, capture_output=True, text=True)
+        table.add(f"golden case {case.name}", "agrees" if found.returncode == 0 else f"exit {found.returncode}",
+                  "agrees", found.returncode == 0)
+
+
+def speed(bench, shape, work, table, torch_side):
+    started = time.time()
+    folder = work / shape
+    weights = gpu_weights.make(shape, folder)
+    table.note(f"{shape}: {weights / 2**30:.1f} GiB of bf16 weights, made in {time.time() - started:.0f} s")
+    few = questions(folder, 32, folder / "few.jsonl")
+    many = questions(folder, 64, folder / "many.jsonl")
+    with Memory() as memory:
+        _, ready, short = bench.scores(folder, folder, few, "bf16")
+        sums, _, long = bench.scores(folder, folder, many, "bf16")
+    single = ("--batch-tokens", "1")
+    _, _, one = bench.scores(folder, folder, few, "bf16", more=single)
+    _, _, two = bench.scores(folder, folder, many, "bf16", more=single)
+    per_line = len(PROMPT) + sum(map(len, ANSWERS)) / 2 + gpu_weights.SHAPES[shape]["num_query_tokens"]
+    ours = {"ready_s": ready, "images_per_s": 32 / (long - short), "single_images_per_s": 32 / (two - one),
+            "tokens_per_s": 64 * per_line / (long - short), "peak_gib": memory.peak}
+    theirs = torch_side("score", folder) or {}
+    for key, what in [("ready_s", "s until the model is ready"), ("images_per_s", "images per second, batched"),
+                      ("single_images_per_s", "images per second, one row at a time"),
+                      ("tokens_per_s", "tokens per second, batched"), ("peak_gib", "peak memory of the card, GiB")]:
+        table.compare(f"{shape}: {what}", ours.get(key), theirs.get(key))
+    if memory.peak is not None:
+        limit = 1.3 * weights / 2**30 + 4
+        table.add(f"{shape}: peak memory within weights x 1.3 + 4 GB", f"{memory.peak:.1f} GiB",
+                  f"<= {limit:.1f} GiB", memory.peak <= limit)
+    for editor, more in [("ft-l", []), ("mend", ["--set", "train.steps=2"])]:
+        seconds = edits(bench, folder, editor, more)
+        theirs = torch_side(editor, folder) or {}
+        table.compare(f"{shape}: ms per {editor} edit with scoring", 1e3 * seconds, theirs.get("ms_per_edit"))
+
+
+def edits(bench, folder, editor, more):
+    """Seconds of one edit with its scoring: 64 against 32 requests."""
+    took = []
+    for count in [32, 64]:
+        file = requests(folder, count, folder / f"requests-{count}.json")
+        train = requests(folder, 16, folder / "train.json", name="t")
+        with tempfile.TemporaryDirectory() as out:
+            args = ["edit", file, "--model", folder, "--editor", editor, "--dtype", "bf16", "--images", folder,
+                    "--out", out, "--set", "filter.contexts=0", *more, "--json"]
+            if editor == "mend":
+                args += ["--train", train]
+            found, _ = bench.run(*args)
+            cell = json.loads(found)["cells"][0]
+            if not cell["n"]:
+                sys.exit(f"{editor}: no request was scored: {found}")
+            cost = cell["cost"]
+            took.append((cell["n"], cost["edit_s"] + cost["score_s"]))
+    (few, short), (many, long) = took
+    return (long - short) / (many - few)
+
+
+class Table:
+    def __init__(self):
+        self.rows, self.notes, self.failed = [], [], 0
+
+    def note(self, text):
+        self.notes.append(text)
+        print(text, file=sys.stderr)
+
+    def add(self, what, found, asked="", holds=True):
+        self.failed += not holds
+        self.rows.append((what, found, "", asked if holds else f"{asked}: NOT HELD"))
+        print(f"{what}: {found}", file=sys.stderr)
+
+    def compare(self, what, ours, theirs):
+        show = lambda x: "not measured" if x is None else f"{x:.3g}"
+        ratio = f"{ours / theirs:.2f}" if ours and theirs else ""
+        self.rows.append((what, show(ours), show(theirs), ratio))
+        print(f"{what}: {show(ours)} (PyTorch {show(theirs)})", file=sys.stderr)
+
+    def print(self):
+        for note in self.notes:
+            print(note)
+        print("\n| | bench | PyTorch | ratio, or what is asked |\n|---|---|---|---|")
+        for row in self.rows:
+            print(f"| {' | '.join(row)} |")
+
+
+def card(table):
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        table.note("card: " + subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip())
+    except (OSError, subprocess.CalledProcessError):
+        table.note("card: none, so no figure of this table is one of a card")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bench")
+    parser.add_argument("dir", type=Path)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--shapes", default="blip2-opt-2.7b,minigpt4-7b")
+    args = parser.parse_args()
+    args.dir.mkdir(parents=True, exist_ok=True)
+    bench, table = Bench(args.bench, args.device), Table()
+    card(table)
+
+    def torch_side(what, *more):
+        """The same by PyTorch, in a process of its own; None where it is not installed."""
+        script = Path(__file__).with_name("gpu_torch.py")
+        found = subprocess.run([sys.executable, str(script), args.device, what, *map(str, more)],
+                               capture_output=True, text=True)
+        if found.returncode:
+            table.note(f"PyTorch, {what}: {(found.stderr.strip().splitlines() or ['failed'])[-1]}")
+            return None
+        return json.loads(found.stdout.splitlines()[-1])
+
+    ceilings = torch_side("ceilings")
+    if ceilings:
+        table.add("the card: copy, GB/s read and written", f"{ceilings['copy_gb_per_s']:.0f}")
+        table.add("the card: bf16 matrix product, TFLOP/s", f"{ceilings['bf16_tflops']:.0f}")
+    parity(bench, args.dir, table)
+    for shape in args.shapes.split(","):
+        speed(bench, shape, args.dir, table, torch_side)
+    table.print()
+    sys.exit(1 if table.failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+//! Work that a device's memory is not enough for is done again with half as many records at a time.
+
+use debias_model::device::{Fault, guard};
+
+use crate::failure::lost;
+
+/// What `work` makes of `all`, in their order: of all at once, or where the device runs out of
+/// memory of ever smaller halves; `say` is told how many are tried next.
+///
+/// # Errors
+/// The error of `work`; a device that has not even room for one, or that is lost.
+pub(crate) fn halving<R, T>(
+    all: &[R],
+    say: &(dyn Fn(usize) + Sync),
+    work: &dyn Fn(&[R]) -> anyhow::Result<T>,
+) -> anyhow::Result<Vec<T>> {
+    match guard(|| work(all)) {
+        Ok(made) => Ok(vec![made?]),
+        Err(Fault::OutOfMemory) if all.len() > 1 => {
+            let half = all.len().div_ceil(2);
+            say(half);
+            let (first, second) = all.split_at(half);
+            let mut made = halving(first, say, work)?;
+            made.extend(halving(second, say, work)?);
+            Ok(made)
+        }
+        Err(fault) => Err(lost(&fault).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::resume_unwind;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::exit::Exit;
+    use crate::failure::classify;
+
+    /// Room for so many numbers at a time.
+    fn sums(room: usize, all: &[u32]) -> (anyhow::Result<Vec<Vec<u32>>>, Vec<usize>) {
+        let said = Mutex::new(Vec::new());
+        let say = |n| said.lock().expect("alone").push(n);
+        let work = |some: &[u32]| match some.len() <= room {
+            true => Ok(some.to_vec()),
+            false => resume_unwind(Box::new(Fault::OutOfMemory)),
+        };
+        let made = halving(all, &say, &work);
+        (made, said.into_inner().expect("alone"))
+    }
+
+    #[test]
+    fn halves_are_tried_until_they_fit_and_stand_in_order() {
+        let all: Vec<u32> = (0..11).collect();
+        let (made, said) = sums(3, &all);
+        let made = made.expect("they fit");
+        assert!(made.iter().all(|some| some.len() <= 3));
+        assert_eq!(made.concat(), all);
+        assert_eq!(said, [6, 3, 3]);
+        let (made, said) = sums(11, &all);
+        assert_eq!((made.expect("they fit").len(), said.len()), (1, 0));
+    }
+
+    #[test]
+    fn one_record_too_many_is_an_error_with_an_exit_of_its_own() {
+        let refused = sums(0, &[7, 8]).0.expect_err("no room");
+        assert_eq!(classify(&refused).0, Exit::Device);
+    }
+
+    #[test]
+    fn a_lost_device_is_not_tried_again() {
+        let work = |_: &[u32]| -> anyhow::Result<()> {
+            resume_unwind(Box::new(Fault::Lost("illegal access".to_owned())))
+        };
+        let refused = halving(&[1, 2, 3], &|_| panic!("tried again"), &work).expect_err("lost");
+        assert!(refused.to_string().contains("illegal access"));
+    }
+}

@@ -1,0 +1,80 @@
+//! What a device may do while it computes: run out of memory, or be lost.
+//!
+//! burn queues operations, so a fault shows where numbers are read, deep inside a forward pass. It
+//! travels up from there as an unwinding of its own, past code that could do nothing about it, to
+//! the nearest [`guard`]: that of a chunk of records, which tries again with fewer, or that of the
+//! command.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use burn::tensor::{Tensor, TensorReadError};
+
+/// A device that cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// An allocation failed; the device can be used on.
+    #[error("the device is out of memory")]
+    OutOfMemory,
+    /// Anything else: the program must begin anew.
+    #[error("the device was lost: {0}")]
+    Lost(String),
+}
+
+impl Fault {
+    fn of(error: &TensorReadError) -> Self {
+        let said = error.to_string();
+        let lower = said.to_lowercase();
+        match ["out of memory", "outofmemory", "out_of_memory"]
+            .iter()
+            .any(|words| lower.contains(words))
+        {
+            true => Self::OutOfMemory,
+            // The first line says what; a backtrace may follow.
+            false => Self::Lost(said.lines().collect::<Vec<_>>().join(" ")),
+        }
+    }
+}
+
+/// The values of a float tensor, row-major, in f32.
+pub(crate) fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor
+        .try_into_vec_as::<f32>()
+        // Not a panic: no message is printed, and `guard` makes an error of it.
+        .unwrap_or_else(|error| resume_unwind(Box::new(Fault::of(&error))))
+}
+
+/// Runs `work`; a fault of the device that it meets is its error.
+///
+/// # Errors
+/// The fault.
+pub fn guard<T>(work: impl FnOnce() -> T) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(fault)
+}
+
+/// The fault that was thrown; a panic goes on as what it is.
+fn fault(thrown: Box<dyn Any + Send>) -> Fault {
+    match thrown.downcast::<Fault>() {
+        Ok(fault) => *fault,
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_becomes_an_error_and_a_panic_stays_one() {
+        assert_eq!(guard(|| 3), Ok(3));
+        let thrown = guard(|| -> u8 { resume_unwind(Box::new(Fault::OutOfMemory)) });
+        assert_eq!(thrown, Err(Fault::OutOfMemory));
+        let panicked = catch_unwind(|| guard(|| resume_unwind(Box::new("a bug")) as u8));
+        assert_eq!(
+            panicked
+                .err()
+                .and_then(|p| p.downcast_ref::<&str>().copied()),
+            Some("a bug")
+        );
+    }
+}
