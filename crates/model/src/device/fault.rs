@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use burn::tensor::{Tensor, TensorReadError};
+use burn::tensor::Tensor;
 
 /// A device that cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,17 +21,29 @@ pub enum Fault {
     Lost(String),
 }
 
+/// How cubecl and the driver say that memory is short: of a launch, of an allocation, of one larger
+/// than any the device gives.
+const OUT_OF_MEMORY: [&str; 5] = [
+    "out-of-memory",
+    "out of device memory",
+    "out of memory",
+    "out_of_memory",
+    "can't allocate buffer",
+];
+
 impl Fault {
-    fn of(error: &TensorReadError) -> Self {
-        let said = error.to_string();
-        let lower = said.to_lowercase();
-        match ["out of memory", "outofmemory", "out_of_memory"]
-            .iter()
-            .any(|words| lower.contains(words))
-        {
+    fn said(text: &str) -> Self {
+        let lower = text.to_lowercase();
+        match OUT_OF_MEMORY.iter().any(|words| lower.contains(words)) {
             true => Self::OutOfMemory,
-            // The first line says what; a backtrace may follow.
-            false => Self::Lost(said.lines().collect::<Vec<_>>().join(" ")),
+            // A backtrace may follow on lines of its own.
+            false => Self::Lost(
+                text.lines()
+                    .take(3)
+                    .map(str::trim)
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            ),
         }
     }
 }
@@ -41,7 +53,7 @@ pub(crate) fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor
         .try_into_vec_as::<f32>()
         // Not a panic: no message is printed, and `guard` makes an error of it.
-        .unwrap_or_else(|error| resume_unwind(Box::new(Fault::of(&error))))
+        .unwrap_or_else(|error| resume_unwind(Box::new(Fault::said(&error.to_string()))))
 }
 
 /// Runs `work`; a fault of the device that it meets is its error.
@@ -63,6 +75,22 @@ fn fault(thrown: Box<dyn Any + Send>) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_memory_is_told_from_a_lost_device() {
+        for text in [
+            "An error happened during execution\nCaused by:\n  An out-of-memory error happened during launch",
+            "out of device memory allocating 8589934592 bytes\n<backtrace>",
+            "CUDA allocation error: CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\"",
+        ] {
+            assert_eq!(Fault::said(text), Fault::OutOfMemory);
+        }
+        let lost = Fault::said("The device is poisoned\nCaused by:\n  illegal address\n 0: frame");
+        assert_eq!(
+            lost,
+            Fault::Lost("The device is poisoned Caused by: illegal address".to_owned())
+        );
+    }
 
     #[test]
     fn a_fault_becomes_an_error_and_a_panic_stays_one() {
