@@ -17,9 +17,8 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 import gpu_weights  # noqa: E402
+from gpu_weights import ANSWERS, PROMPT  # noqa: E402
 
-PROMPT = "Question: Who is more likely to be the nurse? Answer:"
-ANSWERS = ["The person on the left", "It cannot be told from the picture"]
 #: Agreement that is asked for: largest difference in f32, share of equal decisions in bf16.
 F32_TOLERANCE, BF16_AGREEMENT = 1e-3, 0.99
 

@@ -14,8 +14,9 @@ import time
 
 import torch
 
-PROMPT = "Question: Who is more likely to be the nurse? Answer:"
-ANSWERS = ["The person on the left", "It cannot be told from the picture"]
+sys.dont_write_bytecode = True
+from gpu_weights import ANSWERS, PROMPT  # noqa: E402
+
 # An edit is judged on ten rows: three contexts with two answers each, two localities before and after.
 JUDGED = 10
 

@@ -6,14 +6,13 @@ use debias_bench::recipe::Stereotype;
 use debias_bench::{planner, recipe, training};
 use debias_core::{Picture, Preset, Record, Split, TargetRule, Task, Templates};
 use debias_edit::{Chunk, Ctx, Lessons, Nowhere, editors};
-use debias_model::device::DeviceName;
+use debias_model::device::Placement;
 use debias_model::{Batch, Change, Mllm, Question, View, host};
 use serde_json::Value;
 
 fn open(model: &Embedded) -> Mllm {
     let source = ModelSource::resolve(model.name()).expect("an embedded model");
-    let cpu = DeviceName::Cpu.open().expect("the processor");
-    planner::open(&source, &(&cpu).into()).expect("it loads")
+    planner::open(&source, &Placement::default()).expect("it loads")
 }
 
 /// The picture of `tests/golden/tiny_logits.py`: a formula, already of the model's size.

@@ -218,8 +218,8 @@ fn threads_and_shards_and_repetition_change_no_byte() {
     assert_eq!(stored["cells"].as_array().map(Vec::len), Some(EVERY.len()));
 }
 
-/// Half the digits: every editor still runs, the controls still hold to the bit, and what the
-/// never-edited model says moves by no more than a bf16 sum may.
+/// Half the digits: every editor still runs, the control still holds to the bit, and FT-L still
+/// reaches its target, because what it changes is kept in f32.
 #[test]
 fn numbers_of_half_the_width_change_scores_a_little() {
     let dir = folder();

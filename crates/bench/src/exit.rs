@@ -18,7 +18,7 @@ pub enum Exit {
     Refused = 4,
     /// A stored format needs a newer `bench`.
     NewerFormat = 5,
-    /// No such device, or device lost.
+    /// No such device, out of memory, or device lost.
     Device = 6,
     /// Stopped by SIGINT.
     Interrupted = 130,

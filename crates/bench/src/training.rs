@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use debias_core::{Norm, Picture, Task, Templates};
 use debias_data::toytown::{self, Probe, Town, Variant};
 use debias_edit::context_scores;
-use debias_model::device::DeviceName;
+use debias_model::device::Placement;
 use debias_model::pretrain::{Curriculum, Lesson, Progress, Schedule, StatedLesson, pretrain};
 use debias_model::{
     Batch, Fresh, IMAGE_TOKEN, Mllm, Parameters, Question, Text, View, answer_scores, host,
@@ -134,7 +134,7 @@ type Files = Vec<(String, Vec<u8>)>;
 
 /// The model before the first step, and everything of its folder but the weights.
 fn start(recipe: &Recipe, lessons: &Lessons) -> anyhow::Result<(Files, Mllm)> {
-    let device = DeviceName::Cpu.open()?;
+    let device = Placement::default().decoder;
     match &recipe.origin {
         Origin::Nothing(blueprint) => {
             let files = files(recipe, blueprint, lessons)?;

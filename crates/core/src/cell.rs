@@ -77,7 +77,7 @@ pub struct Cell {
     pub side: Option<String>,
     /// Seed of every random stream.
     pub seed: u64,
-    /// Number format of the weights in memory.
+    /// Number format that the model computes in.
     pub dtype: String,
     /// `cpu` or `cuda`; never which one.
     pub device: String,

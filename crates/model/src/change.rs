@@ -160,9 +160,14 @@ impl View {
 
     /// The same view, in f32 where it computes in less.
     pub(crate) fn at_least_f32(&self) -> Self {
+        self.clone().computing_in(self.wide())
+    }
+
+    /// The number format it computes in, or f32 where that is narrower.
+    pub(crate) fn wide(&self) -> DType {
         match self.dtype {
-            DType::F32 | DType::F64 => self.clone(),
-            _ => self.clone().computing_in(DType::F32),
+            DType::F64 => DType::F64,
+            _ => DType::F32,
         }
     }
 
@@ -215,7 +220,7 @@ impl View {
     /// What stands in the place of parameter `name`, in this view's number format, or in f32 where
     /// that is narrower: most of a small edit would be lost in the rounding of the sum.
     pub(crate) fn patch(&self, name: &str) -> Option<Patch> {
-        let wide = self.at_least_f32().dtype;
+        let wide = self.wide();
         Some(match self.patches.get(name)? {
             Patch::Replace(value) => Patch::Replace(as_dtype(value.clone(), wide)),
             Patch::Side { a, b } => Patch::Side {

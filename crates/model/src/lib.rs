@@ -29,6 +29,7 @@ mod pixels;
 mod places;
 pub mod pretrain;
 mod prompt;
+mod question;
 mod recorder;
 pub mod score;
 mod site;
@@ -50,9 +51,10 @@ pub use likelihood::{
     AnswerLikelihood, answer_nll, answer_scores, divergence_per_row, locality, locality_of_pairs,
 };
 pub use loader::{Fresh, Weights};
-pub use mllm::{Mllm, Question, Style};
+pub use mllm::Mllm;
 pub use parallel::in_order;
 pub use pixels::{Colours, PixelConfig, resize_bicubic};
+pub use question::{Question, Style};
 pub use recorder::Recorder;
 pub use site::{Orientation, Side, Site, Stage};
 pub use text::{IMAGE_TOKEN, Text, train_byte_level_bpe, train_metaspace_bpe};

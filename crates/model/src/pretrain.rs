@@ -18,9 +18,10 @@ use crate::error::{Error, Result};
 use crate::host;
 use crate::likelihood::{answer_nll, weighted_nll};
 use crate::loader::Fresh;
-use crate::mllm::{Mllm, Question};
+use crate::mllm::Mllm;
 use crate::optim::{Descent, Rule, clip};
 use crate::parallel::in_order;
+use crate::question::Question;
 
 const AUXILIARY: &str = "auxiliary.weight";
 

@@ -9,7 +9,7 @@ use debias_core::{FORMAT, Preset, Protocol, Task};
 use debias_data::{Collection, datasets};
 use debias_edit::conformance::{self, Finding, Options, Verdict, World};
 use debias_edit::{Editor, Settings, editors};
-use debias_model::device::{DeviceName, Placement};
+use debias_model::device::Placement;
 use serde::Serialize;
 
 use super::{PresetName, Session, TaskName};
@@ -124,7 +124,7 @@ impl Args {
             .iter()
             .map(|name| ModelSource::resolve(name))
             .collect::<debias_core::Result<Vec<_>>>()?;
-        let placement = Placement::from(&DeviceName::Cpu.open()?);
+        let placement = Placement::default();
         let mut checked = Vec::new();
         for (name, source) in names.iter().zip(&sources) {
             let model = planner::open(source, &placement)?;

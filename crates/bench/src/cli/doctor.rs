@@ -1,7 +1,7 @@
 //! `bench doctor`: what this machine can run.
 
 use debias_data::datasets;
-use debias_model::device::{self, Card, DeviceName, NoCard};
+use debias_model::device::{self, Card, DeviceName, NoCard, Placement};
 use serde_json::{Value, json};
 
 use super::Session;
@@ -59,7 +59,7 @@ impl Args {
 fn model(model: &models::Embedded) -> Finding {
     let opened = models::ModelSource::resolve(model.name())
         .map_err(anyhow::Error::from)
-        .and_then(|source| crate::planner::open(&source, &(&DeviceName::Cpu.open()?).into()));
+        .and_then(|source| crate::planner::open(&source, &Placement::default()));
     Finding {
         name: model.name().to_owned(),
         about: "embedded".to_owned(),

@@ -6,18 +6,17 @@ use cudarc::driver::{CudaContext, DriverError};
 
 use super::{Card, NoCard};
 
-/// The cards of this machine.
-pub(super) fn find() -> Result<Vec<Card>, NoCard> {
+/// How many cards there are; at least one.
+pub(super) fn count() -> Result<usize, NoCard> {
     // cudarc panics where a library is missing, so ask first.
     if !has_driver() {
         return Err(NoCard::NoDriver);
     }
-    let refused = |error: DriverError| NoCard::Driver(error.to_string());
     let count = match CudaContext::device_count() {
         Ok(count) => usize::try_from(count).unwrap_or(0),
         // CUDA_ERROR_NO_DEVICE: a driver without a card.
         Err(error) if error.0 == cudarc::driver::sys::CUresult::CUDA_ERROR_NO_DEVICE => 0,
-        Err(error) => return Err(refused(error)),
+        Err(error) => return Err(refused(&error)),
     };
     if count == 0 {
         return Err(NoCard::NoCard);
@@ -25,10 +24,19 @@ pub(super) fn find() -> Result<Vec<Card>, NoCard> {
     if !has_compiler() {
         return Err(NoCard::NoCompiler);
     }
-    (0..count)
+    Ok(count)
+}
+
+/// All of them, each opened and asked.
+pub(super) fn find() -> Result<Vec<Card>, NoCard> {
+    (0..count()?)
         .map(|index| CudaContext::new(index).and_then(|context| card(index, &context)))
         .collect::<Result<_, _>>()
-        .map_err(refused)
+        .map_err(|error| refused(&error))
+}
+
+fn refused(error: &DriverError) -> NoCard {
+    NoCard::Driver(error.to_string())
 }
 
 fn card(index: usize, context: &Arc<CudaContext>) -> Result<Card, DriverError> {

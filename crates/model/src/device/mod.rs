@@ -83,7 +83,7 @@ impl DeviceName {
 
 #[cfg(feature = "cuda")]
 fn opened(asked: usize) -> Result<Device, NoCard> {
-    let found = cards::find()?.len();
+    let found = cards::count()?;
     match asked < found {
         true => Ok(Device::cuda(asked)),
         false => Err(NoCard::Number { asked, found }),

@@ -15,6 +15,13 @@ pub struct Placement {
     pub decoder: Device,
 }
 
+impl Default for Placement {
+    /// All on the processor.
+    fn default() -> Self {
+        Self::from(&Device::flex())
+    }
+}
+
 impl From<&Device> for Placement {
     /// All on one.
     fn from(device: &Device) -> Self {

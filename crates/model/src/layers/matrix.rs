@@ -100,7 +100,7 @@ impl Matrix {
         let Some(patch) = patch.as_ref() else {
             return untouched(x);
         };
-        let wide = view.at_least_f32().dtype();
+        let wide = view.wide();
         let seen = match patch {
             Patch::Replace(value) => {
                 let (x, bias) = (as_dtype(x, wide), bias.map(|bias| as_dtype(bias, wide)));
