@@ -47,7 +47,7 @@ impl From<Dtype> for DType {
 /// The device of a command.
 #[derive(Clone, Debug, Args)]
 pub struct Compute {
-    /// Where to compute: cpu, or cuda[:N] in builds with CUDA
+    /// Where to compute: cpu, or in builds with CUDA cuda or cuda:N
     #[arg(long, default_value_t, value_name = "DEVICE")]
     pub device: DeviceName,
     /// A part of the model on a device of its own: vision, bridge or decoder (repeatable)
