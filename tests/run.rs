@@ -218,6 +218,37 @@ fn threads_and_shards_and_repetition_change_no_byte() {
     assert_eq!(stored["cells"].as_array().map(Vec::len), Some(EVERY.len()));
 }
 
+/// Smaller chunks change last bits at most, and the number of threads not even those.
+#[test]
+fn a_limit_on_memory_makes_chunks_smaller() {
+    let dir = folder();
+    let wide = small(dir.path(), &[]);
+    let limited = |threads| {
+        let dir = folder();
+        let found = small(dir.path(), &["--max-memory", "20MiB", "--threads", threads]);
+        let run = run_folder(&dir.path().join("results"));
+        let text = fs::read_to_string(run.join("run.json")).expect("run.json");
+        let stored: Value = serde_json::from_str(&text).expect("JSON");
+        let chunk = stored["provenance"]["groups"][0]["chunk"].as_u64();
+        (found, chunk.expect("a number"), cells(&run))
+    };
+    let (narrow, chunk, bytes) = limited("1");
+    assert!((1..8).contains(&chunk), "{chunk} records at a time");
+    assert!(limited("3").2 == bytes);
+    let rows = |object: &Value| object["cells"].as_array().cloned().expect("cells");
+    for (wide, narrow) in rows(&wide).iter().zip(&rows(&narrow)) {
+        assert_ne!(wide["key"], narrow["key"]);
+        let metric = |cell: &Value| cell["metrics"]["reliability"]["value"].as_f64();
+        assert_eq!(metric(wide), metric(narrow), "{}", narrow["editor"]);
+    }
+    let refused = run_in(
+        dir.path(),
+        &[&SMALL[..], &["--max-memory", "1MiB"]].concat(),
+    );
+    assert_eq!(status(&refused), 6);
+    assert!(stderr(&refused).contains("--max-memory"));
+}
+
 /// Half the digits: every editor still runs, the control still holds to the bit, and FT-L still
 /// reaches its target, because what it changes is kept in f32.
 #[test]

@@ -179,6 +179,24 @@ fn a_batch_equals_single_lines() {
 }
 
 #[test]
+fn a_limit_on_memory_makes_batches_smaller() {
+    let dir = folder();
+    let model = text(&model_files("tiny-blip2")).to_owned();
+    let items = mixture(&[]);
+    let given: Vec<String> = items.iter().map(Value::to_string).collect();
+    let run = |size: &str| {
+        let args = ["score", "--model", &model, "--max-memory", size];
+        feed(dir.path(), &args, given.join("\n").as_bytes())
+    };
+    let wide = lines(&run("1GiB"));
+    assert_eq!(wide.len(), items.len());
+    assert_same(&wide, &lines(&run("6MiB")), "6MiB");
+    let refused = run("1MiB");
+    assert_eq!(refused.status.code(), Some(6));
+    assert!(stderr(&refused).contains("--max-memory"));
+}
+
+#[test]
 fn lines_may_come_from_anywhere_and_on_any_number_of_threads() {
     let dir = folder();
     let model = text(&model_files("tiny-blip2")).to_owned();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use debias_model::device::{DeviceName, Placement};
+use debias_model::device::{DeviceName, NoCard, Placement, free_memory};
 use debias_model::{DType, Device, Mllm, View};
 
 use crate::exit::Exit;
@@ -108,6 +108,46 @@ impl Numbers {
     }
 }
 
+/// How much memory a command may take.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Memory {
+    /// Most memory to take of the device, as 600M or 20GiB, weights on a card included; batches are
+    /// chosen to fit [default: nine tenths of what a card has free; no limit on the CPU]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max_memory: Option<u64>,
+}
+
+/// A number of bytes: k, m, g, b count in thousands as mergekit's do, KiB and so on in 1024s.
+///
+/// # Errors
+/// What is no size.
+pub fn size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let number: f64 = number
+        .parse()
+        .map_err(|_| "expected a size such as 500M, 5B or 2GiB".to_owned())?;
+    let factor = match unit.trim().to_lowercase().as_str() {
+        "" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "b" | "g" | "gb" => 1e9,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        other => {
+            return Err(format!(
+                "unknown unit `{other}`; use K, M, B, KiB, MiB or GiB"
+            ));
+        }
+    };
+    match number * factor {
+        bytes if (1.0..1e18).contains(&bytes) => Ok(bytes as u64),
+        _ => Err("expected a size above 0".to_owned()),
+    }
+}
+
 /// How a command opens one model.
 #[derive(Clone, Debug, Args)]
 pub struct Loading {
@@ -134,11 +174,12 @@ impl Compute {
         opened(self.device)
     }
 
-    /// Where each part of a model goes, the devices ready for tensors.
+    /// Where each part of a model goes, the devices ready for tensors, and how much of each one's
+    /// memory may be taken: `most` bytes, and nine tenths of what is free on a card.
     ///
     /// # Errors
     /// As [`Compute::open`].
-    pub fn placement(&self) -> Result<Placement, Refusal> {
+    pub fn placement(&self, most: Option<u64>) -> Result<Placement, Refusal> {
         let mut placement = Placement::from(&self.open()?);
         for placed in &self.placed {
             let device = opened(placed.device)?;
@@ -148,15 +189,25 @@ impl Compute {
                 Part::Decoder => placement.decoder = device,
             }
         }
+        let names = self.placed.iter().map(|placed| placed.device);
+        for name in [self.device].into_iter().chain(names) {
+            let free = free_memory(name).map_err(|missing| no_device(name, &missing))?;
+            let most = most.into_iter().chain(free.map(|free| free / 10 * 9)).min();
+            if let Some(most) = most {
+                placement = placement.limited(&opened(name)?, most);
+            }
+        }
         Ok(placement)
     }
 }
 
 fn opened(name: DeviceName) -> Result<Device, Refusal> {
-    name.open().map_err(|missing| {
-        Refusal::new(Exit::Device, format!("no device `{name}`: {missing}"))
-            .help("`bench doctor` lists the devices; without --device, bench computes on the CPU.")
-    })
+    name.open().map_err(|missing| no_device(name, &missing))
+}
+
+fn no_device(name: DeviceName, missing: &NoCard) -> Refusal {
+    Refusal::new(Exit::Device, format!("no device `{name}`: {missing}"))
+        .help("`bench doctor` lists the devices; without --device, bench computes on the CPU.")
 }
 
 impl Loading {
@@ -165,17 +216,18 @@ impl Loading {
     /// # Errors
     /// An unknown name, or anything in its folder that cannot be used.
     pub fn open(&self, name: &str) -> anyhow::Result<Mllm> {
-        self.open_source(&ModelSource::resolve(name)?)
+        self.open_source(&ModelSource::resolve(name)?, None)
     }
 
-    /// Opens `source` on the device asked for.
+    /// Opens `source` on the device asked for, of whose memory `most` bytes may be taken.
     ///
     /// # Errors
     /// Anything in its folder that cannot be used.
-    pub fn open_source(&self, source: &ModelSource) -> anyhow::Result<Mllm> {
+    pub fn open_source(&self, source: &ModelSource, most: Option<u64>) -> anyhow::Result<Mllm> {
         self.prepare()?;
         let checkpoint = source.checkpoint()?.allow_nan(self.allow_nan);
-        Ok(Mllm::open_across(&checkpoint, &self.compute.placement()?)?)
+        let placement = self.compute.placement(most)?;
+        Ok(Mllm::open_across(&checkpoint, &placement)?)
     }
 
     /// The tokens that end a text of the model `name`: those of `generation_config.json`, else of
@@ -220,5 +272,22 @@ impl Input {
     pub fn path(&self) -> Option<&PathBuf> {
         let path = self.file.as_ref().or(self.input.as_ref());
         path.filter(|path| path.as_os_str() != "-")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_mergekits_and_binary_ones() {
+        assert_eq!(size("100k"), Ok(100_000));
+        assert_eq!(size("5B"), Ok(5_000_000_000));
+        assert_eq!(size("2GiB"), Ok(2 << 30));
+        assert_eq!(size("1.5M"), Ok(1_500_000));
+        assert_eq!(size("77"), Ok(77));
+        for wrong in ["", "GiB", "5X", "-1", "0"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
     }
 }

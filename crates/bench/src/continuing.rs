@@ -6,8 +6,10 @@ use anyhow::Context;
 use debias_model::{Limits, Mllm, Question, Row, View};
 use serde::Deserialize;
 
+use crate::fitting::halving;
 use crate::lines::{Id, image};
-use crate::scoring::{by_picture, in_item, see, style};
+use crate::printer::Printer;
+use crate::scoring::{by_picture, in_item, pictures_at_once, see, style};
 
 /// Rows continued together.
 const ROWS: usize = 16;
@@ -40,6 +42,8 @@ pub struct Continuer {
     pub stops: Vec<String>,
     /// Tokens that end it.
     pub ends: Vec<u32>,
+    /// Told when a batch does not fit into the device's memory.
+    pub printer: Printer,
 }
 
 impl Continuer {
@@ -51,8 +55,15 @@ impl Continuer {
     /// whose logits are not finite.
     pub fn run(&self, prompts: &[Prompt]) -> anyhow::Result<Vec<(String, Vec<u32>)>> {
         let mut found = vec![(String::new(), Vec::new()); prompts.len()];
-        for group in by_picture(prompts.iter().map(|prompt| prompt.image.as_deref())) {
-            let seen = see(&self.model, &self.images, &group.pictures, &self.view)?;
+        let images = prompts.iter().map(|prompt| prompt.image.as_deref());
+        for group in by_picture(images, pictures_at_once(&self.model, None)?) {
+            let seen = see(
+                &self.model,
+                &self.images,
+                &group.pictures,
+                &self.view,
+                self.printer,
+            )?;
             for members in group.members.chunks(ROWS) {
                 let rows = members.iter().map(|(prompt, picture)| {
                     let picture = picture.zip(seen.as_ref());
@@ -63,14 +74,23 @@ impl Continuer {
                     max_tokens: self.max_tokens,
                     stops: self.ends.clone(),
                 };
-                let view = &self.view;
-                let added = self.model.generate(&rows, seen.as_ref(), &limits, view)?;
-                for ((prompt, _), ids) in members.iter().zip(added) {
+                let added = halving(&rows, &|n| self.too_many(n), &|rows| {
+                    Ok(self
+                        .model
+                        .generate(rows, seen.as_ref(), &limits, &self.view)?)
+                })?;
+                for ((prompt, _), ids) in members.iter().zip(added.concat()) {
                     found[*prompt] = self.finish(ids)?;
                 }
             }
         }
         Ok(found)
+    }
+
+    fn too_many(&self, n: usize) {
+        self.printer.warn(&format!(
+            "the device is out of memory; trying {n} prompts at a time"
+        ));
     }
 
     fn row(&self, prompt: &Prompt, picture: Option<debias_model::Sighting>) -> anyhow::Result<Row> {

@@ -69,6 +69,9 @@ pub fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
             Some(debias_data::Error::NewerFormat { .. }) => return (Exit::NewerFormat, None),
             _ => {}
         }
+        if let Some(debias_model::Error::NoRoom { .. }) = cause.downcast_ref() {
+            return (Exit::Device, None);
+        }
         if let Some(debias_edit::Error::Layer { .. }) = cause.downcast_ref() {
             return (Exit::Usage, None);
         }

@@ -1,8 +1,48 @@
-//! Work that a device's memory is not enough for is done again with half as many records at a time.
+//! How much is computed at a time: what fits by the shapes of the model, and half of it where the
+//! device's memory is not enough all the same.
 
 use debias_model::device::{Fault, guard};
 
-use crate::failure::lost;
+use crate::exit::Exit;
+use crate::failure::{Refusal, lost};
+use crate::machine::human_bytes;
+
+/// How much is computed at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Portion {
+    /// Records, rows or pictures of each worker.
+    pub(crate) size: usize,
+    /// Workers.
+    pub(crate) workers: usize,
+}
+
+impl Portion {
+    /// What of this fits into `room` bytes, where each record takes `each`. As many records as one
+    /// worker has room for, so that the number of workers changes no result; then as many workers as
+    /// have room beside each other.
+    ///
+    /// # Errors
+    /// [`Exit::Device`] when there is not room for one record.
+    pub(crate) fn within(self, room: u64, each: u64) -> Result<Self, Refusal> {
+        let fit = |bytes: u64, most: usize| {
+            usize::try_from(room / bytes.max(1)).map_or(most, |fit| fit.min(most))
+        };
+        let size = fit(each, self.size);
+        if size == 0 {
+            let (each, room) = (human_bytes(each), human_bytes(room));
+            let help = "A larger --max-memory, a smaller --limit, --dtype bf16 or another --device may do.";
+            return Err(Refusal::new(
+                Exit::Device,
+                format!("one record takes about {each} of memory to compute, and {room} is left beside what is held"),
+            )
+            .help(help));
+        }
+        Ok(Self {
+            size,
+            workers: fit(each.saturating_mul(size as u64), self.workers).max(1),
+        })
+    }
+}
 
 /// What `work` makes of `all`, in their order: of all at once, or where the device runs out of
 /// memory of ever smaller halves; `say` is told how many are tried next.
@@ -34,7 +74,6 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::exit::Exit;
     use crate::failure::classify;
 
     /// Room for so many numbers at a time.
@@ -47,6 +86,20 @@ mod tests {
         };
         let made = halving(all, &say, &work);
         (made, said.into_inner().expect("alone"))
+    }
+
+    #[test]
+    fn as_many_are_computed_at_once_as_there_is_room_for() {
+        let most = Portion {
+            size: 16,
+            workers: 4,
+        };
+        let found = |room, each| most.within(room, each).map(|p| (p.size, p.workers));
+        assert_eq!(found(1000, 100).expect("room"), (10, 1));
+        assert_eq!(found(1000, 20).expect("room"), (16, 3));
+        assert_eq!(found(u64::MAX, 0).expect("room"), (16, 4));
+        let refused = found(99, 100).expect_err("no room");
+        assert_eq!(classify(&refused.into()).0, Exit::Device);
     }
 
     #[test]

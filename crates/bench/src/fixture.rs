@@ -38,6 +38,7 @@ pub(crate) fn cell(editor: &str) -> Cell {
         device: "cpu".to_owned(),
         limit: None,
         chunk: 16,
+        max_memory: None,
         metrics: BTreeMap::new(),
     }
 }

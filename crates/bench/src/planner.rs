@@ -120,7 +120,7 @@ impl Draft<'_> {
             common,
             interrupt,
         } = self;
-        let placement = common.compute.placement()?;
+        let placement = common.compute.placement(common.memory.max_memory)?;
         let (device, dtype) = (common.compute.device, common.numbers.dtype);
         let known = known_settings(suite.preset);
         let given = overrides(&suite, &common.settings, &known)?;
@@ -139,6 +139,7 @@ impl Draft<'_> {
             limit,
             device,
             dtype,
+            max_memory: common.memory.max_memory,
         };
         let plan = cells(alone, &suite, &terms, &models, &data)?;
         Ok(Planned {

@@ -2,22 +2,36 @@
 //! read once, rows of like length stand together.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Context;
 use debias_core::Picture;
 use debias_data::read_picture;
 use debias_model::score::batches;
 use debias_model::{AnswerLikelihood, Mllm, Question, Row, Seen, Sighting, Style, View, in_order};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::failure::Refusal;
-use crate::fitting::halving;
+use crate::fitting::{Portion, halving};
 use crate::lines::{Id, image};
 use crate::printer::Printer;
 
 /// Pictures whose features are held at once.
 const PICTURES: usize = 8;
+
+/// The same on a card, which is idle where little is asked of it at a time.
+const PICTURES_ON_CARD: usize = 64;
+
+/// Tokens per batch unless somebody asks for another number.
+const TOKENS: usize = 2048;
+
+/// The same on a card.
+const TOKENS_ON_CARD: usize = 4096;
+
+/// Positions whose logits are held at once, at most.
+const POSITIONS: usize = 256;
 
 /// One line of input.
 #[derive(Clone, Debug, Deserialize)]
@@ -65,8 +79,10 @@ pub struct Scorer {
     pub images: PathBuf,
     /// Whether nothing is put around a prompt.
     pub raw: bool,
-    /// Tokens per batch.
-    pub budget: usize,
+    /// Tokens per batch, if somebody asks for a number.
+    pub tokens: Option<usize>,
+    /// Pictures seen at once, if somebody asks for a number.
+    pub pictures: Option<usize>,
     /// Told when a batch does not fit into the device's memory.
     pub printer: Printer,
 }
@@ -79,23 +95,40 @@ impl Scorer {
     /// are not finite.
     pub fn score(&self, items: &[Item]) -> anyhow::Result<Vec<Score>> {
         let mut found: Vec<Option<AnswerLikelihood>> = vec![None; items.len()];
-        for group in by_picture(items.iter().map(|item| item.image.as_deref())) {
-            let seen = see(&self.model, &self.images, &group.pictures, &self.view)?;
+        let images = items.iter().map(|item| item.image.as_deref());
+        let pictures = pictures_at_once(&self.model, self.pictures)?;
+        for group in by_picture(images, pictures) {
+            let start = Instant::now();
+            let seen = see(
+                &self.model,
+                &self.images,
+                &group.pictures,
+                &self.view,
+                self.printer,
+            )?;
             let rows = group.members.iter().map(|(item, picture)| {
                 let picture = picture.zip(seen.as_ref());
                 let picture = picture.map(|(i, seen)| seen.sighting(i));
                 self.row(&items[*item], picture)
             });
             let rows: Vec<Row> = rows.collect::<anyhow::Result<_>>()?;
-            let batches = batches(&rows, self.budget);
-            for (batch, scores) in batches
-                .iter()
-                .zip(self.likelihoods(&rows, &batches, &seen)?)
+            let portion = self.portion(&rows)?;
+            let batches = batches(&rows, portion.size);
+            for (batch, scores) in
+                batches
+                    .iter()
+                    .zip(self.likelihoods(&rows, &batches, &seen, portion.workers)?)
             {
                 for (row, score) in batch.iter().zip(scores) {
                     found[group.members[*row].0] = Some(score);
                 }
             }
+            self.printer.detail(&format!(
+                "{} lines, {} pictures in {:.5} s",
+                group.members.len(),
+                group.pictures.len(),
+                start.elapsed().as_secs_f64()
+            ));
         }
         items
             .iter()
@@ -113,6 +146,36 @@ impl Scorer {
             .collect()
     }
 
+    /// Tokens of a batch of `rows`, and batches computed beside each other: what was asked for or is
+    /// usual, or what fits into the memory that may be taken.
+    fn portion(&self, rows: &[Row]) -> anyhow::Result<Portion> {
+        let placement = self.model.placement();
+        let usual = match placement.uses_card() {
+            true => TOKENS_ON_CARD,
+            false => TOKENS,
+        };
+        let asked = Portion {
+            size: self.tokens.unwrap_or(usual),
+            workers: placement.workers(rayon::current_num_threads()),
+        };
+        let Some(room) = self.model.room() else {
+            return Ok(asked);
+        };
+        let longest = rows.iter().map(|row| row.ids.len()).max().unwrap_or(1);
+        let shapes = self.model.footprint();
+        // What rows begin with is remembered once for all of them, and once for each.
+        let each = shapes.rows(1, longest) + 2 * shapes.memory(1, longest);
+        let in_rows = Portion {
+            size: asked.size.div_ceil(longest),
+            ..asked
+        };
+        let fit = in_rows.within(room.saturating_sub(shapes.logits(POSITIONS)), each)?;
+        Ok(Portion {
+            size: asked.size.min(fit.size * longest),
+            ..fit
+        })
+    }
+
     /// Scores batch by batch: a thread for each where there are enough of them, because a pass is
     /// not parallel in all its parts; else all threads for one after the other.
     fn likelihoods(
@@ -120,6 +183,7 @@ impl Scorer {
         rows: &[Row],
         batches: &[Vec<usize>],
         seen: &Option<Seen>,
+        workers: usize,
     ) -> anyhow::Result<Vec<Vec<AnswerLikelihood>>> {
         let score = |at: usize| -> anyhow::Result<_> {
             let scored = halving(&batches[at], &|n| self.too_many(n), &|batch| {
@@ -128,17 +192,15 @@ impl Scorer {
             })?;
             Ok(scored.concat())
         };
-        let threads = rayon::current_num_threads();
-        match batches.len() >= threads {
-            true => in_order(batches.len(), threads, score),
+        match batches.len() >= workers {
+            true => in_order(batches.len(), workers, score),
             false => (0..batches.len()).map(score).collect(),
         }
     }
 
     fn too_many(&self, n: usize) {
         self.printer.warn(&format!(
-            "the device is out of memory; trying {n} lines at a time; --batch-tokens below {} avoids this",
-            self.budget
+            "the device is out of memory; trying {n} lines at a time; a lower --batch-tokens avoids this"
         ));
     }
 
@@ -182,7 +244,11 @@ pub struct Group<'a> {
 }
 
 /// Groups items by picture, those without one in a group of their own.
-pub fn by_picture<'a>(images: impl Iterator<Item = Option<&'a str>>) -> Vec<Group<'a>> {
+/// A group has at most `most` pictures.
+pub fn by_picture<'a>(
+    images: impl Iterator<Item = Option<&'a str>>,
+    most: usize,
+) -> Vec<Group<'a>> {
     let mut text = Group {
         pictures: Vec::new(),
         members: Vec::new(),
@@ -203,7 +269,7 @@ pub fn by_picture<'a>(images: impl Iterator<Item = Option<&'a str>>) -> Vec<Grou
         }
         match groups
             .last_mut()
-            .filter(|group| group.pictures.len() < PICTURES)
+            .filter(|group| group.pictures.len() < most)
         {
             Some(group) => {
                 group.members.push((item, Some(group.pictures.len())));
@@ -219,6 +285,26 @@ pub fn by_picture<'a>(images: impl Iterator<Item = Option<&'a str>>) -> Vec<Grou
     groups
 }
 
+/// How many pictures `model` sees at once: what was asked for or is usual, or what fits into the memory
+/// that may be taken.
+///
+/// # Errors
+/// When there is not room for one.
+pub fn pictures_at_once(model: &Mllm, asked: Option<usize>) -> anyhow::Result<usize> {
+    let usual = match model.placement().uses_card() {
+        true => PICTURES_ON_CARD,
+        false => PICTURES,
+    };
+    let most = Portion {
+        size: asked.unwrap_or(usual),
+        workers: 1,
+    };
+    match model.room() {
+        Some(room) => Ok(most.within(room, model.footprint().pictures(1))?.size),
+        None => Ok(most.size),
+    }
+}
+
 /// Reads pictures and lets `model` see them; `None` when there are none.
 ///
 /// # Errors
@@ -228,15 +314,26 @@ pub fn see(
     images: &Path,
     names: &[&str],
     view: &View,
+    printer: Printer,
 ) -> anyhow::Result<Option<Seen>> {
-    if names.is_empty() {
-        return Ok(None);
-    }
-    let pictures = names.iter().map(|name| {
-        let path = images.join(name);
-        Ok(read_picture(&path)?)
-    });
+    let pictures = names
+        .par_iter()
+        .map(|name| Ok(read_picture(&images.join(name))?));
     let pictures: Vec<Picture> = pictures.collect::<anyhow::Result<_>>()?;
     let pictures: Vec<&Picture> = pictures.iter().collect();
-    Ok(Some(model.see(&pictures, view)?))
+    if pictures.is_empty() {
+        return Ok(None);
+    }
+    let too_many = |n| {
+        printer.warn(&format!(
+            "the device is out of memory; trying {n} pictures at a time"
+        ));
+    };
+    let seen = halving(&pictures, &too_many, &|some| {
+        let seen = model.see(some, view)?;
+        // A device that has no room for this must say so here, not where the features are used.
+        seen.settle();
+        Ok(seen)
+    })?;
+    Ok(Seen::join(seen))
 }

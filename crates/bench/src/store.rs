@@ -49,6 +49,9 @@ pub struct RecordCost {
     pub id: String,
     /// Seconds of making its edit; of the call that made it, shared among the records of the call.
     pub edit_s: f64,
+    /// Seconds of scoring through it, shared among the records that were scored together. On a card
+    /// part of `edit_s` shows here, because nobody waits for an edit before it is looked through.
+    pub score_s: f64,
     /// Bytes that the edit holds; absent where there is none.
     pub bytes: Option<usize>,
     /// Highest resident memory of the process when the edit was there.

@@ -83,8 +83,11 @@ pub struct Cell {
     pub device: String,
     /// Only the first so many admitted records.
     pub limit: Option<usize>,
-    /// Records that share one forward pass; changes the last bits.
+    /// Records that share one forward pass, at most; changes the last bits.
     pub chunk: usize,
+    /// Bytes of memory that may be taken where somebody limits them, which may make chunks smaller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_memory: Option<u64>,
     /// Version of every metric.
     pub metrics: BTreeMap<String, u32>,
 }
@@ -302,6 +305,7 @@ pub(crate) mod tests {
             device: "cpu".to_owned(),
             limit: None,
             chunk: 16,
+            max_memory: None,
             metrics: BTreeMap::from([("reliability".to_owned(), 1)]),
         }
     }

@@ -301,6 +301,12 @@ pub trait Prepared: Send + Sync {
         Ok(None)
     }
 
+    /// Bytes of the device's memory that one edit takes while it is made and looked through, beside
+    /// those of the pass itself.
+    fn footprint(&self) -> u64 {
+        0
+    }
+
     /// What a reader of the result must know, one sentence each.
     fn remarks(&self) -> Vec<String> {
         Vec::new()

@@ -23,6 +23,10 @@ use crate::error::{Error, Result};
 /// Values held at once for independent edits, all optimiser copies apart: 256 MiB of f32.
 const GROUP_BUDGET: usize = 64 << 20;
 
+/// Copies of its parameters in f32 that one edit takes: their values before and after a step, the
+/// gradient and two moments; the delta and the sum with the base that a pass looks through.
+const COPIES: u64 = 7;
+
 /// Whether each request gets a model of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -195,6 +199,12 @@ impl<'m> FineTuning<'m> {
         Ok(run.changes().pop().unwrap_or_default())
     }
 
+    /// Values of the parameters that an edit moves.
+    fn size(&self) -> usize {
+        let sizes = self.sites.iter().map(|site| site.matrix_shape());
+        sizes.map(|shape| shape.iter().product::<usize>()).sum()
+    }
+
     fn run(&self, groups: usize, start: &Change) -> Run<'_> {
         Run::new(self, groups, start)
     }
@@ -211,12 +221,7 @@ impl Prepared for FineTuning<'_> {
             };
             return Ok(for_all(more, requests));
         }
-        let size: usize = self
-            .sites
-            .iter()
-            .map(|site| site.matrix_shape().iter().product::<usize>())
-            .sum();
-        let group = (GROUP_BUDGET / size.max(1)).max(1);
+        let group = (GROUP_BUDGET / self.size().max(1)).max(1);
         let mut edits = Vec::with_capacity(requests.len());
         for requests in requests.chunks(group) {
             let mut run = self.run(requests.len(), start);
@@ -225,6 +230,10 @@ impl Prepared for FineTuning<'_> {
             edits.extend(changes.map(|change| Arc::new(Edit::Weights(change))));
         }
         Ok(edits)
+    }
+
+    fn footprint(&self) -> u64 {
+        COPIES * (self.size() * size_of::<f32>()) as u64
     }
 
     /// One loop over all requests, their losses averaged (`spec/editors.md` section 5).

@@ -4,7 +4,10 @@
 //! edit starts at the first stage the edit touches. Locality is always measured against the
 //! never-edited model (`spec/editors.md` section 2).
 
+mod needs;
 mod replaced;
+
+pub use needs::Needs;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -29,7 +29,7 @@ pub use editor::{
 };
 pub use embedding::{TextEmbedding, cosine};
 pub use error::{Error, Result};
-pub use judge::{Asked, Chunk, PICTURES, context_scores};
+pub use judge::{Asked, Chunk, Needs, PICTURES, context_scores};
 pub use memory::Memory;
 pub use sequence::Sequence;
 pub use settings::Settings;

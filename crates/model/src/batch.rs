@@ -111,6 +111,17 @@ impl Seen {
         Self::new(features, vec![tiles])
     }
 
+    /// Waits until the pictures are seen, so that a fault of the device shows here.
+    pub fn settle(&self) {
+        host::values(
+            self.features
+                .clone()
+                .narrow(0, 0, 1)
+                .narrow(1, 0, 1)
+                .narrow(2, 0, 1),
+        );
+    }
+
     /// The pictures of all `parts`, in order; `None` when there are none.
     pub fn join(parts: impl IntoIterator<Item = Seen>) -> Option<Self> {
         let (features, tiles): (Vec<_>, Vec<_>) = parts

@@ -20,6 +20,19 @@ pub enum Error {
         /// What is wrong and how to mend it.
         problem: String,
     },
+    /// Weights that are larger than what may be taken of a device.
+    #[error(
+        "the weights do not fit: with `{name}` they take {} MiB of a device that has {} MiB for them; `bench doctor` says how much is free, --place puts parts of a model on other devices",
+        .needed.div_ceil(1 << 20), .limit >> 20
+    )]
+    NoRoom {
+        /// The tensor that is too much.
+        name: String,
+        /// Bytes that it and those before it take.
+        needed: u64,
+        /// Bytes that may be taken.
+        limit: u64,
+    },
     /// Tensors that the architecture does not know.
     #[error(
         "{location}: tensors unknown to this architecture: {names}; remove them or use the matching config.json"

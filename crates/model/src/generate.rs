@@ -8,7 +8,7 @@ use crate::batch::{Row, Seen};
 use crate::change::View;
 use crate::error::{Error, Result};
 use crate::host;
-use crate::likelihood::argmax;
+use crate::logits::argmax;
 use crate::mllm::Mllm;
 use crate::places::{Memory, Pass, Places};
 use crate::site::Stage;

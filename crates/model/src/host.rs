@@ -10,6 +10,11 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     device::read(tensor)
 }
 
+/// The values of an integer tensor, row-major.
+pub(crate) fn whole_numbers<const D: usize>(tensor: Tensor<D, Int>) -> Vec<i64> {
+    device::read(tensor)
+}
+
 /// A float tensor of the given shape.
 ///
 /// # Panics

@@ -1,18 +1,12 @@
-//! From logits to log-likelihoods and locality, in `f64` on the host.
-
-use std::ops::Range;
+//! From logits to log-likelihoods of answers, and to the losses of training.
 
 use burn::tensor::Tensor;
-use debias_core::{AnswerScore, LocalityScore};
-use rayon::prelude::*;
+use debias_core::AnswerScore;
 
 use crate::batch::Row;
-use crate::cpu::log_sum_exp;
 use crate::error::{Error, Result};
 use crate::host;
-
-/// Ranks compared by the reference M-Locality.
-const TOP: usize = 10;
+use crate::logits::{first_choices, log_probabilities};
 
 /// Scores each row's answer from the logits of its answer positions, `[b, a, vocabulary]`.
 ///
@@ -22,26 +16,27 @@ const TOP: usize = 10;
 /// # Errors
 /// [`Error::NotFinite`] when any needed logit is NaN or infinite.
 pub fn answer_scores(rows: &[Row], logits: Tensor<3>) -> Result<Vec<AnswerScore>> {
-    let [_, a, vocabulary] = logits.dims();
-    let values = host::values(logits);
+    let [b, a, vocabulary] = logits.dims();
+    let wanted = rows.iter().enumerate();
+    let wanted = wanted.flat_map(|(r, row)| r * a..r * a + row.answer().len());
+    let index = host::indices(wanted.map(|at| at as i64).collect(), &logits.device());
+    let logits = logits.reshape([b * a, vocabulary]).select(0, index);
+    let targets: Vec<u32> = rows.iter().flat_map(Row::answer).copied().collect();
+    let first = first_choices(logits.clone());
+    let mut tokens = log_probabilities(logits, &targets)
+        .into_iter()
+        .zip(targets.iter().zip(first))
+        .map(|(log_p, (id, first))| (log_p, first == *id as usize));
     rows.iter()
-        .enumerate()
-        .map(|(r, row)| {
-            let mut sum = 0.0;
-            let mut correct = 0;
-            for (i, id) in row.answer().iter().enumerate() {
-                let position = &values[(r * a + i) * vocabulary..][..vocabulary];
-                let id = *id as usize;
-                sum += f64::from(position[id]) - log_sum_exp(position);
-                correct += usize::from(argmax(position) == id);
-            }
-            let tokens = row.answer().len();
+        .map(|row| {
+            let tokens: Vec<(f64, bool)> = tokens.by_ref().take(row.answer().len()).collect();
+            let sum: f64 = tokens.iter().map(|(log_p, _)| log_p).sum();
             match sum.is_finite() {
                 true => Ok(AnswerScore {
                     sum,
-                    mean: sum / tokens as f64,
-                    tokens,
-                    correct,
+                    mean: sum / tokens.len() as f64,
+                    tokens: tokens.len(),
+                    correct: tokens.iter().filter(|(_, correct)| *correct).count(),
                 }),
                 false => Err(Error::NotFinite {
                     what: "the log-likelihood of an answer".into(),
@@ -92,15 +87,8 @@ pub(crate) fn likelihoods(
 ) -> Result<Vec<f64>> {
     let mut found = Vec::with_capacity(targets.len());
     for (part, targets) in targets.chunks(LOGIT_ROWS).enumerate() {
-        let logits = logits(part * LOGIT_ROWS, targets.len());
-        let vocabulary = logits.dims()[2];
-        let values = host::values(logits);
-        let scores: Vec<f64> = targets
-            .par_iter()
-            .zip(values.par_chunks(vocabulary))
-            .map(|(target, row)| f64::from(row[*target as usize]) - log_sum_exp(row))
-            .collect();
-        found.extend(scores);
+        let logits = logits(part * LOGIT_ROWS, targets.len()).squeeze_dim(0);
+        found.extend(log_probabilities(logits, targets));
     }
     match found.iter().all(|score| score.is_finite()) {
         true => Ok(found),
@@ -179,199 +167,4 @@ fn log_softmax(logits: Tensor<3>) -> Tensor<3> {
     let shifted = logits - peak;
     let norm = shifted.clone().exp().sum_dim(2).log();
     shifted - norm
-}
-
-/// Compares the edited model's logits with the never-edited model's on unrelated items,
-/// `[b, t, vocabulary]` each.
-///
-/// # Errors
-/// [`Error::NotFinite`] when any compared logit is NaN or infinite.
-pub fn locality(rows: &[Row], base: &Tensor<3>, edited: Tensor<3>) -> Result<Vec<LocalityScore>> {
-    let [_, t, vocabulary] = base.dims();
-    let base = host::values(base.clone());
-    let edited = host::values(edited);
-    let sequence = t * vocabulary;
-    rows.iter()
-        .zip(base.chunks(sequence).zip(edited.chunks(sequence)))
-        .map(|(row, (base, edited))| {
-            let length = row.ids.len() * vocabulary;
-            let pairs = base[..length]
-                .chunks(vocabulary)
-                .zip(edited.chunks(vocabulary));
-            let answers = row.answer_positions();
-            let ids = &row.ids[row.ids.len() - answers.len()..];
-            tally(pairs, &answers, ids)
-        })
-        .collect()
-}
-
-/// Compares positions that belong together, `[n, vocabulary]` each, for edits that change the
-/// length of the prompt; `answers` are those among the n that predict answer tokens, which are
-/// `ids`.
-///
-/// # Errors
-/// [`Error::NotFinite`] when any compared logit is NaN or infinite.
-pub fn locality_of_pairs(
-    base: Tensor<2>,
-    edited: Tensor<2>,
-    answers: Range<usize>,
-    ids: &[u32],
-) -> Result<LocalityScore> {
-    let [_, vocabulary] = base.dims();
-    let (base, edited) = (host::values(base), host::values(edited));
-    let pairs = base.chunks(vocabulary).zip(edited.chunks(vocabulary));
-    tally(pairs, &answers, ids)
-}
-
-fn tally<'a>(
-    pairs: impl Iterator<Item = (&'a [f32], &'a [f32])>,
-    answers: &Range<usize>,
-    ids: &[u32],
-) -> Result<LocalityScore> {
-    let mut score = Tally::default();
-    for (position, (base, edited)) in pairs.enumerate() {
-        let pair = Compared::new(base, edited)?;
-        let is_answer = answers.contains(&position);
-        score.add(&pair, is_answer);
-        if is_answer && let Some(id) = ids.get(position - answers.start) {
-            score.correct += usize::from(pair.first == *id as usize);
-        }
-    }
-    Ok(score.finish())
-}
-
-/// One position seen by both models.
-struct Compared {
-    /// The edited model's first choice.
-    first: usize,
-    top1: bool,
-    ranks_kept: usize,
-    shared: usize,
-    ranks: usize,
-    kl: f64,
-}
-
-impl Compared {
-    fn new(base: &[f32], edited: &[f32]) -> Result<Self> {
-        if base == edited {
-            let ranks = TOP.min(base.len());
-            return Ok(Self {
-                first: argmax(edited),
-                top1: true,
-                ranks_kept: ranks,
-                shared: ranks,
-                ranks,
-                kl: 0.0,
-            });
-        }
-        let (before, after) = (top(base), top(edited));
-        let kl = divergence(base, edited);
-        if !kl.is_finite() {
-            return Err(Error::NotFinite {
-                what: "a logit of a locality item".into(),
-            });
-        }
-        Ok(Self {
-            first: after.first().copied().unwrap_or(0),
-            top1: before.first() == after.first(),
-            ranks_kept: before.iter().zip(&after).filter(|(b, a)| b == a).count(),
-            shared: before.iter().filter(|id| after.contains(id)).count(),
-            ranks: before.len(),
-            kl,
-        })
-    }
-}
-
-#[derive(Default)]
-struct Tally {
-    all: Sums,
-    answers: Sums,
-    correct: usize,
-}
-
-#[derive(Default)]
-struct Sums {
-    positions: usize,
-    top1: usize,
-    ranks_kept: usize,
-    shared: usize,
-    ranks: usize,
-    kl: f64,
-}
-
-impl Sums {
-    fn add(&mut self, pair: &Compared) {
-        self.positions += 1;
-        self.top1 += usize::from(pair.top1);
-        self.ranks_kept += pair.ranks_kept;
-        self.shared += pair.shared;
-        self.ranks += pair.ranks;
-        self.kl += pair.kl;
-    }
-
-    fn mean_kl(&self) -> f64 {
-        self.kl / self.positions.max(1) as f64
-    }
-}
-
-impl Tally {
-    fn add(&mut self, pair: &Compared, is_answer: bool) {
-        self.all.add(pair);
-        if is_answer {
-            self.answers.add(pair);
-        }
-    }
-
-    fn finish(self) -> LocalityScore {
-        LocalityScore {
-            positions: self.all.positions,
-            top1_kept: self.all.top1,
-            top10_rank_kept: self.all.ranks_kept,
-            ranks: self.all.ranks,
-            answer_positions: self.answers.positions,
-            answer_top1_kept: self.answers.top1,
-            answer_correct: Some(self.correct),
-            answer_top10_shared: self.answers.shared,
-            answer_ranks: self.answers.ranks,
-            kl: self.all.mean_kl(),
-            answer_kl: self.answers.mean_kl(),
-        }
-    }
-}
-
-/// Σ p (log p - log q), clamped at 0 against rounding.
-fn divergence(base: &[f32], edited: &[f32]) -> f64 {
-    let (b, e) = (log_sum_exp(base), log_sum_exp(edited));
-    base.iter()
-        .zip(edited)
-        .map(|(x, y)| {
-            let log_p = f64::from(*x) - b;
-            log_p.exp() * (log_p - (f64::from(*y) - e))
-        })
-        .sum::<f64>()
-        .max(0.0)
-}
-
-/// Lowest id among the greatest.
-pub(crate) fn argmax(logits: &[f32]) -> usize {
-    top_n(logits, 1).first().copied().unwrap_or(0)
-}
-
-fn top(logits: &[f32]) -> Vec<usize> {
-    top_n(logits, TOP)
-}
-
-/// The `n` greatest, greatest first; ties go to the lower id on both sides.
-fn top_n(logits: &[f32], n: usize) -> Vec<usize> {
-    let mut best: Vec<usize> = Vec::with_capacity(n + 1);
-    for (id, value) in logits.iter().enumerate() {
-        let full = best.len() == n;
-        if full && best.last().is_some_and(|last| *value <= logits[*last]) {
-            continue;
-        }
-        let place = best.partition_point(|other| logits[*other] >= *value);
-        best.insert(place, id);
-        best.truncate(n);
-    }
-    best
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::AllocationProperty;
-use burn::tensor::{Bytes, DType, Tensor, TensorData};
+use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
 use debias_core::seed;
 use debias_weights::{Checkpoint, Dtype};
 
 use crate::device::Placement;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layers::{Matrix, Vector};
 use crate::names::Names;
 use crate::site::{Orientation, Side, Site, Stage};
@@ -113,6 +113,8 @@ pub struct Loader<'a> {
     names: Names,
     sites: Vec<Site>,
     values: BTreeMap<String, Tensor<2>>,
+    /// Bytes of the weights on each device, the processor apart: there they are the mapped file.
+    held: Vec<(Device, u64)>,
 }
 
 impl<'a> Loader<'a> {
@@ -125,6 +127,7 @@ impl<'a> Loader<'a> {
             names: Names::default(),
             sites: Vec::new(),
             values: BTreeMap::new(),
+            held: Vec::new(),
         }
     }
 
@@ -187,8 +190,9 @@ impl<'a> Loader<'a> {
         };
         let data = self.weights.tensor(&name, shape)?;
         let (bytes, _, dtype) = data.into_parts();
+        self.count(&name, place.stage, bytes.len() as u64)?;
         let data = TensorData::from_bytes(bytes, site.matrix_shape(), dtype);
-        let value = Tensor::from_data(data, (self.placement.of(place.stage), dtype));
+        let value = placed(data, self.placement.of(place.stage), dtype);
         self.values.insert(name.clone(), value.clone());
         self.sites.push(site);
         Ok(Matrix::new(
@@ -206,10 +210,55 @@ impl<'a> Loader<'a> {
         self.folded(name, &[n], None, place).map(Vector::new)
     }
 
-    /// The parameters read so far.
-    pub fn finish(self) -> (Vec<Site>, BTreeMap<String, Tensor<2>>) {
-        (self.sites, self.values)
+    /// Adds a tensor of `bytes` to what its device holds.
+    fn count(&mut self, name: &str, stage: Stage, bytes: u64) -> Result<()> {
+        let device = self.placement.of(stage);
+        if *device == Device::flex() {
+            return Ok(());
+        }
+        let at = match self.held.iter().position(|(other, _)| other == device) {
+            Some(at) => at,
+            None => {
+                self.held.push((device.clone(), 0));
+                self.held.len() - 1
+            }
+        };
+        let held = &mut self.held[at].1;
+        *held += bytes;
+        match self.placement.limit(device) {
+            Some(limit) if *held > limit => Err(Error::NoRoom {
+                name: name.to_owned(),
+                needed: *held,
+                limit,
+            }),
+            _ => Ok(()),
+        }
     }
+
+    /// What was read.
+    pub fn finish(self) -> Loaded {
+        Loaded {
+            sites: self.sites,
+            values: self.values,
+            held: self.held,
+        }
+    }
+}
+
+/// The parameters that layers asked for.
+pub struct Loaded {
+    /// Their places.
+    pub sites: Vec<Site>,
+    /// Their values by published name.
+    pub values: BTreeMap<String, Tensor<2>>,
+    /// The bytes that they take of each device other than the processor.
+    pub held: Vec<(Device, u64)>,
+}
+
+/// A weight on its device for as long as the model lives: a card keeps such tensors apart from those
+/// that come and go, so that no page is kept for the sake of one of them.
+fn placed(data: TensorData, device: &Device, dtype: DType) -> Tensor<2> {
+    device.memory_persistent_allocations(data, |data| Tensor::from_data(data, (device, dtype)))
 }
 
 /// Side and stage of the parameters being loaded.

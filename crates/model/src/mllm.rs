@@ -10,6 +10,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device, Tensor};
 use debias_core::Picture;
 use debias_weights::Checkpoint;
+use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::batch::{Batch, ImageSpan, Row, Seen, Sighting, State};
@@ -21,7 +22,7 @@ use crate::device::{Placement, moved};
 use crate::error::{Error, Result};
 use crate::families::{self, Folder, Parts, Sight};
 use crate::host;
-use crate::loader::{Loader, Weights};
+use crate::loader::{Loaded, Loader, Weights};
 use crate::names::refuse_unused;
 use crate::pixels::PixelConfig;
 use crate::places::{ImagePositions, Pass, Places};
@@ -40,6 +41,8 @@ pub struct Mllm {
     sites: Vec<Site>,
     values: BTreeMap<String, Tensor<2>>,
     placement: Placement,
+    /// Bytes of weights on each device that has memory of its own.
+    held: Vec<(Device, u64)>,
     dtype: DType,
 }
 
@@ -86,7 +89,11 @@ impl Mllm {
                 location: &location,
             },
         )?;
-        let (sites, values) = loader.finish();
+        let Loaded {
+            sites,
+            values,
+            held,
+        } = loader.finish();
         let vocabulary = parts.decoder.outline().vocabulary;
         if parts.text.vocab_size() > vocabulary {
             return Err(Error::Text {
@@ -109,6 +116,7 @@ impl Mllm {
             sites,
             values,
             placement: placement.clone(),
+            held,
             dtype: DType::F32,
         })
     }
@@ -138,6 +146,23 @@ impl Mllm {
     /// Where all parts live.
     pub fn placement(&self) -> &Placement {
         &self.placement
+    }
+
+    /// The memory that is left to compute in, in bytes: what may be taken of the scarcest of its
+    /// devices, less the weights there. `None` where nothing limits it.
+    pub fn room(&self) -> Option<u64> {
+        let Placement {
+            vision,
+            bridge,
+            decoder,
+            ..
+        } = &self.placement;
+        let left = |device: &Device| {
+            let limit = self.placement.limit(device)?;
+            let held = self.held.iter().find(|(other, _)| other == device);
+            Some(limit.saturating_sub(held.map_or(0, |(_, bytes)| *bytes)))
+        };
+        [vision, bridge, decoder].into_iter().filter_map(left).min()
     }
 
     /// The language model.
@@ -205,9 +230,9 @@ impl Mllm {
     /// [`Error::NoSight`] for a text model.
     pub fn pixels(&self, pictures: &[&Picture]) -> Result<(Vec<f32>, Vec<usize>)> {
         let config = self.pixel_config()?;
-        let values = pictures.iter().flat_map(|p| config.preprocess(p));
+        let values: Vec<Vec<f32>> = pictures.par_iter().map(|p| config.preprocess(p)).collect();
         let tiles = pictures.iter().map(|p| config.tiles(p));
-        Ok((values.collect(), tiles.collect()))
+        Ok((values.concat(), tiles.collect()))
     }
 
     /// [`Mllm::pixels`] of pictures that are first put into the middle of a square of the mean
@@ -224,6 +249,14 @@ impl Mllm {
         self.parts.pixels.as_ref().ok_or_else(|| Error::NoSight {
             model: self.name.clone(),
         })
+    }
+
+    /// The most tiles that a picture may be cut into.
+    pub fn most_tiles(&self) -> usize {
+        self.parts
+            .pixels
+            .as_ref()
+            .map_or(1, PixelConfig::most_tiles)
     }
 
     /// Pictures through the vision tower.

@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Maps `work` over `0..pieces` with `threads` workers; the results stand in order.
 ///
+/// A single worker is the calling thread, with all the data parallelism that it has: what a card
+/// computes is queued by one thread, while pictures are prepared on all.
+///
 /// After the first error no new piece is started, and the error of the lowest failing piece that
 /// ran is returned. What unwinds out of a piece, as a fault of the device does, goes on from here.
 ///
@@ -36,6 +39,9 @@ pub fn in_order<T: Send, E: Send>(
         }
     };
     let workers = threads.clamp(1, pieces.max(1));
+    if workers == 1 {
+        return (0..pieces).map(work).collect();
+    }
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| alone(worker));

@@ -142,6 +142,11 @@ impl PixelConfig {
         })
     }
 
+    /// The most tiles that [`PixelConfig::preprocess`] makes of any picture.
+    pub fn most_tiles(&self) -> usize {
+        self.tiling.as_ref().map_or(1, Tiling::most)
+    }
+
     /// The planar values `[tiles, 3, height, width]` of `picture`: resized, cropped in the middle
     /// or cut row by row into [`tiles`](PixelConfig::tiles), rescaled and normalised.
     pub fn preprocess(&self, picture: &Picture) -> Vec<f32> {

@@ -83,6 +83,7 @@ impl Args {
             },
             model: self.loading.open(&self.model)?,
             view: self.numbers.view(),
+            printer: session.printer,
             images: self.images,
             raw: self.raw,
             max_tokens: self.max_tokens as usize,

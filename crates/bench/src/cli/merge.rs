@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Session;
+use crate::compute::size;
 use crate::exit::Exit;
 use crate::failure::Refusal;
 use crate::interrupt::Interrupt;
@@ -87,34 +88,6 @@ struct Accepted {
     no_write_model_card: bool,
     #[arg(long, hide = true, value_name = "DIR")]
     lora_merge_cache: Option<PathBuf>,
-}
-
-/// A number of bytes: k, m, g, b count in thousands as mergekit's do, KiB and so on in 1024s.
-fn size(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.');
-    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
-    let number: f64 = number
-        .parse()
-        .map_err(|_| "expected a size such as 500M, 5B or 2GiB".to_owned())?;
-    let factor = match unit.trim().to_lowercase().as_str() {
-        "" => 1.0,
-        "k" | "kb" => 1e3,
-        "m" | "mb" => 1e6,
-        "b" | "g" | "gb" => 1e9,
-        "kib" => 1024.0,
-        "mib" => 1024.0 * 1024.0,
-        "gib" => 1024.0 * 1024.0 * 1024.0,
-        other => {
-            return Err(format!(
-                "unknown unit `{other}`; use K, M, B, KiB, MiB or GiB"
-            ));
-        }
-    };
-    match number * factor {
-        bytes if (1.0..1e18).contains(&bytes) => Ok(bytes as u64),
-        _ => Err("expected a size above 0".to_owned()),
-    }
 }
 
 /// What is printed with `--json`.
@@ -312,21 +285,4 @@ fn plan(planned: &Planned, size: &Size, expected: f64) -> String {
         human_bytes(size.memory),
         time.as_secs_f64(),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_are_mergekits_and_binary_ones() {
-        assert_eq!(size("100k"), Ok(100_000));
-        assert_eq!(size("5B"), Ok(5_000_000_000));
-        assert_eq!(size("2GiB"), Ok(2 << 30));
-        assert_eq!(size("1.5M"), Ok(1_500_000));
-        assert_eq!(size("77"), Ok(77));
-        for wrong in ["", "GiB", "5X", "-1", "0"] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
-    }
 }

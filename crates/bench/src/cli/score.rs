@@ -7,9 +7,10 @@ use std::time::Instant;
 use anyhow::Context;
 
 use super::Session;
-use crate::compute::{Input, Loading, Numbers};
+use crate::compute::{Input, Loading, Memory, Numbers};
 use crate::exit::Exit;
 use crate::lines::Lines;
+use crate::models::ModelSource;
 use crate::scoring::{Item, Scorer};
 
 /// Score answers: the log-likelihood of each under a model, token by token
@@ -36,9 +37,14 @@ pub struct Args {
     /// Put nothing around the prompt: no chat template, no text around the picture
     #[arg(long)]
     raw: bool,
-    /// Tokens per batch, padding included
-    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
-    batch_tokens: u32,
+    /// Tokens per batch, padding included [default: 2048, on a card 4096, and what fits]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    batch_tokens: Option<u32>,
+    /// Pictures seen at once [default: 8, on a card 64, and what fits]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    batch_pictures: Option<u32>,
+    #[command(flatten)]
+    memory: Memory,
     #[command(flatten)]
     numbers: Numbers,
     #[command(flatten)]
@@ -53,11 +59,15 @@ impl Args {
         let start = Instant::now();
         let mut lines = Lines::open(&self.input)?;
         let scorer = Scorer {
-            model: self.loading.open(&self.model)?,
+            model: self
+                .loading
+                .open_source(&ModelSource::resolve(&self.model)?, self.memory.max_memory)?
+                .computing_in(self.numbers.dtype.into()),
             view: self.numbers.view(),
             images: self.images,
             raw: self.raw,
-            budget: self.batch_tokens as usize,
+            tokens: self.batch_tokens.map(|tokens| tokens as usize),
+            pictures: self.batch_pictures.map(|pictures| pictures as usize),
             printer: session.printer,
         };
         let ready = start.elapsed().as_secs_f64();

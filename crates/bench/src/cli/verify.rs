@@ -68,7 +68,7 @@ impl Args {
         let case = Case::read(files, folder, config.as_ref(), picture)?;
         let tensors = match Encoder::knows(&checkpoint)? {
             true => verify_encoder(&Encoder::open(&checkpoint, &device)?, &golden, &case)?,
-            false => verify(&self.loading.open_source(&source)?, &golden, &case)?,
+            false => verify(&self.loading.open_source(&source, None)?, &golden, &case)?,
         };
         let report = Report {
             arch: family(&checkpoint)?.replace('-', ""),

@@ -16,6 +16,8 @@ pub(super) struct Terms<'a> {
     pub(super) device: DeviceName,
     /// The number format they are computed in.
     pub(super) dtype: Dtype,
+    /// The most memory to take, if somebody says so.
+    pub(super) max_memory: Option<u64>,
 }
 
 /// Every cell of a suite: data, models, tasks, then editors with their batches and merges.
@@ -61,6 +63,7 @@ pub(super) fn cells(
                         device: terms.device.kind().to_owned(),
                         limit: terms.limit,
                         chunk: CHUNK,
+                        max_memory: terms.max_memory,
                         metrics: metrics::versions(),
                     });
                 }

@@ -1,11 +1,12 @@
 //! From the records of a dataset to those that a model is edited on.
 
 use debias_core::{FilterCounts, Picture, Record, RecordLine, Split, Task, Verdict};
-use debias_edit::{Chunk, Error, PICTURES, context_scores};
+use debias_edit::{Chunk, Error, Needs, PICTURES, context_scores};
 use debias_model::{Mllm, in_order};
+use rayon::prelude::*;
 
 use super::Group;
-use crate::fitting::halving;
+use crate::fitting::{Portion, halving};
 use crate::planner::CHUNK;
 
 /// What became of a record: a verdict, or the line that says why there is none.
@@ -80,8 +81,9 @@ impl<'m> Group<'m> {
 
     /// What becomes of `records`, in order; in each chunk those that the model cannot read last.
     pub(super) fn judge(&self, records: &[Record]) -> anyhow::Result<Vec<Judged>> {
-        let chunks: Vec<&[Record]> = records.chunks(CHUNK).collect();
-        let verdicts = in_order(chunks.len(), self.threads, |at| {
+        let portion = self.portion(records, 0)?;
+        let chunks: Vec<&[Record]> = records.chunks(portion.size).collect();
+        let verdicts = in_order(chunks.len(), portion.workers, |at| {
             self.interrupt.check()?;
             let judged = halving(chunks[at], &|n| self.too_many(n), &|records| {
                 self.judge_chunk(records.to_vec())
@@ -117,9 +119,14 @@ impl<'m> Group<'m> {
     pub(super) fn chunks(&mut self, records: Vec<Record>) -> anyhow::Result<Vec<Chunk<'m>>> {
         let what = format!("{}: base scores", self.model.name());
         self.progress.start(&what, records.len());
-        let pieces: Vec<&[Record]> = records.chunks(CHUNK).collect();
+        if self.model.room().is_some() {
+            let each = Needs::of(self.model, &records, self.templates).kept;
+            self.kept = each.saturating_mul(records.len() as u64);
+        }
+        let portion = self.portion(&records, 0)?;
+        let pieces: Vec<&[Record]> = records.chunks(portion.size).collect();
         let (model, this) = (self.model, &*self);
-        let chunks = in_order(pieces.len(), self.threads, |at| {
+        let chunks = in_order(pieces.len(), portion.workers, |at| {
             this.interrupt.check()?;
             let chunks = halving(pieces[at], &|n| this.too_many(n), &|records| {
                 this.chunk(model, records.to_vec())
@@ -137,6 +144,21 @@ impl<'m> Group<'m> {
         Ok(chunks)
     }
 
+    /// How many of `records` are computed at once, each with `more` bytes of its own: [`CHUNK`], or
+    /// what fits into the memory that may be taken.
+    pub(super) fn portion(&self, records: &[Record], more: u64) -> anyhow::Result<Portion> {
+        let usual = Portion {
+            size: CHUNK,
+            workers: self.workers,
+        };
+        let Some(room) = self.model.room() else {
+            return Ok(usual);
+        };
+        let each = Needs::of(self.model, records, self.templates).passing;
+        let left = room.saturating_sub(self.kept);
+        Ok(usual.within(left, each.saturating_add(more))?)
+    }
+
     /// Says that the device has no room for more than `n` records at a time.
     pub(super) fn too_many(&self, n: usize) {
         self.progress.warn(&format!(
@@ -144,14 +166,14 @@ impl<'m> Group<'m> {
         ));
     }
 
-    /// Records that are known to be admitted, scored again in chunks of `size`.
+    /// Records that are known to be admitted, scored again in chunks of another size.
     pub(super) fn rechunked(
         &self,
         records: &[Record],
-        size: usize,
+        portion: Portion,
     ) -> anyhow::Result<Vec<Chunk<'m>>> {
-        let pieces: Vec<&[Record]> = records.chunks(size.max(1)).collect();
-        let chunks = in_order(pieces.len(), self.threads, |at| {
+        let pieces: Vec<&[Record]> = records.chunks(portion.size.max(1)).collect();
+        let chunks = in_order(pieces.len(), portion.workers, |at| {
             self.interrupt.check()?;
             anyhow::Ok(self.chunk(self.model, pieces[at].to_vec())?.0)
         })?;
@@ -202,7 +224,9 @@ impl<'m> Group<'m> {
         &self,
         keys: impl Iterator<Item = &'k String>,
     ) -> debias_data::Result<Vec<Picture>> {
-        keys.map(|key| self.data.collection.picture(key)).collect()
+        let keys: Vec<&String> = keys.collect();
+        let pictures = keys.par_iter().map(|key| self.data.collection.picture(key));
+        pictures.collect()
     }
 
     /// One decoded picture.

@@ -8,8 +8,8 @@ use debias_edit::{Chunk, Edit, Prepared, Request, Sequence};
 use debias_model::in_order;
 
 use super::Group;
-use super::cell::{Edited, costs, lines, score};
-use crate::planner::CHUNK;
+use super::cell::{Edited, all, costs, lines, score};
+use crate::fitting::Portion;
 
 /// One edit for some requests, or why there is none.
 type Outcome = Result<Arc<Edit>, String>;
@@ -23,11 +23,13 @@ impl Group<'_> {
         prepared: &dyn Prepared,
         chunks: &[Chunk],
     ) -> anyhow::Result<Vec<Edited>> {
-        let chunks = self.rechunked(&permuted(chunks, cell.seed), CHUNK)?;
+        let records = permuted(chunks, cell.seed);
+        let portion = self.portion(&records, prepared.footprint())?;
+        let chunks = self.rechunked(&records, portion)?;
         let requests: Vec<Request> = chunks.iter().flat_map(Chunk::requests).collect();
         let groups: Vec<&[Request]> = requests.chunks(cell.batch).collect();
         let start = Instant::now();
-        let edits: Vec<(Outcome, f64)> = in_order(groups.len(), self.threads, |at| {
+        let edits: Vec<(Outcome, f64)> = in_order(groups.len(), portion.workers, |at| {
             self.interrupt.check()?;
             let edit = match cell.mode {
                 Some(Mode::Sequential) => one_by_one(prepared, groups[at]),
@@ -37,7 +39,7 @@ impl Group<'_> {
             anyhow::Ok((edit.map_err(|error| error.to_string()), norm))
         })?;
         let edit_s = start.elapsed().as_secs_f64() / chunks.len().max(1) as f64;
-        in_order(chunks.len(), self.threads, |at| {
+        in_order(chunks.len(), portion.workers, |at| {
             self.interrupt.check()?;
             let start = Instant::now();
             let chunk = &chunks[at];
@@ -56,12 +58,8 @@ impl Group<'_> {
                 })
             });
             self.progress.advance(chunk.records().len());
-            anyhow::Ok(Edited {
-                lines,
-                costs,
-                edit_s,
-                score_s: start.elapsed().as_secs_f64(),
-            })
+            let score_s = start.elapsed().as_secs_f64();
+            anyhow::Ok(Edited::new(lines, costs, edit_s, score_s))
         })
     }
 
@@ -75,7 +73,11 @@ impl Group<'_> {
         let gap = cell.gap.unwrap_or_default();
         let mut records = permuted(chunks, cell.seed);
         records.truncate(gap + GAP_RECORDS);
-        let alone = self.rechunked(&records, 1)?;
+        let single = Portion {
+            size: 1,
+            workers: self.workers,
+        };
+        let alone = self.rechunked(&records, single)?;
         let mut sequence = Sequence::new(prepared);
         let mut refused: Vec<Option<String>> = Vec::with_capacity(alone.len());
         let mut edited = Vec::new();
@@ -103,12 +105,9 @@ impl Group<'_> {
             let outcome = vec![outcome];
             let costs = costs(&alone[asked], &outcome, edit_s);
             let after = score(&alone[asked], outcome);
-            edited.push(Edited {
-                lines: lines(&alone[asked], after, |_| Some(applied)),
-                costs,
-                edit_s,
-                score_s: start.elapsed().as_secs_f64(),
-            });
+            let lines = lines(&alone[asked], after, |_| Some(applied));
+            let score_s = start.elapsed().as_secs_f64();
+            edited.push(Edited::new(lines, costs, edit_s, score_s));
         }
         Ok(edited)
     }
@@ -116,8 +115,7 @@ impl Group<'_> {
 
 /// All records of `chunks` in a seeded order.
 fn permuted(chunks: &[Chunk], seed: u64) -> Vec<Record> {
-    let records = chunks.iter().flat_map(|chunk| chunk.records().to_vec());
-    let mut records: Vec<Record> = records.collect();
+    let mut records = all(chunks);
     let mut ids: Vec<String> = records.iter().map(|record| record.id.clone()).collect();
     seed::seeded_order(seed, "batches", &mut ids);
     let place = |record: &Record| ids.iter().position(|id| *id == record.id);

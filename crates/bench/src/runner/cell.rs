@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use debias_core::{
-    Applied, Cell, CellResult, Cost, Mode, RecordLine, RecordScores, metrics, retention, seed,
+    Applied, Cell, CellResult, Cost, Mode, Record, RecordLine, RecordScores, metrics, retention,
+    seed,
 };
 use debias_edit::{Chunk, Ctx, Edit, Learns, Lessons, Prepared, Request};
 use debias_model::{Change, in_order};
@@ -16,7 +17,7 @@ use super::Group;
 use super::lessons::{Admitted, OfChunks, OfSplit};
 use super::merged::finite;
 use crate::artifacts::{Bench, Identity};
-use crate::fitting::halving;
+use crate::fitting::{Portion, halving};
 use crate::machine;
 use crate::planner::PlannedEditor;
 use crate::store::RecordCost;
@@ -35,6 +36,27 @@ pub(super) struct Edited {
     pub(super) costs: Vec<RecordCost>,
     pub(super) edit_s: f64,
     pub(super) score_s: f64,
+}
+
+impl Edited {
+    /// What became of records that were edited in `edit_s` and scored in `score_s` seconds.
+    pub(super) fn new(
+        lines: Vec<RecordLine>,
+        mut costs: Vec<RecordCost>,
+        edit_s: f64,
+        score_s: f64,
+    ) -> Self {
+        let share = score_s / costs.len().max(1) as f64;
+        for cost in &mut costs {
+            cost.score_s = share;
+        }
+        Self {
+            lines,
+            costs,
+            edit_s,
+            score_s,
+        }
+    }
 }
 
 impl Sum for Edited {
@@ -88,12 +110,7 @@ impl Group<'_> {
         let prepare_s = start.elapsed().as_secs_f64();
         let edited = match (cell.mode, cell.batch) {
             (Some(Mode::Gap), _) => self.with_gap(cell, prepared.as_ref(), chunks),
-            (_, 1) => in_order(chunks.len(), self.threads, |at| {
-                self.interrupt.check()?;
-                let edited = self.edit_fitting(prepared.as_ref(), &chunks[at])?;
-                self.progress.advance(chunks[at].records().len());
-                anyhow::Ok(edited)
-            }),
+            (_, 1) => self.one_by_one(prepared.as_ref(), chunks),
             _ => self.in_batches(cell, prepared.as_ref(), chunks),
         };
         let edited = match edited {
@@ -150,7 +167,7 @@ impl Group<'_> {
             model: &cell.model.digest,
             device: self.model.device().clone(),
             given: given.and_then(|path| path.as_str()).map(PathBuf::from),
-            threads: self.threads,
+            threads: self.workers,
             what: format!("{} {} {}", cell.model.id, cell.task.name(), cell.editor.id),
             progress: self.progress,
             interrupt: self.interrupt,
@@ -209,18 +226,42 @@ impl Group<'_> {
         Ok(planned.editor.prepare(self.model, &lessons, &ctx))
     }
 
-    /// [`Group::edit`], of halves of the chunk where the device's memory is not enough.
-    fn edit_fitting(&self, prepared: &dyn Prepared, chunk: &Chunk) -> anyhow::Result<Edited> {
+    /// Every record through an edit of its own.
+    fn one_by_one(&self, prepared: &dyn Prepared, chunks: &[Chunk]) -> anyhow::Result<Vec<Edited>> {
+        let portion = self.portion(&all(chunks), prepared.footprint())?;
+        in_order(chunks.len(), portion.workers, |at| {
+            self.interrupt.check()?;
+            let edited = self.edit_fitting(prepared, &chunks[at], portion.size)?;
+            self.progress.advance(chunks[at].records().len());
+            anyhow::Ok(edited)
+        })
+    }
+
+    /// [`Group::edit`], of `size` records at a time where the edits of all would not fit beside each
+    /// other, and of halves where the device's memory is not enough all the same.
+    fn edit_fitting(
+        &self,
+        prepared: &dyn Prepared,
+        chunk: &Chunk,
+        size: usize,
+    ) -> anyhow::Result<Edited> {
         let all = chunk.records();
-        let parts = halving(all, &|n| self.too_many(n), &|records| {
-            if records.len() == all.len() {
-                return Ok(vec![self.edit(prepared, chunk)?]);
-            }
-            let chunks = self.rechunked(records, records.len())?;
-            let edited = chunks.iter().map(|chunk| self.edit(prepared, chunk));
-            Ok(edited.collect::<debias_edit::Result<Vec<_>>>()?)
-        })?;
-        Ok(parts.into_iter().flatten().sum())
+        let parts = all.chunks(size).map(|part| {
+            halving(part, &|n| self.too_many(n), &|records| {
+                if records.len() == all.len() {
+                    return Ok(vec![self.edit(prepared, chunk)?]);
+                }
+                let whole = Portion {
+                    size: records.len(),
+                    workers: 1,
+                };
+                let chunks = self.rechunked(records, whole)?;
+                let edited = chunks.iter().map(|chunk| self.edit(prepared, chunk));
+                Ok(edited.collect::<debias_edit::Result<Vec<_>>>()?)
+            })
+        });
+        let parts = parts.collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(parts.into_iter().flatten().flatten().sum())
     }
 
     /// Edits and scores one chunk. A record that cannot be edited is marked, never averaged; an
@@ -247,12 +288,8 @@ impl Group<'_> {
         let start = Instant::now();
         let after = score(chunk, edits);
         let lines = lines(chunk, after, |_| None);
-        Ok(Edited {
-            lines,
-            costs,
-            edit_s,
-            score_s: start.elapsed().as_secs_f64(),
-        })
+        let score_s = start.elapsed().as_secs_f64();
+        Ok(Edited::new(lines, costs, edit_s, score_s))
     }
 
     /// The base row: the empty change must leave every number as it is.
@@ -293,7 +330,13 @@ impl Group<'_> {
     }
 }
 
-/// What the edits of a chunk's records cost, made together in `edit_s` seconds.
+/// The records of all `chunks`.
+pub(super) fn all(chunks: &[Chunk]) -> Vec<Record> {
+    let records = chunks.iter().flat_map(|chunk| chunk.records().to_vec());
+    records.collect()
+}
+
+/// What the edits of a chunk's records cost, made together in `edit_s` seconds and not yet scored.
 pub(super) fn costs(
     chunk: &Chunk,
     edits: &[Result<Arc<Edit>, String>],
@@ -306,6 +349,7 @@ pub(super) fn costs(
         .map(|(record, edit)| RecordCost {
             id: record.id.clone(),
             edit_s: share,
+            score_s: 0.0,
             bytes: edit.as_ref().ok().map(|edit| edit.bytes()),
             peak_bytes,
         })

@@ -8,7 +8,7 @@ use debias_model::{Mllm, in_order};
 
 use super::Group;
 use super::admission::of_chunk;
-use super::cell::{Computed, lines};
+use super::cell::{Computed, all, lines};
 use crate::machine;
 use crate::made::{Foundry, moved};
 use crate::planner::PlannedMerge;
@@ -40,7 +40,8 @@ impl Group<'_> {
             Err(error) => return self.without(cell, merge, &error),
         };
         let prepare_s = start.elapsed().as_secs_f64();
-        let scored = in_order(chunks.len(), self.threads, |at| {
+        let workers = self.portion(&all(chunks), 0)?.workers;
+        let scored = in_order(chunks.len(), workers, |at| {
             self.interrupt.check()?;
             let scored = self.replaced(&chunks[at], &model)?;
             self.progress.advance(chunks[at].records().len());

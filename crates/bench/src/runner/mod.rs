@@ -61,6 +61,8 @@ pub struct GroupCost {
     pub task: debias_core::Task,
     /// Records looked at and admitted.
     pub filter: FilterCounts,
+    /// Records computed at a time.
+    pub chunk: usize,
     /// Wall seconds of loading, filtering and base scores.
     pub base_s: f64,
 }
@@ -80,7 +82,12 @@ struct Group<'a> {
     data: &'a PlannedData,
     model: &'a Mllm,
     of_model: &'a PlannedModel,
+    /// Threads of work that needs no device.
     threads: usize,
+    /// Threads that compute with the model.
+    workers: usize,
+    /// Bytes that the chunks of admitted records keep on the device.
+    kept: u64,
     interrupt: &'a Interrupt,
     progress: &'a Progress,
     templates: &'a debias_core::Templates,
@@ -186,10 +193,12 @@ impl<'a> Runner<'a> {
             model: &model,
             of_model: source,
             threads: self.execution.threads,
+            workers: self.planned.placement.workers(self.execution.threads),
             interrupt: self.interrupt,
             progress: &self.progress,
             templates: &self.planned.protocol.templates,
             filter: FilterCounts::default(),
+            kept: 0,
             refused: Vec::new(),
             admitted: OnceLock::new(),
         };
@@ -199,6 +208,11 @@ impl<'a> Runner<'a> {
             model: first.model.id.clone(),
             task: first.task,
             filter: group.filter,
+            chunk: chunks
+                .iter()
+                .map(|chunk| chunk.records().len())
+                .max()
+                .unwrap_or(0),
             base_s: start.elapsed().as_secs_f64(),
         });
         for (cell, found) in cells.iter().zip(found) {

@@ -52,6 +52,7 @@ fn what_each_record_cost_stands_beside_the_cell() {
     let cost = RecordCost {
         id: "a".to_owned(),
         edit_s: 0.25,
+        score_s: 0.5,
         bytes: Some(4096),
         peak_bytes: 1 << 20,
     };

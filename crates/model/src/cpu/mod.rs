@@ -19,7 +19,7 @@ use burn::tensor::{DType, Device, Tensor};
 const PIECE: usize = 1 << 15;
 
 /// Whether `x` can be handed to these kernels.
-fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
+pub(crate) fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
     !x.is_autodiff() && x.dtype() == DType::F32 && x.device() == Device::flex()
 }
 

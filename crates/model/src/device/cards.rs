@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use cubecl_cuda::install;
 use cudarc::driver::{CudaContext, DriverError};
 
 use super::{Card, NoCard};
 
 /// How many cards there are; at least one.
-pub(super) fn count() -> Result<usize, NoCard> {
+fn count() -> Result<usize, NoCard> {
     // cudarc panics where a library is missing, so ask first.
     if !has_driver() {
         return Err(NoCard::NoDriver);
@@ -24,15 +25,35 @@ pub(super) fn count() -> Result<usize, NoCard> {
     if !has_compiler() {
         return Err(NoCard::NoCompiler);
     }
+    // cubecl panics where it finds no toolkit, and says little where headers are missing.
+    let toolkit = install::cuda_path().unwrap_or_else(|| "/usr/local/cuda".into());
+    let header = toolkit.join("include/cuda_fp16.h");
+    if !header.exists() {
+        return Err(NoCard::NoHeaders(header));
+    }
     Ok(count)
 }
 
-/// All of them, each opened and asked.
-pub(super) fn find() -> Result<Vec<Card>, NoCard> {
-    (0..count()?)
-        .map(|index| CudaContext::new(index).and_then(|context| card(index, &context)))
-        .collect::<Result<_, _>>()
+/// That there is one of this number.
+pub(super) fn check(asked: usize) -> Result<(), NoCard> {
+    let found = count()?;
+    match asked < found {
+        true => Ok(()),
+        false => Err(NoCard::Number { asked, found }),
+    }
+}
+
+/// One of them, opened and asked.
+pub(super) fn one(asked: usize) -> Result<Card, NoCard> {
+    check(asked)?;
+    CudaContext::new(asked)
+        .and_then(|context| card(asked, &context))
         .map_err(|error| refused(&error))
+}
+
+/// All of them.
+pub(super) fn find() -> Result<Vec<Card>, NoCard> {
+    (0..count()?).map(one).collect()
 }
 
 fn refused(error: &DriverError) -> NoCard {

@@ -8,7 +8,8 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use burn::tensor::Tensor;
+use burn::tensor::kind::Basic;
+use burn::tensor::{Element, Tensor};
 
 /// A device that cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,10 +49,10 @@ impl Fault {
     }
 }
 
-/// The values of a float tensor, row-major, in f32.
-pub(crate) fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+/// The values of a tensor, row-major, as `E`.
+pub(crate) fn read<const D: usize, K: Basic, E: Element>(tensor: Tensor<D, K>) -> Vec<E> {
     tensor
-        .try_into_vec_as::<f32>()
+        .try_into_vec_as()
         // Not a panic: no message is printed, and `guard` makes an error of it.
         .unwrap_or_else(|error| resume_unwind(Box::new(Fault::said(&error.to_string()))))
 }

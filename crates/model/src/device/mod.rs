@@ -15,6 +15,7 @@ pub use placement::Placement;
 pub(crate) use placement::moved;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use burn::tensor::Device;
@@ -81,13 +82,32 @@ impl DeviceName {
     }
 }
 
+/// The memory of `name` that no program holds, in bytes; `None` for the processor, whose memory is
+/// the system's to share out.
+///
+/// # Errors
+/// As [`DeviceName::open`].
+pub fn free_memory(name: DeviceName) -> Result<Option<u64>, NoCard> {
+    match name {
+        DeviceName::Cpu => Ok(None),
+        DeviceName::Cuda(asked) => free(asked).map(Some),
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn free(asked: usize) -> Result<u64, NoCard> {
+    Ok(cards::one(asked)?.free_bytes)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn free(_asked: usize) -> Result<u64, NoCard> {
+    Err(NoCard::NotBuilt)
+}
+
 #[cfg(feature = "cuda")]
 fn opened(asked: usize) -> Result<Device, NoCard> {
-    let found = cards::count()?;
-    match asked < found {
-        true => Ok(Device::cuda(asked)),
-        false => Err(NoCard::Number { asked, found }),
-    }
+    cards::check(asked)?;
+    Ok(Device::cuda(asked))
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -137,6 +157,11 @@ pub enum NoCard {
         "no compiler of kernels: libnvrtc.so is not found; install NVRTC of the CUDA toolkit, or name its folder in LD_LIBRARY_PATH"
     )]
     NoCompiler,
+    /// What kernels include.
+    #[error(
+        "no headers for kernels: {} is not found; install the CUDA toolkit, or name its folder in CUDA_PATH", .0.display()
+    )]
+    NoHeaders(PathBuf),
     /// The driver counts none.
     #[error("the driver finds no card; look at nvidia-smi and CUDA_VISIBLE_DEVICES")]
     NoCard,

@@ -13,6 +13,8 @@ pub struct Placement {
     pub bridge: Device,
     /// The language model.
     pub decoder: Device,
+    /// The most memory that is taken of a device, in bytes; no limit for one that is not here.
+    limits: Vec<(Device, u64)>,
 }
 
 impl Default for Placement {
@@ -29,11 +31,44 @@ impl From<&Device> for Placement {
             vision: device.clone(),
             bridge: device.clone(),
             decoder: device.clone(),
+            limits: Vec::new(),
         }
     }
 }
 
 impl Placement {
+    /// Takes at most `bytes` of the memory of `device`.
+    #[must_use]
+    pub fn limited(mut self, device: &Device, bytes: u64) -> Self {
+        self.limits.retain(|(other, _)| other != device);
+        self.limits.push((device.clone(), bytes));
+        self
+    }
+
+    /// The most memory that may be taken of `device`, in bytes.
+    pub(crate) fn limit(&self, device: &Device) -> Option<u64> {
+        let mut limits = self.limits.iter();
+        limits
+            .find(|(other, _)| other == device)
+            .map(|(_, limit)| *limit)
+    }
+
+    /// Whether a card takes part.
+    pub fn uses_card(&self) -> bool {
+        let processor = Device::flex();
+        let mut parts = [&self.vision, &self.bridge, &self.decoder].into_iter();
+        parts.any(|device| *device != processor)
+    }
+
+    /// How many of `threads` compute at once: one where a card takes part, because it has a queue
+    /// and pools of memory for every thread that asks it for anything.
+    pub fn workers(&self, threads: usize) -> usize {
+        match self.uses_card() {
+            true => 1,
+            false => threads,
+        }
+    }
+
     /// Where the parameters that `stage` reads first live.
     pub fn of(&self, stage: Stage) -> &Device {
         match stage {

@@ -20,9 +20,10 @@ use self::stack::{Head, Stack};
 use crate::change::{Parameters, View, as_dtype};
 use crate::complete::Complete;
 use crate::decoders::Home;
+use crate::device::Placement;
 use crate::error::{Error, Result};
 use crate::host;
-use crate::loader::Loader;
+use crate::loader::{Loaded, Loader};
 use crate::names::refuse_unused;
 use crate::parallel::in_order;
 use crate::site::Site;
@@ -44,6 +45,7 @@ pub struct Encoder {
     sentence: Sentence,
     sites: Vec<Site>,
     values: BTreeMap<String, Tensor<2>>,
+    placement: Placement,
 }
 
 /// One input: a text, or a pair of texts.
@@ -120,11 +122,12 @@ impl Encoder {
             location: &location,
         };
         let weights = Complete::new(checkpoint);
-        let mut loader = Loader::new(&weights, &device.into());
+        let placement = Placement::from(device);
+        let mut loader = Loader::new(&weights, &placement);
         let parts = (family(home)?.load)(&mut loader, home);
         weights.check()?;
         let parts = parts?;
-        let (sites, values) = loader.finish();
+        let Loaded { sites, values, .. } = loader.finish();
         let optional: Vec<&str> = parts.optional.iter().map(String::as_str).collect();
         refuse_unused(checkpoint, &sites, &optional)?;
         let text = Text::open(checkpoint)?;
@@ -144,6 +147,7 @@ impl Encoder {
             text,
             sites,
             values,
+            placement,
         })
     }
 
@@ -308,7 +312,8 @@ impl Encoder {
         read: impl Fn(&Hidden) -> Result<Tensor<2>> + Sync,
     ) -> Result<Vec<Vec<f32>>> {
         let batches = batches(rows);
-        let vectors = in_order(batches.len(), rayon::current_num_threads(), |at| {
+        let workers = self.placement.workers(rayon::current_num_threads());
+        let vectors = in_order(batches.len(), workers, |at| {
             let batch: Vec<&Tokens> = batches[at].iter().map(|row| &rows[*row]).collect();
             let values = host::values(read(&self.hidden(&batch, view)?)?);
             match values.iter().all(|value| value.is_finite()) {

@@ -12,6 +12,13 @@ pub(super) struct Tiling {
 }
 
 impl Tiling {
+    /// The tiles of the largest grid, thumbnail included.
+    pub(super) fn most(&self) -> usize {
+        let tiles = self.grids.iter();
+        let tiles = tiles.map(|grid| grid.0 * grid.1 + usize::from(self.thumbnail(*grid)));
+        tiles.max().unwrap_or(1)
+    }
+
     /// Grids of `min` to `max` tiles; with `thumbnail`, the whole picture follows them as one
     /// more tile where there is more than one.
     pub(super) fn new(min: usize, max: usize, thumbnail: bool) -> Result<Self, String> {
