@@ -15,7 +15,7 @@ import time
 import torch
 
 sys.dont_write_bytecode = True
-from gpu_weights import ANSWERS, PROMPT  # noqa: E402
+from gpu_weights import ANSWERS, PROMPT, words  # noqa: E402
 
 # An edit is judged on ten rows: three contexts with two answers each, two localities before and after.
 JUDGED = 10
@@ -71,7 +71,7 @@ class Model:
     def loss(self, batch):
         logits = self.net(**batch).logits[:, :-1].float()
         picked = logits.log_softmax(-1).gather(2, batch["input_ids"][:, 1:, None])[:, :, 0]
-        cut = len(self.image) + len(PROMPT)
+        cut = len(self.image) + len(words(PROMPT))
         return -(picked * batch["attention_mask"][:, 1:])[:, cut:].mean()
 
     def last(self):

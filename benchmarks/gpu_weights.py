@@ -6,6 +6,7 @@ zero: nobody trained them, and the time of a forward pass does not depend on wha
 """
 
 import json
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -182,29 +183,26 @@ def write(path, named):
     return place
 
 
-def byte_characters():
-    """The characters that stand for bytes in byte-level vocabularies."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return [chr(byte) for byte in plain] + [chr(256 + i) for i in range(len(others))]
+def words(text):
+    """What the tokenizer makes of a text: words and marks."""
+    return re.findall(r"\w+|[^\w\s]+", text)
 
 
 def tokenizer():
-    """A token per byte, so that every program cuts texts alike."""
-    special = ["<s>", "<pad>", "</s>"]
-    vocab = {token: i for i, token in enumerate(special + sorted(byte_characters()))}
+    """A token per word, so that rows are as long as under a published vocabulary; words that nobody is
+    asked about are all the same."""
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    known = sorted({word for text in [PROMPT, *ANSWERS] for word in words(text)})
     added = [
         {"id": i, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
          "normalized": False, "special": True}
         for i, token in enumerate(special)
     ]
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     return {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
-        "pre_tokenizer": level, "post_processor": None, "decoder": level,
-        "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-                  "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "vocab": vocab,
-                  "merges": []},
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None,
+        "model": {"type": "WordLevel", "unk_token": "<unk>",
+                  "vocab": {token: i for i, token in enumerate(special + known)}},
     }
 
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor};
 
+use crate::device::product;
 use crate::error::{Error, Result};
 use crate::recorder::Recorder;
 use crate::site::{Site, Stage};
@@ -42,7 +43,7 @@ impl Delta {
     pub fn dense(&self) -> Tensor<2> {
         match self {
             Delta::Dense(delta) => delta.clone(),
-            Delta::LowRank { a, b } => b.clone().matmul(a.clone()),
+            Delta::LowRank { a, b } => product(b.clone(), a.clone()),
         }
     }
 

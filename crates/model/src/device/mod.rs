@@ -8,11 +8,13 @@
 mod cards;
 mod fault;
 mod placement;
+mod product;
 
 pub(crate) use fault::read;
 pub use fault::{Fault, guard};
 pub use placement::Placement;
 pub(crate) use placement::moved;
+pub(crate) use product::{affine, attention, product};
 
 use std::fmt;
 use std::path::PathBuf;

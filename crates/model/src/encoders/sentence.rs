@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::Hidden;
 use crate::change::{View, as_dtype};
 use crate::decoders::device_of;
+use crate::device::product;
 use crate::error::Result;
 use crate::host;
 
@@ -188,7 +189,7 @@ impl Pooling {
             Self::Mean => {
                 let share = |(real, length)| if real { 1.0 / length as f32 } else { 0.0 };
                 let shares: Tensor<3> = host::tensor(real.map(share).collect(), [b, 1, t], &device);
-                view.lift(&shares).matmul(states)
+                product(view.lift(&shares), states)
             }
             Self::Max => {
                 let padding = TensorData::new(real.map(|(real, _)| !real).collect(), [b, t, 1]);

@@ -1,10 +1,10 @@
 //! Parameters as layers hold them: a matrix with its published name and orientation.
 
-use burn::tensor::module::linear;
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use crate::change::{Patch, View, as_dtype};
 use crate::cpu;
+use crate::device::{affine, product};
 use crate::site::Orientation;
 
 /// A matrix parameter with its published name.
@@ -46,7 +46,7 @@ impl Matrix {
         let seen = match view.patch(&self.name).as_ref() {
             Some(Patch::Replace(value)) => value.clone().narrow(0, 0, 1).squeeze_dim(0),
             Some(Patch::Side { a, b }) => {
-                let delta = b.clone().matmul(a.clone()).narrow(0, 0, 1).squeeze_dim(0);
+                let delta = product(b.clone(), a.clone()).narrow(0, 0, 1).squeeze_dim(0);
                 view.at_least_f32().lift(&self.value) + delta
             }
             None => view.lift(&self.value),
@@ -129,11 +129,11 @@ impl Matrix {
 /// matrix it reads the weight as it is. Autodiff keeps `linear`, whose backward pass is one piece.
 fn times(x: Tensor<3>, w: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
     if x.is_autodiff() || w.is_autodiff() {
-        return linear(x, w, bias);
+        return affine(x, w, bias);
     }
     let [b, t, k] = x.dims();
     let n = w.dims()[1];
-    plus(x.reshape([b * t, k]).matmul(w).reshape([b, t, n]), bias)
+    plus(product(x.reshape([b * t, k]), w).reshape([b, t, n]), bias)
 }
 
 fn plus(x: Tensor<3>, bias: Option<Tensor<1>>) -> Tensor<3> {
@@ -152,8 +152,8 @@ fn grouped(x: Tensor<3>, w: Tensor<3>, input_first: bool) -> Tensor<3> {
     };
     let [g, _, m] = w.dims();
     match g {
-        1 => linear(x, w.squeeze_dim::<2>(0), None),
-        _ => x.reshape([g, b / g * t, n]).matmul(w).reshape([b, t, m]),
+        1 => affine(x, w.squeeze_dim::<2>(0), None),
+        _ => product(x.reshape([g, b / g * t, n]), w).reshape([b, t, m]),
     }
 }
 
@@ -187,7 +187,10 @@ impl Vector {
                 let value = as_dtype(value.clone(), x.dtype());
                 operation(x.reshape([g, b / g * t, n]), value).reshape([b, t, n])
             }
-            _ => operation(x, self.0.shared(view).unsqueeze()),
+            _ => {
+                let value = as_dtype(self.0.shared(view), x.dtype());
+                operation(x, value.unsqueeze())
+            }
         }
     }
 

@@ -42,13 +42,20 @@ impl LayerNorm {
         })
     }
 
-    /// x `[b, t, d]` → `[b, t, d]`.
+    /// x `[b, t, d]` → `[b, t, d]`; computed in f32 where x is in less.
     pub fn forward(&self, x: Tensor<3>, view: &View) -> Tensor<3> {
+        let dtype = x.dtype();
+        let wide = at_least_f32(dtype);
+        as_dtype(self.normalised(as_dtype(x, wide), view), dtype)
+    }
+
+    fn normalised(&self, x: Tensor<3>, view: &View) -> Tensor<3> {
         if let (false, Some(gamma), Some(beta)) = (
             x.is_autodiff(),
             self.weight.uniform(view),
             self.bias.uniform(view),
         ) {
+            let [gamma, beta] = [gamma, beta].map(|vector| as_dtype(vector, x.dtype()));
             return layer_norm(x, gamma, Some(beta), self.eps);
         }
         let centred = x.clone() - x.mean_dim(2);
@@ -93,10 +100,7 @@ impl RmsNorm {
             },
         };
         let dtype = x.dtype();
-        let wide = match dtype {
-            DType::F64 => x,
-            _ => as_dtype(x, DType::F32),
-        };
+        let wide = as_dtype(x, at_least_f32(dtype));
         let scale = wide
             .clone()
             .square()
@@ -106,6 +110,13 @@ impl RmsNorm {
             .recip();
         let normal = as_dtype(wide * scale, dtype);
         self.weight.scale(normal, view)
+    }
+}
+
+fn at_least_f32(dtype: DType) -> DType {
+    match dtype {
+        DType::F64 => DType::F64,
+        _ => DType::F32,
     }
 }
 

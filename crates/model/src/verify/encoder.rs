@@ -10,6 +10,7 @@ use super::case::Case;
 use super::golden::{Golden, Values};
 use super::{Comparison, compare};
 use crate::change::{Parameters, View};
+use crate::device::product;
 use crate::encoders::{Encoder, Hidden, Tokens};
 use crate::error::Result;
 use crate::host;
@@ -35,7 +36,7 @@ pub fn verify_encoder(
         keep("first_token_hidden", first(&hidden));
         keep("mean_pooled", host::values(encoder.pool(&hidden, &view)));
         let sentences = encoder.sentences(&hidden, &view);
-        let cosines = sentences.clone().matmul(sentences.clone().transpose());
+        let cosines = product(sentences.clone(), sentences.clone().transpose());
         keep("sentence_embedding", host::values(sentences));
         keep("cosine", host::values(cosines));
         if let Some(summary) = encoder.summary(&hidden, &view) {
