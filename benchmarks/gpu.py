@@ -132,7 +132,7 @@ def parity(bench, work, table):
     cases = sorted(Path(fixtures, "models").glob("*/golden.safetensors")) if fixtures else []
     for case in [path.parent for path in cases]:
         # Some hold nothing but reference values of a model or of a part that is elsewhere.
-        if not list(case.glob("*model*")):
+        if not [*case.glob("*model*"), *case.glob("*.pth")]:
             continue
         command = [bench.program, "verify", "--device", bench.device, str(case), "--json"]
         found = subprocess.run(command, capture_output=True, text=True)
