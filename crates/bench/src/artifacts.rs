@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use debias_core::{Cell, canonical_json, sha256_hex};
 use debias_edit::{Error, History, Losses, Parts, Result, Workshop};
-use debias_model::{Device, host};
+use debias_model::{Device, Workers, host};
 use debias_weights::{PartsFile, Tensor, write_atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -132,8 +132,8 @@ pub struct Bench<'a> {
     pub device: Device,
     /// A file of parts in place of training.
     pub given: Option<PathBuf>,
-    /// Worker threads.
-    pub threads: usize,
+    /// Who computes.
+    pub workers: Workers,
     /// What the progress bar says.
     pub what: String,
     /// The terminal.
@@ -222,8 +222,8 @@ impl Bench<'_> {
 }
 
 impl Workshop for Bench<'_> {
-    fn threads(&self) -> usize {
-        self.threads
+    fn workers(&self) -> Workers {
+        self.workers
     }
 
     fn finished(&self) -> Result<Option<Parts>> {

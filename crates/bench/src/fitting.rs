@@ -1,6 +1,7 @@
 //! How much is computed at a time: what fits by the shapes of the model, and half of it where the
 //! device's memory is not enough all the same.
 
+use debias_model::Workers;
 use debias_model::device::{Fault, guard};
 
 use crate::exit::Exit;
@@ -12,8 +13,8 @@ use crate::machine::human_bytes;
 pub(crate) struct Portion {
     /// Records, rows or pictures of each worker.
     pub(crate) size: usize,
-    /// Workers.
-    pub(crate) workers: usize,
+    /// Who computes it.
+    pub(crate) workers: Workers,
 }
 
 impl Portion {
@@ -39,7 +40,9 @@ impl Portion {
         }
         Ok(Self {
             size,
-            workers: fit(each.saturating_mul(size as u64), self.workers).max(1),
+            workers: self
+                .workers
+                .at_most(fit(each.saturating_mul(size as u64), self.workers.count())),
         })
     }
 }
@@ -92,9 +95,9 @@ mod tests {
     fn as_many_are_computed_at_once_as_there_is_room_for() {
         let most = Portion {
             size: 16,
-            workers: 4,
+            workers: Workers::Threads(4),
         };
-        let found = |room, each| most.within(room, each).map(|p| (p.size, p.workers));
+        let found = |room, each| most.within(room, each).map(|p| (p.size, p.workers.count()));
         assert_eq!(found(1000, 100).expect("room"), (10, 1));
         assert_eq!(found(1000, 20).expect("room"), (16, 3));
         assert_eq!(found(u64::MAX, 0).expect("room"), (16, 4));

@@ -8,7 +8,9 @@ use anyhow::Context;
 use debias_core::Picture;
 use debias_data::read_picture;
 use debias_model::score::batches;
-use debias_model::{AnswerLikelihood, Mllm, Question, Row, Seen, Sighting, Style, View, in_order};
+use debias_model::{
+    AnswerLikelihood, Mllm, Question, Row, Seen, Sighting, Style, View, Workers, in_order,
+};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -183,7 +185,7 @@ impl Scorer {
         rows: &[Row],
         batches: &[Vec<usize>],
         seen: &Option<Seen>,
-        workers: usize,
+        workers: Workers,
     ) -> anyhow::Result<Vec<Vec<AnswerLikelihood>>> {
         let score = |at: usize| -> anyhow::Result<_> {
             let scored = halving(&batches[at], &|n| self.too_many(n), &|batch| {
@@ -192,7 +194,7 @@ impl Scorer {
             })?;
             Ok(scored.concat())
         };
-        match batches.len() >= workers {
+        match batches.len() >= workers.count() {
             true => in_order(batches.len(), workers, score),
             false => (0..batches.len()).map(score).collect(),
         }
@@ -297,7 +299,7 @@ pub fn pictures_at_once(model: &Mllm, asked: Option<usize>) -> anyhow::Result<us
     };
     let most = Portion {
         size: asked.unwrap_or(usual),
-        workers: 1,
+        workers: Workers::Caller,
     };
     match model.room() {
         Some(room) => Ok(most.within(room, model.footprint().pictures(1))?.size),

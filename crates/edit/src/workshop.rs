@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
+use debias_model::Workers;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -49,9 +50,9 @@ pub struct History {
 
 /// The place where one training happens.
 pub trait Workshop: Sync {
-    /// Worker threads; the number changes no result.
-    fn threads(&self) -> usize {
-        1
+    /// Who computes; their number changes no result.
+    fn workers(&self) -> Workers {
+        Workers::Threads(1)
     }
 
     /// Parts that were trained before under the same identity.

@@ -55,7 +55,7 @@ pub use likelihood::{AnswerLikelihood, answer_nll, answer_scores, divergence_per
 pub use loader::{Fresh, Weights};
 pub use locality::{locality, locality_of_pairs};
 pub use mllm::Mllm;
-pub use parallel::in_order;
+pub use parallel::{Workers, in_order};
 pub use pixels::{Colours, PixelConfig, resize_bicubic};
 pub use question::{Question, Style};
 pub use recorder::Recorder;

@@ -8,10 +8,42 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Maps `work` over `0..pieces` with `threads` workers; the results stand in order.
-///
-/// A single worker is the calling thread, with all the data parallelism that it has: what a card
-/// computes is queued by one thread, while pictures are prepared on all.
+/// Who takes the pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// So many threads, each with its pieces to itself.
+    Threads(usize),
+    /// The calling thread, with all the data parallelism that it has: what a card computes is queued by
+    /// one thread, while pictures are prepared on all.
+    Caller,
+}
+
+impl Workers {
+    /// How many pieces are under way at once.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Threads(threads) => threads.max(1),
+            Self::Caller => 1,
+        }
+    }
+
+    /// The same, at most `most` of them.
+    #[must_use]
+    pub fn at_most(self, most: usize) -> Self {
+        match self {
+            Self::Threads(threads) => Self::Threads(threads.min(most)),
+            Self::Caller => Self::Caller,
+        }
+    }
+}
+
+impl From<usize> for Workers {
+    fn from(threads: usize) -> Self {
+        Self::Threads(threads)
+    }
+}
+
+/// Maps `work` over `0..pieces`; the results stand in order.
 ///
 /// After the first error no new piece is started, and the error of the lowest failing piece that
 /// ran is returned. What unwinds out of a piece, as a fault of the device does, goes on from here.
@@ -20,7 +52,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The first error of `work`.
 pub fn in_order<T: Send, E: Send>(
     pieces: usize,
-    threads: usize,
+    workers: impl Into<Workers>,
     work: impl Fn(usize) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
     let next = AtomicUsize::new(0);
@@ -38,10 +70,10 @@ pub fn in_order<T: Send, E: Send>(
             *lock(&results[piece]) = Some(result);
         }
     };
-    let workers = threads.clamp(1, pieces.max(1));
-    if workers == 1 {
-        return (0..pieces).map(work).collect();
-    }
+    let workers = match workers.into() {
+        Workers::Caller => return (0..pieces).map(work).collect(),
+        Workers::Threads(threads) => threads.clamp(1, pieces.max(1)),
+    };
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| alone(worker));

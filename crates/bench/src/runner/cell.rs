@@ -167,7 +167,7 @@ impl Group<'_> {
             model: &cell.model.digest,
             device: self.model.device().clone(),
             given: given.and_then(|path| path.as_str()).map(PathBuf::from),
-            threads: self.workers,
+            workers: self.workers,
             what: format!("{} {} {}", cell.model.id, cell.task.name(), cell.editor.id),
             progress: self.progress,
             interrupt: self.interrupt,
@@ -253,7 +253,7 @@ impl Group<'_> {
                 }
                 let whole = Portion {
                     size: records.len(),
-                    workers: 1,
+                    workers: self.workers.at_most(1),
                 };
                 let chunks = self.rechunked(records, whole)?;
                 let edited = chunks.iter().map(|chunk| self.edit(prepared, chunk));

@@ -17,7 +17,7 @@ use std::time::Instant;
 use anyhow::Context;
 use debias_core::{Cell, CellResult, FilterCounts, Plan, RecordLine};
 use debias_edit::Chunk;
-use debias_model::Mllm;
+use debias_model::{Mllm, Workers};
 
 use self::cell::Computed;
 pub use self::joint::Joint;
@@ -84,8 +84,8 @@ struct Group<'a> {
     of_model: &'a PlannedModel,
     /// Threads of work that needs no device.
     threads: usize,
-    /// Threads that compute with the model.
-    workers: usize,
+    /// Who computes with the model.
+    workers: Workers,
     /// Bytes that the chunks of admitted records keep on the device.
     kept: u64,
     interrupt: &'a Interrupt,

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Tensor;
 use debias_core::{Record, seed};
 use debias_model::optim::clip;
-use debias_model::{host, in_order};
+use debias_model::{Workers, host, in_order};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
@@ -247,13 +247,13 @@ impl<L: Send + Sync> Course<'_, L> {
             .map(|i| self.train.at(state.step * count + i))
             .collect();
         self.train
-            .open(pupil, &wanted, self.ctx.workshop.threads())?;
+            .open(pupil, &wanted, self.ctx.workshop.workers())?;
         for at in &wanted {
             pupil.observe(self.train.get(*at));
         }
         let (library, watched) = (&self.train, &*pupil);
         let values = &state.values;
-        let pieces = in_order(count, self.ctx.workshop.threads(), |piece| {
+        let pieces = in_order(count, self.ctx.workshop.workers(), |piece| {
             gradients(watched, library.get(wanted[piece]), values)
         })?;
         let mut losses = Losses {
@@ -296,9 +296,9 @@ impl<L: Send + Sync> Course<'_, L> {
         let records = self.val.records() as f64;
         for from in (0..self.val.len()).step_by(LESSONS_AT_ONCE) {
             let wanted: Vec<usize> = (from..(from + LESSONS_AT_ONCE).min(self.val.len())).collect();
-            self.val.open(pupil, &wanted, self.ctx.workshop.threads())?;
+            self.val.open(pupil, &wanted, self.ctx.workshop.workers())?;
             let (library, values) = (&self.val, &state.values);
-            let found = in_order(wanted.len(), self.ctx.workshop.threads(), |at| {
+            let found = in_order(wanted.len(), self.ctx.workshop.workers(), |at| {
                 let objective = pupil.losses(library.get(wanted[at]), values)?;
                 Ok::<_, Error>(objective.losses(0))
             })?;
@@ -408,7 +408,7 @@ impl<'a, L: Send + Sync> Library<'a, L> {
         &mut self,
         pupil: &P,
         wanted: &[usize],
-        threads: usize,
+        workers: Workers,
     ) -> Result<()> {
         let missing: Vec<usize> = wanted
             .iter()
@@ -416,7 +416,7 @@ impl<'a, L: Send + Sync> Library<'a, L> {
             .filter(|at| self.prepared[*at].is_none())
             .collect();
         let (examples, cuts) = (self.examples, &self.cuts);
-        let fresh = in_order(missing.len(), threads, |i| {
+        let fresh = in_order(missing.len(), workers, |i| {
             let records = cuts[missing[i]].iter();
             let examples: Vec<Example> = records
                 .map(|record| examples.example(*record))

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
+use crate::parallel::Workers;
 use crate::site::Stage;
 
 /// Where the parts of a model live. What goes from one part to the next is moved.
@@ -60,12 +61,12 @@ impl Placement {
         parts.any(|device| *device != processor)
     }
 
-    /// How many of `threads` compute at once: one where a card takes part, because it has a queue
-    /// and pools of memory for every thread that asks it for anything.
-    pub fn workers(&self, threads: usize) -> usize {
+    /// Who computes: `threads`, or where a card takes part the caller, because a card has a queue and
+    /// pools of memory for every thread that asks it for anything.
+    pub fn workers(&self, threads: usize) -> Workers {
         match self.uses_card() {
-            true => 1,
-            false => threads,
+            true => Workers::Caller,
+            false => Workers::Threads(threads),
         }
     }
 
