@@ -133,6 +133,20 @@ mod tests {
     }
 
     #[test]
+    fn weights_that_do_not_fit_are_no_bad_input() {
+        let error = debias_model::Error::NoRoom {
+            name: "lm_head.weight".to_owned(),
+            needed: (9 << 20) + 1,
+            limit: 8 << 20,
+        };
+        let said = error.to_string();
+        assert!(said.contains("`lm_head.weight` they take 10 MiB"), "{said}");
+        assert!(said.contains("has 8 MiB"), "{said}");
+        let error = anyhow::Error::new(error).context("opening");
+        assert_eq!(classify(&error).0, Exit::Device);
+    }
+
+    #[test]
     fn a_refusal_on_top_decides() {
         let error = Err::<(), _>(std::io::Error::other("disk"))
             .context(Refusal::new(Exit::NewerFormat, "too new").help("Upgrade."))

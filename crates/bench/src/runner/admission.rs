@@ -54,10 +54,11 @@ impl<'m> Group<'m> {
         self.progress.start(&what, candidates.len());
         let mut counts = FilterCounts::default();
         let mut admitted = Vec::new();
+        let portion = self.portion(&candidates, 0)?;
         // Waves of one chunk per thread: a limit then spares the rest of a large dataset, and
         // what is counted does not depend on the number of threads.
-        'waves: for wave in candidates.chunks(CHUNK * self.threads) {
-            for judged in self.judge(wave)? {
+        'waves: for wave in candidates.chunks(portion.size * self.threads) {
+            for judged in self.judge(wave, portion)? {
                 match judged {
                     Ok(verdict) => {
                         counts.count(&verdict);
@@ -80,8 +81,11 @@ impl<'m> Group<'m> {
     }
 
     /// What becomes of `records`, in order; in each chunk those that the model cannot read last.
-    pub(super) fn judge(&self, records: &[Record]) -> anyhow::Result<Vec<Judged>> {
-        let portion = self.portion(records, 0)?;
+    pub(super) fn judge(
+        &self,
+        records: &[Record],
+        portion: Portion,
+    ) -> anyhow::Result<Vec<Judged>> {
         let chunks: Vec<&[Record]> = records.chunks(portion.size).collect();
         let verdicts = in_order(chunks.len(), portion.workers, |at| {
             self.interrupt.check()?;

@@ -7,7 +7,6 @@ use debias_edit::{Chunk, Error, Example, Examples, Request, Wording};
 use debias_model::View;
 
 use super::Group;
-use crate::planner::CHUNK;
 
 /// One group in so many is held out where a dataset has no validation split.
 const HELD_OUT: usize = 10;
@@ -41,8 +40,9 @@ impl Group<'_> {
 
     fn admit_all(&self, records: &[Record]) -> anyhow::Result<Vec<Record>> {
         let mut admitted = Vec::with_capacity(records.len());
-        for wave in records.chunks(CHUNK * self.threads) {
-            let verdicts = self.judge(wave)?;
+        let portion = self.portion(records, 0)?;
+        for wave in records.chunks(portion.size * self.threads) {
+            let verdicts = self.judge(wave, portion)?;
             for verdict in verdicts {
                 match verdict {
                     Ok(Verdict::Admitted(record)) => admitted.push(*record),
