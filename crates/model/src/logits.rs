@@ -88,11 +88,9 @@ pub(crate) mod on_device {
         let mut rest = logits;
         let mut found = Vec::with_capacity(n);
         for _ in 0..n {
-            let beaten = rest
-                .clone()
-                .lower(rest.clone().max_dim(1).repeat_dim(1, vocabulary));
+            let beaten = rest.clone().lower(rest.clone().max_dim(1));
             let id = ids.clone().mask_fill(beaten, vocabulary as i64).min_dim(1);
-            let taken = ids.clone().equal(id.clone().repeat_dim(1, vocabulary));
+            let taken = ids.clone().equal(id.clone());
             rest = rest.mask_fill(taken, f32::NEG_INFINITY);
             found.push(id);
         }
