@@ -7,9 +7,10 @@ use debias_model::{Limits, Mllm, Question, Row, View};
 use serde::Deserialize;
 
 use crate::fitting::halving;
+use crate::gallery::Gallery;
 use crate::lines::{Id, image};
 use crate::printer::Printer;
-use crate::scoring::{by_picture, in_item, pictures_at_once, see, style};
+use crate::scoring::{in_item, style};
 
 /// Rows continued together.
 const ROWS: usize = 16;
@@ -56,34 +57,32 @@ impl Continuer {
     pub fn run(&self, prompts: &[Prompt]) -> anyhow::Result<Vec<(String, Vec<u32>)>> {
         let mut found = vec![(String::new(), Vec::new()); prompts.len()];
         let images = prompts.iter().map(|prompt| prompt.image.as_deref());
-        for group in by_picture(images, pictures_at_once(&self.model, None)?) {
-            let seen = see(
-                &self.model,
-                &self.images,
-                &group.pictures,
-                &self.view,
-                self.printer,
-            )?;
-            for members in group.members.chunks(ROWS) {
-                let rows = members.iter().map(|(prompt, picture)| {
-                    let picture = picture.zip(seen.as_ref());
-                    self.row(&prompts[*prompt], picture.map(|(i, seen)| seen.sighting(i)))
-                });
+        let gallery = Gallery {
+            model: &self.model,
+            view: &self.view,
+            folder: &self.images,
+            at_once: None,
+            printer: self.printer,
+        };
+        let limits = Limits {
+            max_tokens: self.max_tokens,
+            stops: self.ends.clone(),
+        };
+        gallery.each(images, |members, seen| {
+            for members in members.chunks(ROWS) {
+                let rows = members
+                    .iter()
+                    .map(|(prompt, picture)| self.row(&prompts[*prompt], *picture));
                 let rows: Vec<Row> = rows.collect::<anyhow::Result<_>>()?;
-                let limits = Limits {
-                    max_tokens: self.max_tokens,
-                    stops: self.ends.clone(),
-                };
                 let added = halving(&rows, &|n| self.too_many(n), &|rows| {
-                    Ok(self
-                        .model
-                        .generate(rows, seen.as_ref(), &limits, &self.view)?)
+                    Ok(self.model.generate(rows, seen, &limits, &self.view)?)
                 })?;
                 for ((prompt, _), ids) in members.iter().zip(added.concat()) {
                     found[*prompt] = self.finish(ids)?;
                 }
             }
-        }
+            Ok(())
+        })?;
         Ok(found)
     }
 

@@ -18,25 +18,24 @@ pub(crate) struct Portion {
 }
 
 impl Portion {
-    /// What of this fits into `room` bytes, where each record takes `each`. As many records as one
+    /// What of this fits into `room` bytes, where each `what` takes `each`. As many of them as one
     /// worker has room for, so that the number of workers changes no result; then as many workers as
     /// have room beside each other.
     ///
     /// # Errors
-    /// [`Exit::Device`] when there is not room for one record.
-    pub(crate) fn within(self, room: u64, each: u64) -> Result<Self, Refusal> {
+    /// [`Exit::Device`] when there is not room for one.
+    pub(crate) fn within(self, room: u64, each: u64, what: &str) -> Result<Self, Refusal> {
         let fit = |bytes: u64, most: usize| {
             usize::try_from(room / bytes.max(1)).map_or(most, |fit| fit.min(most))
         };
         let size = fit(each, self.size);
         if size == 0 {
             let (each, room) = (human_bytes(each), human_bytes(room));
-            let help = "A larger --max-memory, a smaller --limit, --dtype bf16 or another --device may do.";
             return Err(Refusal::new(
                 Exit::Device,
-                format!("one record takes about {each} of memory to compute, and {room} is left beside what is held"),
+                format!("one {what} takes about {each} of memory to compute, and {room} is left beside what is held"),
             )
-            .help(help));
+            .help("A larger --max-memory, --dtype bf16 or another --device may do."));
         }
         Ok(Self {
             size,
@@ -97,7 +96,10 @@ mod tests {
             size: 16,
             workers: Workers::Threads(4),
         };
-        let found = |room, each| most.within(room, each).map(|p| (p.size, p.workers.count()));
+        let found = |room, each| {
+            most.within(room, each, "record")
+                .map(|p| (p.size, p.workers.count()))
+        };
         assert_eq!(found(1000, 100).expect("room"), (10, 1));
         assert_eq!(found(1000, 20).expect("room"), (16, 3));
         assert_eq!(found(u64::MAX, 0).expect("room"), (16, 4));

@@ -16,6 +16,7 @@ pub mod exit;
 pub mod external;
 pub mod failure;
 mod fitting;
+mod gallery;
 pub mod history;
 pub mod interrupt;
 pub mod lines;

@@ -1,30 +1,21 @@
 //! Scores of prompts and answers, batched: every picture is seen once, every shared beginning is
 //! read once, rows of like length stand together.
 
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::PathBuf;
 
 use anyhow::Context;
-use debias_core::Picture;
-use debias_data::read_picture;
 use debias_model::score::batches;
 use debias_model::{
     AnswerLikelihood, Mllm, Question, Row, Seen, Sighting, Style, View, Workers, in_order,
 };
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::failure::Refusal;
 use crate::fitting::{Portion, halving};
+use crate::gallery::Gallery;
 use crate::lines::{Id, image};
 use crate::printer::Printer;
-
-/// Pictures whose features are held at once.
-const PICTURES: usize = 8;
-
-/// The same on a card, which is idle where little is asked of it at a time.
-const PICTURES_ON_CARD: usize = 64;
 
 /// Tokens per batch unless somebody asks for another number.
 const TOKENS: usize = 2048;
@@ -98,40 +89,19 @@ impl Scorer {
     pub fn score(&self, items: &[Item]) -> anyhow::Result<Vec<Score>> {
         let mut found: Vec<Option<AnswerLikelihood>> = vec![None; items.len()];
         let images = items.iter().map(|item| item.image.as_deref());
-        let pictures = pictures_at_once(&self.model, self.pictures)?;
-        for group in by_picture(images, pictures) {
-            let start = Instant::now();
-            let seen = see(
-                &self.model,
-                &self.images,
-                &group.pictures,
-                &self.view,
-                self.printer,
-            )?;
-            let rows = group.members.iter().map(|(item, picture)| {
-                let picture = picture.zip(seen.as_ref());
-                let picture = picture.map(|(i, seen)| seen.sighting(i));
-                self.row(&items[*item], picture)
-            });
+        self.gallery().each(images, |members, seen| {
+            let rows = members
+                .iter()
+                .map(|(item, picture)| self.row(&items[*item], *picture));
             let rows: Vec<Row> = rows.collect::<anyhow::Result<_>>()?;
             let portion = self.portion(&rows)?;
             let batches = batches(&rows, portion.size);
-            for (batch, scores) in
-                batches
-                    .iter()
-                    .zip(self.likelihoods(&rows, &batches, &seen, portion.workers)?)
-            {
-                for (row, score) in batch.iter().zip(scores) {
-                    found[group.members[*row].0] = Some(score);
-                }
+            let scored = self.likelihoods(&rows, &batches, seen, portion.workers)?;
+            for (row, score) in batches.iter().flatten().zip(scored.into_iter().flatten()) {
+                found[members[*row].0] = Some(score);
             }
-            self.printer.detail(&format!(
-                "{} lines, {} pictures in {:.5} s",
-                group.members.len(),
-                group.pictures.len(),
-                start.elapsed().as_secs_f64()
-            ));
-        }
+            Ok(())
+        })?;
         items
             .iter()
             .zip(found)
@@ -146,6 +116,16 @@ impl Scorer {
                 })
             })
             .collect()
+    }
+
+    fn gallery(&self) -> Gallery<'_> {
+        Gallery {
+            model: &self.model,
+            view: &self.view,
+            folder: &self.images,
+            at_once: self.pictures,
+            printer: self.printer,
+        }
     }
 
     /// Tokens of a batch of `rows`, and batches computed beside each other: what was asked for or is
@@ -171,7 +151,7 @@ impl Scorer {
             size: asked.size.div_ceil(longest),
             ..asked
         };
-        let fit = in_rows.within(room.saturating_sub(shapes.logits(POSITIONS)), each)?;
+        let fit = in_rows.within(room.saturating_sub(shapes.logits(POSITIONS)), each, "line")?;
         Ok(Portion {
             size: asked.size.min(fit.size * longest),
             ..fit
@@ -184,13 +164,13 @@ impl Scorer {
         &self,
         rows: &[Row],
         batches: &[Vec<usize>],
-        seen: &Option<Seen>,
+        seen: Option<&Seen>,
         workers: Workers,
     ) -> anyhow::Result<Vec<Vec<AnswerLikelihood>>> {
         let score = |at: usize| -> anyhow::Result<_> {
             let scored = halving(&batches[at], &|n| self.too_many(n), &|batch| {
                 let part: Vec<Row> = batch.iter().map(|row| rows[*row].clone()).collect();
-                Ok(self.model.score(&part, seen.as_ref(), &self.view)?)
+                Ok(self.model.score(&part, seen, &self.view)?)
             })?;
             Ok(scored.concat())
         };
@@ -235,107 +215,4 @@ pub fn in_item(id: &Id, error: &debias_model::Error) -> Refusal {
         Exit::Refused,
         format!("item `{}`: {error}", id.escape_debug()),
     )
-}
-
-/// Items that are computed together: they share few pictures, or have none.
-pub struct Group<'a> {
-    /// Their pictures, without repetition.
-    pub pictures: Vec<&'a str>,
-    /// Index of each item, and of its picture in `pictures`.
-    pub members: Vec<(usize, Option<usize>)>,
-}
-
-/// Groups items by picture, those without one in a group of their own.
-/// A group has at most `most` pictures.
-pub fn by_picture<'a>(
-    images: impl Iterator<Item = Option<&'a str>>,
-    most: usize,
-) -> Vec<Group<'a>> {
-    let mut text = Group {
-        pictures: Vec::new(),
-        members: Vec::new(),
-    };
-    let mut groups: Vec<Group> = Vec::new();
-    for (item, image) in images.enumerate() {
-        let Some(image) = image else {
-            text.members.push((item, None));
-            continue;
-        };
-        let known = groups.iter_mut().find_map(|group| {
-            let picture = group.pictures.iter().position(|other| *other == image)?;
-            Some((group, picture))
-        });
-        if let Some((group, picture)) = known {
-            group.members.push((item, Some(picture)));
-            continue;
-        }
-        match groups
-            .last_mut()
-            .filter(|group| group.pictures.len() < most)
-        {
-            Some(group) => {
-                group.members.push((item, Some(group.pictures.len())));
-                group.pictures.push(image);
-            }
-            None => groups.push(Group {
-                pictures: vec![image],
-                members: vec![(item, Some(0))],
-            }),
-        }
-    }
-    groups.extend((!text.members.is_empty()).then_some(text));
-    groups
-}
-
-/// How many pictures `model` sees at once: what was asked for or is usual, or what fits into the memory
-/// that may be taken.
-///
-/// # Errors
-/// When there is not room for one.
-pub fn pictures_at_once(model: &Mllm, asked: Option<usize>) -> anyhow::Result<usize> {
-    let usual = match model.placement().uses_card() {
-        true => PICTURES_ON_CARD,
-        false => PICTURES,
-    };
-    let most = Portion {
-        size: asked.unwrap_or(usual),
-        workers: Workers::Caller,
-    };
-    match model.room() {
-        Some(room) => Ok(most.within(room, model.footprint().pictures(1))?.size),
-        None => Ok(most.size),
-    }
-}
-
-/// Reads pictures and lets `model` see them; `None` when there are none.
-///
-/// # Errors
-/// An unreadable picture, or a model without sight.
-pub fn see(
-    model: &Mllm,
-    images: &Path,
-    names: &[&str],
-    view: &View,
-    printer: Printer,
-) -> anyhow::Result<Option<Seen>> {
-    let pictures = names
-        .par_iter()
-        .map(|name| Ok(read_picture(&images.join(name))?));
-    let pictures: Vec<Picture> = pictures.collect::<anyhow::Result<_>>()?;
-    let pictures: Vec<&Picture> = pictures.iter().collect();
-    if pictures.is_empty() {
-        return Ok(None);
-    }
-    let too_many = |n| {
-        printer.warn(&format!(
-            "the device is out of memory; trying {n} pictures at a time"
-        ));
-    };
-    let seen = halving(&pictures, &too_many, &|some| {
-        let seen = model.see(some, view)?;
-        // A device that has no room for this must say so here, not where the features are used.
-        seen.settle();
-        Ok(seen)
-    })?;
-    Ok(Seen::join(seen))
 }

@@ -6,7 +6,7 @@ use debias_core::AnswerScore;
 use crate::batch::Row;
 use crate::error::{Error, Result};
 use crate::host;
-use crate::logits::{first_choices, log_probabilities};
+use crate::logits::{answers, log_probabilities};
 
 /// Scores each row's answer from the logits of its answer positions, `[b, a, vocabulary]`.
 ///
@@ -22,11 +22,7 @@ pub fn answer_scores(rows: &[Row], logits: Tensor<3>) -> Result<Vec<AnswerScore>
     let index = host::indices(wanted.map(|at| at as i64).collect(), &logits.device());
     let logits = logits.reshape([b * a, vocabulary]).select(0, index);
     let targets: Vec<u32> = rows.iter().flat_map(Row::answer).copied().collect();
-    let first = first_choices(logits.clone());
-    let mut tokens = log_probabilities(logits, &targets)
-        .into_iter()
-        .zip(targets.iter().zip(first))
-        .map(|(log_p, (id, first))| (log_p, first == *id as usize));
+    let mut tokens = answers(logits, &targets).into_iter();
     rows.iter()
         .map(|row| {
             let tokens: Vec<(f64, bool)> = tokens.by_ref().take(row.answer().len()).collect();

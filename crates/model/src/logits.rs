@@ -20,18 +20,31 @@ pub(crate) fn log_probabilities(logits: Tensor<2>, targets: &[u32]) -> Vec<f64> 
     targets
         .par_iter()
         .zip(values.par_chunks(vocabulary))
-        .map(|(target, row)| f64::from(row[*target as usize]) - log_sum_exp(row))
+        .map(|(target, row)| log_probability(row, *target))
         .collect()
 }
 
-/// The greatest value of every row of `[n, vocabulary]`, the lowest id among equals.
-pub(crate) fn first_choices(logits: Tensor<2>) -> Vec<usize> {
+/// [`log_probabilities`] of the targets, and whether each is the greatest value of its row, the lowest
+/// id among equals.
+pub(crate) fn answers(logits: Tensor<2>, targets: &[u32]) -> Vec<(f64, bool)> {
     if !is_here(&logits) {
-        return on_device::greatest(logits, 1).concat();
+        let first = on_device::greatest(logits.clone(), 1).concat();
+        let found = on_device::log_probabilities(logits, targets);
+        let right = first
+            .iter()
+            .zip(targets)
+            .map(|(first, id)| *first == *id as usize);
+        return found.into_iter().zip(right).collect();
     }
     let [_, vocabulary] = logits.dims();
     let values = host::values(logits);
-    values.chunks(vocabulary).map(argmax).collect()
+    let rows = targets.iter().zip(values.chunks(vocabulary));
+    rows.map(|(id, row)| (log_probability(row, *id), argmax(row) == *id as usize))
+        .collect()
+}
+
+fn log_probability(row: &[f32], id: u32) -> f64 {
+    f64::from(row[id as usize]) - log_sum_exp(row)
 }
 
 /// Lowest id among the greatest.
@@ -150,10 +163,8 @@ mod tests {
         for (row, found) in values.chunks(VOCABULARY).zip(found) {
             assert_eq!(found, greatest(row, 10));
         }
-        assert_eq!(
-            on_device::greatest(tensor(&values), 1).concat(),
-            first_choices(tensor(&values))
-        );
+        let first: Vec<usize> = values.chunks(VOCABULARY).map(argmax).collect();
+        assert_eq!(on_device::greatest(tensor(&values), 1).concat(), first);
     }
 
     #[test]

@@ -160,7 +160,12 @@ impl<'m> Group<'m> {
         };
         let each = Needs::of(self.model, records, self.templates).passing;
         let left = room.saturating_sub(self.kept);
-        Ok(usual.within(left, each.saturating_add(more))?)
+        let fit = usual.within(left, each.saturating_add(more), "record");
+        Ok(fit.map_err(|refused| {
+            refused.help(
+                "A larger --max-memory, a smaller --limit, --dtype bf16 or another --device may do.",
+            )
+        })?)
     }
 
     /// Says that the device has no room for more than `n` records at a time.

@@ -61,32 +61,20 @@ pub(crate) fn attend(
     let [b, heads, t, _] = q.dims();
     let d = v.dims()[3];
     let seen = match q.device().inner() == Device::flex() {
-        true => fused(q, k, v, visible, scale),
+        true => fused([q, k, v], visible, scale),
         // burn's kernels for cards read factors of 16 bits, and masks of all heads alone.
-        false => in_steps(q, k, v, visible, scale),
+        false => in_steps([q, k, v], visible, scale),
     };
     seen.swap_dims(1, 2).reshape([b, t, heads * d])
 }
 
-fn in_steps(
-    q: Tensor<4>,
-    k: Tensor<4>,
-    v: Tensor<4>,
-    visible: &Visible,
-    scale: Option<f64>,
-) -> Tensor<4> {
+fn in_steps([q, k, v]: [Tensor<4>; 3], visible: &Visible, scale: Option<f64>) -> Tensor<4> {
     let scale = scale.unwrap_or_else(|| (q.dims()[3] as f64).sqrt().recip());
     let hidden = visible.hidden(q.dims()[2], k.dims()[2], &q.device().inner());
     device::attention(q, k, v, hidden, scale)
 }
 
-fn fused(
-    q: Tensor<4>,
-    k: Tensor<4>,
-    v: Tensor<4>,
-    visible: &Visible,
-    scale: Option<f64>,
-) -> Tensor<4> {
+fn fused([q, k, v]: [Tensor<4>; 3], visible: &Visible, scale: Option<f64>) -> Tensor<4> {
     let options = AttentionModuleOptions {
         scale,
         softcap: None,
@@ -111,13 +99,13 @@ mod tests {
 
     #[test]
     fn steps_give_what_the_fused_kernel_gives() {
-        let (q, k) = (tensor([2, 3, 5, 8], 7), tensor([2, 3, 9, 8], 11));
-        let v = tensor([2, 3, 9, 4], 13);
+        let qkv = [([5, 8], 7), ([9, 8], 11), ([9, 4], 13)];
+        let qkv = qkv.map(|([t, d], step)| tensor([2, 3, t, d], step));
         let hidden = tensor([2, 1, 5, 9], 17).greater_elem(0.9);
         for visible in [Visible::All, Visible::Causal, Visible::Unmasked(hidden)] {
             for scale in [None, Some(0.25)] {
-                let both = [fused, in_steps]
-                    .map(|way| host::values(way(q.clone(), k.clone(), v.clone(), &visible, scale)));
+                let both =
+                    [fused, in_steps].map(|way| host::values(way(qkv.clone(), &visible, scale)));
                 let pairs = both[0].iter().zip(&both[1]);
                 let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 assert!(largest < 1e-6, "{visible:?}, {scale:?}: {largest}");
