@@ -5,12 +5,12 @@ use debias_bench::models::{Embedded, ModelSource, embedded};
 use debias_bench::recipe::Stereotype;
 use debias_bench::{planner, recipe, training};
 use debias_core::{Picture, Preset, Record, Split, TargetRule, Task, Templates};
-use debias_edit::{Chunk, Ctx, Lessons, Nowhere, editors};
+use debias_edit::{Ctx, Lessons, Nowhere, RecordBatch, editors};
 use debias_model::device::Placement;
-use debias_model::{Batch, Change, Mllm, Question, View, host};
+use debias_model::{Batch, Change, Model, Question, View, host};
 use serde_json::Value;
 
-fn open(model: &Embedded) -> Mllm {
+fn open(model: &Embedded) -> Model {
     let source = ModelSource::resolve(model.name()).expect("an embedded model");
     planner::open(&source, &Placement::default()).expect("it loads")
 }
@@ -44,7 +44,7 @@ fn logits_agree_with_transformers() {
         let seen = model.see(&[&formula()], &base).expect("it has sight");
         for case in golden["cases"].as_array().expect("cases") {
             let question = Question::new(
-                (case["pictured"] == true).then(|| seen.sighting(0)),
+                (case["pictured"] == true).then(|| seen.image_ref(0)),
                 case["prompt"].as_str().expect("a prompt"),
                 case["answer"].as_str().expect("an answer"),
             );
@@ -95,11 +95,11 @@ fn edited_record() -> Record {
 }
 
 /// The likelihoods of both answers after `steps` steps of `editor`.
-fn after_edit(model: &Mllm, editor: &str, lr: f64, steps: usize) -> [f64; 2] {
+fn after_edit(model: &Model, editor: &str, lr: f64, steps: usize) -> [f64; 2] {
     let editor = editors::find(editor).expect("built in");
     let pictures = [formula(), formula(), formula()];
     let pictures: Vec<&Picture> = pictures.iter().collect();
-    let chunk = Chunk::new(
+    let chunk = RecordBatch::new(
         model,
         vec![edited_record()],
         &pictures,
@@ -111,7 +111,7 @@ fn after_edit(model: &Mllm, editor: &str, lr: f64, steps: usize) -> [f64; 2] {
     let ctx = Ctx {
         seed: 0,
         settings: &settings,
-        workshop: &Nowhere,
+        store: &Nowhere,
     };
     let prepared = editor
         .prepare(model, &Lessons::none(), &ctx)

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use debias_core::{Cell, canonical_json, sha256_hex};
-use debias_edit::{Error, History, Losses, Parts, Result, Workshop};
+use debias_edit::{Error, History, Losses, Parts, Result, TrainingStore};
 use debias_model::{Device, Workers, host};
 use debias_weights::{PartsFile, Tensor, write_atomic};
 use serde::{Deserialize, Serialize};
@@ -221,7 +221,7 @@ impl Bench<'_> {
     }
 }
 
-impl Workshop for Bench<'_> {
+impl TrainingStore for Bench<'_> {
     fn workers(&self) -> Workers {
         self.workers
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use debias_model::device::{DeviceName, NoCard, Placement, free_memory};
-use debias_model::{DType, Device, Mllm, View};
+use debias_model::{DType, Device, Model, View};
 
 use crate::exit::Exit;
 use crate::failure::Refusal;
@@ -50,7 +50,7 @@ pub struct Compute {
     /// Where to compute: cpu, or in builds with CUDA cuda or cuda:N
     #[arg(long, default_value_t, value_name = "DEVICE")]
     pub device: DeviceName,
-    /// A part of the model on a device of its own: vision, bridge or decoder (repeatable)
+    /// A part of the model on a device of its own: vision, projector or decoder (repeatable)
     #[arg(long = "place", value_name = "PART=DEVICE")]
     pub placed: Vec<Placed>,
 }
@@ -66,7 +66,7 @@ pub struct Placed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Vision,
-    Bridge,
+    Projector,
     Decoder,
 }
 
@@ -80,11 +80,11 @@ impl FromStr for Placed {
         Ok(Self {
             part: match part {
                 "vision" => Part::Vision,
-                "bridge" => Part::Bridge,
+                "projector" | "bridge" => Part::Projector,
                 "decoder" => Part::Decoder,
                 _ => {
                     return Err(format!(
-                        "no part `{part}`; parts are vision, bridge, decoder"
+                        "no part `{part}`; parts are vision, projector, decoder"
                     ));
                 }
             },
@@ -110,7 +110,7 @@ impl Numbers {
 
 /// How much memory a command may take.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Memory {
+pub struct MemoryLimit {
     /// Most memory to take of the device, as 600M or 20GiB, weights on a card included; batches are
     /// chosen to fit [default: nine tenths of what a card has free; no limit on the CPU]
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -185,7 +185,7 @@ impl Compute {
             let device = opened(placed.device)?;
             match placed.part {
                 Part::Vision => placement.vision = device,
-                Part::Bridge => placement.bridge = device,
+                Part::Projector => placement.projector = device,
                 Part::Decoder => placement.decoder = device,
             }
         }
@@ -215,7 +215,7 @@ impl Loading {
     ///
     /// # Errors
     /// An unknown name, or anything in its folder that cannot be used.
-    pub fn open(&self, name: &str) -> anyhow::Result<Mllm> {
+    pub fn open(&self, name: &str) -> anyhow::Result<Model> {
         self.open_source(&ModelSource::resolve(name)?, None)
     }
 
@@ -223,11 +223,11 @@ impl Loading {
     ///
     /// # Errors
     /// Anything in its folder that cannot be used.
-    pub fn open_source(&self, source: &ModelSource, most: Option<u64>) -> anyhow::Result<Mllm> {
+    pub fn open_source(&self, source: &ModelSource, most: Option<u64>) -> anyhow::Result<Model> {
         self.prepare()?;
         let checkpoint = source.checkpoint()?.allow_nan(self.allow_nan);
         let placement = self.compute.placement(most)?;
-        Ok(Mllm::open_across(&checkpoint, &placement)?)
+        Ok(Model::open_across(&checkpoint, &placement)?)
     }
 
     /// The tokens that end a text of the model `name`: those of `generation_config.json`, else of

@@ -7,7 +7,7 @@ use debias_data::toytown::{
     ContextForm, ContextProbe, ContextText, DEMONSTRATIONS, Demonstration, LessonText, Probe,
 };
 use debias_edit::context_scores;
-use debias_model::Mllm;
+use debias_model::Model;
 use debias_model::pretrain::Passage;
 
 use crate::models::StatedFacts;
@@ -86,7 +86,7 @@ fn with_fact<T>(lessons: &Lessons, text: &LessonText, write: impl FnOnce(Fact) -
 ///
 /// # Errors
 /// A model that cannot be asked.
-pub(crate) fn measure(lessons: &Lessons, model: &Mllm) -> anyhow::Result<Vec<StatedFacts>> {
+pub(crate) fn measure(lessons: &Lessons, model: &Model) -> anyhow::Result<Vec<StatedFacts>> {
     let mut found = Vec::new();
     for demonstrations in [0, DEMONSTRATIONS] {
         let probes = lessons.town.context_probe(PER_AXIS, demonstrations);
@@ -147,7 +147,7 @@ fn asked(lessons: &Lessons, probe: &ContextProbe) -> Asked {
 }
 
 /// Share of records whose stated answer is preferred in all three contexts.
-fn preferred(lessons: &Lessons, model: &Mllm, asked: &[Asked]) -> anyhow::Result<f64> {
+fn preferred(lessons: &Lessons, model: &Model, asked: &[Asked]) -> anyhow::Result<f64> {
     let bare = Templates {
         vqa: Template::bare(),
         ..Templates::default()

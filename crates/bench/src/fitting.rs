@@ -51,7 +51,7 @@ impl Portion {
 ///
 /// # Errors
 /// The error of `work`; a device that has not even room for one, or that is lost.
-pub(crate) fn halving<R, T>(
+pub(crate) fn retry_in_halves<R, T>(
     all: &[R],
     say: &(dyn Fn(usize) + Sync),
     work: &dyn Fn(&[R]) -> anyhow::Result<T>,
@@ -62,8 +62,8 @@ pub(crate) fn halving<R, T>(
             let half = all.len().div_ceil(2);
             say(half);
             let (first, second) = all.split_at(half);
-            let mut made = halving(first, say, work)?;
-            made.extend(halving(second, say, work)?);
+            let mut made = retry_in_halves(first, say, work)?;
+            made.extend(retry_in_halves(second, say, work)?);
             Ok(made)
         }
         Err(fault) => Err(lost(&fault).into()),
@@ -86,7 +86,7 @@ mod tests {
             true => Ok(some.to_vec()),
             false => resume_unwind(Box::new(Fault::OutOfMemory)),
         };
-        let made = halving(all, &say, &work);
+        let made = retry_in_halves(all, &say, &work);
         (made, said.into_inner().expect("alone"))
     }
 
@@ -130,7 +130,8 @@ mod tests {
         let work = |_: &[u32]| -> anyhow::Result<()> {
             resume_unwind(Box::new(Fault::Lost("illegal access".to_owned())))
         };
-        let refused = halving(&[1, 2, 3], &|_| panic!("tried again"), &work).expect_err("lost");
+        let refused =
+            retry_in_halves(&[1, 2, 3], &|_| panic!("tried again"), &work).expect_err("lost");
         assert!(refused.to_string().contains("illegal access"));
     }
 }

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use debias_core::Picture;
 use debias_data::read_picture;
-use debias_model::{Mllm, Seen, Sighting, View, Workers};
+use debias_model::{ImageFeatures, ImageRef, Model, View, Workers};
 use rayon::prelude::*;
 
-use crate::fitting::{Portion, halving};
+use crate::fitting::{Portion, retry_in_halves};
 use crate::printer::Printer;
 
 /// Pictures whose features are held at once.
@@ -20,7 +20,7 @@ const PICTURES_ON_CARD: usize = 64;
 /// A folder of pictures and who looks at them.
 pub struct Gallery<'a> {
     /// Who looks.
-    pub model: &'a Mllm,
+    pub model: &'a Model,
     /// What it is seen through.
     pub view: &'a View,
     /// The folder of the pictures.
@@ -32,7 +32,7 @@ pub struct Gallery<'a> {
 }
 
 /// The index of an item, and its picture among those seen.
-pub type Member = (usize, Option<Sighting>);
+pub type Member = (usize, Option<ImageRef>);
 
 impl Gallery<'_> {
     /// Groups items, which show one of `images` each or none, by their pictures, and lets `work` compute
@@ -43,14 +43,14 @@ impl Gallery<'_> {
     pub fn each<'i>(
         &self,
         images: impl Iterator<Item = Option<&'i str>>,
-        mut work: impl FnMut(&[Member], Option<&Seen>) -> anyhow::Result<()>,
+        mut work: impl FnMut(&[Member], Option<&ImageFeatures>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         for group in by_picture(images, self.at_once()?) {
             let start = Instant::now();
             let seen = self.see(&group.pictures)?;
             let members = group.members.iter().map(|(item, picture)| {
                 let picture = picture.zip(seen.as_ref());
-                (*item, picture.map(|(i, seen)| seen.sighting(i)))
+                (*item, picture.map(|(i, seen)| seen.image_ref(i)))
             });
             work(&members.collect::<Vec<Member>>(), seen.as_ref())?;
             self.printer.detail(&format!(
@@ -82,7 +82,7 @@ impl Gallery<'_> {
     }
 
     /// Reads pictures and lets the model see them; `None` when there are none.
-    fn see(&self, names: &[&str]) -> anyhow::Result<Option<Seen>> {
+    fn see(&self, names: &[&str]) -> anyhow::Result<Option<ImageFeatures>> {
         let pictures = names
             .par_iter()
             .map(|name| Ok(read_picture(&self.folder.join(name))?));
@@ -96,13 +96,13 @@ impl Gallery<'_> {
                 "the device is out of memory; trying {n} pictures at a time"
             ));
         };
-        let seen = halving(&pictures, &too_many, &|some| {
+        let seen = retry_in_halves(&pictures, &too_many, &|some| {
             let seen = self.model.see(some, self.view)?;
             // A device that has no room for this must say so here, not where the features are used.
             seen.settle();
             Ok(seen)
         })?;
-        Ok(Seen::join(seen))
+        Ok(ImageFeatures::join(seen))
     }
 }
 

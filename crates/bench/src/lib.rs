@@ -6,10 +6,10 @@
 
 pub mod artifacts;
 pub mod catalogue;
+pub mod check_world;
 pub mod cli;
 pub mod compute;
 mod context;
-pub mod continuing;
 pub mod curve;
 pub mod digest;
 pub mod exit;
@@ -17,6 +17,7 @@ pub mod external;
 pub mod failure;
 mod fitting;
 mod gallery;
+pub mod generation;
 pub mod history;
 pub mod interrupt;
 pub mod lines;
@@ -28,7 +29,6 @@ pub mod planner;
 pub mod printer;
 pub mod progress;
 pub mod provenance;
-pub mod proving;
 pub mod recipe;
 pub mod report;
 pub mod roots;

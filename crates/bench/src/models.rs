@@ -26,7 +26,7 @@ pub struct ModelCard {
     pub name: String,
     /// One line for the catalogue.
     pub title: String,
-    /// Vision tower, bridge and decoder, in words.
+    /// Vision tower, projector and decoder, in words.
     pub architecture: String,
     /// The dataset it was trained on; it has seen nothing else.
     pub trained_on: String,

@@ -12,7 +12,7 @@ use anyhow::Context;
 use debias_core::{Cell, Identity, Overrides, Plan, Protocol, Shard, Suite, Task};
 use debias_data::{Collection, Dataset, datasets};
 use debias_edit::Editor;
-use debias_model::Mllm;
+use debias_model::Model;
 use debias_model::device::{DeviceName, Placement};
 use serde_json::{Value, json};
 
@@ -344,7 +344,7 @@ fn planned_models(
     for source in sources {
         let editors = shelf.planned(suite, &source, given)?;
         let checkpoint = source.checkpoint()?;
-        let model = Mllm::open_across(&checkpoint, placement)?;
+        let model = Model::open_across(&checkpoint, placement)?;
         for planned in &editors {
             planned.editor.check(&model, &planned.settings)?;
         }
@@ -375,8 +375,8 @@ fn planned_models(
 ///
 /// # Errors
 /// Anything unreadable, missing, misshapen or unknown, named.
-pub fn open(source: &ModelSource, placement: &Placement) -> anyhow::Result<Mllm> {
-    Ok(Mllm::open_across(&source.checkpoint()?, placement)?)
+pub fn open(source: &ModelSource, placement: &Placement) -> anyhow::Result<Model> {
+    Ok(Model::open_across(&source.checkpoint()?, placement)?)
 }
 
 fn remarks(

@@ -17,7 +17,7 @@ pub struct Recipe {
     pub name: String,
     /// One line for the catalogue.
     pub title: String,
-    /// Vision tower, bridge and decoder, in words.
+    /// Vision tower, projector and decoder, in words.
     pub architecture: String,
     /// The dataset it learns from.
     pub trained_on: String,

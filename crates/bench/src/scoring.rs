@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use anyhow::Context;
 use debias_model::score::batches;
 use debias_model::{
-    AnswerLikelihood, Mllm, Question, Row, Seen, Sighting, Style, View, Workers, in_order,
+    AnswerLikelihood, ImageFeatures, ImageRef, Model, Question, Row, Style, View, Workers, in_order,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::failure::Refusal;
-use crate::fitting::{Portion, halving};
+use crate::fitting::{Portion, retry_in_halves};
 use crate::gallery::Gallery;
 use crate::lines::{Id, image};
 use crate::printer::Printer;
@@ -65,7 +65,7 @@ pub struct Score {
 /// A model and how it is asked.
 pub struct Scorer {
     /// The model.
-    pub model: Mllm,
+    pub model: Model,
     /// What it is seen through.
     pub view: View,
     /// The folder of the pictures.
@@ -164,11 +164,11 @@ impl Scorer {
         &self,
         rows: &[Row],
         batches: &[Vec<usize>],
-        seen: Option<&Seen>,
+        seen: Option<&ImageFeatures>,
         workers: Workers,
     ) -> anyhow::Result<Vec<Vec<AnswerLikelihood>>> {
         let score = |at: usize| -> anyhow::Result<_> {
-            let scored = halving(&batches[at], &|n| self.too_many(n), &|batch| {
+            let scored = retry_in_halves(&batches[at], &|n| self.too_many(n), &|batch| {
                 let part: Vec<Row> = batch.iter().map(|row| rows[*row].clone()).collect();
                 Ok(self.model.score(&part, seen, &self.view)?)
             })?;
@@ -186,7 +186,7 @@ impl Scorer {
         ));
     }
 
-    fn row(&self, item: &Item, picture: Option<Sighting>) -> anyhow::Result<Row> {
+    fn row(&self, item: &Item, picture: Option<ImageRef>) -> anyhow::Result<Row> {
         let question = Question {
             picture,
             prompt: &item.prompt,

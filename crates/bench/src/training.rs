@@ -8,7 +8,7 @@ use debias_edit::context_scores;
 use debias_model::device::Placement;
 use debias_model::pretrain::{Curriculum, Lesson, Progress, Schedule, StatedLesson, pretrain};
 use debias_model::{
-    Batch, Fresh, IMAGE_TOKEN, Mllm, Parameters, Question, Text, View, answer_scores, host,
+    Batch, Fresh, IMAGE_TOKEN, Model, Parameters, Question, Text, View, answer_scores, host,
     train_byte_level_bpe, train_metaspace_bpe,
 };
 use debias_weights::{Checkpoint, Tensor, write_folder};
@@ -116,7 +116,7 @@ pub fn train(
         return Ok(None);
     }
     let tensors = model
-        .sites()
+        .parameters()
         .iter()
         .filter_map(|site| {
             let tensor = Tensor {
@@ -133,7 +133,7 @@ pub fn train(
 type Files = Vec<(String, Vec<u8>)>;
 
 /// The model before the first step, and everything of its folder but the weights.
-fn start(recipe: &Recipe, lessons: &Lessons) -> anyhow::Result<(Files, Mllm)> {
+fn start(recipe: &Recipe, lessons: &Lessons) -> anyhow::Result<(Files, Model)> {
     let device = Placement::default().decoder;
     match &recipe.origin {
         Origin::Nothing(blueprint) => {
@@ -145,7 +145,7 @@ fn start(recipe: &Recipe, lessons: &Lessons) -> anyhow::Result<(Files, Mllm)> {
             let fresh = Fresh {
                 seed: recipe.schedule.seed,
             };
-            let model = Mllm::assemble(&Checkpoint::open(&folder)?, &fresh, &device)?;
+            let model = Model::assemble(&Checkpoint::open(&folder)?, &fresh, &device)?;
             Ok((files, model))
         }
         Origin::Model(name) => {
@@ -156,7 +156,7 @@ fn start(recipe: &Recipe, lessons: &Lessons) -> anyhow::Result<(Files, Mllm)> {
                 .map(|(file, bytes)| ((*file).to_owned(), bytes.to_vec()))
                 .collect();
             let checkpoint = ModelSource::Embedded(embedded).checkpoint()?;
-            Ok((files, Mllm::open(&checkpoint, &device)?))
+            Ok((files, Model::open(&checkpoint, &device)?))
         }
     }
 }
@@ -205,10 +205,10 @@ fn tokenizer(kind: Tokenizer, lessons: &Lessons, wrapper: &Value) -> anyhow::Res
 ///
 /// # Errors
 /// A model that cannot be asked.
-pub fn card(recipe: &Recipe, model: &Mllm) -> anyhow::Result<ModelCard> {
+pub fn card(recipe: &Recipe, model: &Model) -> anyhow::Result<ModelCard> {
     let lessons = Lessons::of(Town::new(recipe.schedule.seed, Variant::default()));
     let sizes = model
-        .sites()
+        .parameters()
         .iter()
         .map(|site| site.shape.iter().product::<usize>());
     Ok(ModelCard {
@@ -235,7 +235,7 @@ pub fn card(recipe: &Recipe, model: &Mllm) -> anyhow::Result<ModelCard> {
 }
 
 /// Share of probes answered right, every token the model's first choice.
-pub(crate) fn right(lessons: &Lessons, model: &Mllm, probes: &[Probe]) -> anyhow::Result<f64> {
+pub(crate) fn right(lessons: &Lessons, model: &Model, probes: &[Probe]) -> anyhow::Result<f64> {
     let mut right = 0;
     for chunk in probes.chunks(CHUNK) {
         let pictures: Vec<Picture> = chunk
@@ -261,7 +261,7 @@ pub(crate) fn right(lessons: &Lessons, model: &Mllm, probes: &[Probe]) -> anyhow
             .zip(&prompts)
             .enumerate()
             .map(|(at, (probe, prompt))| {
-                let picture = seen.as_ref().map(|seen| seen.sighting(at));
+                let picture = seen.as_ref().map(|seen| seen.image_ref(at));
                 Question::new(picture, prompt, &probe.answer)
             })
             .collect();
@@ -280,7 +280,7 @@ pub(crate) fn right(lessons: &Lessons, model: &Mllm, probes: &[Probe]) -> anyhow
 }
 
 /// How often the stereotyped answer is preferred in all three contexts, by task and axis.
-fn stereotype(lessons: &Lessons, model: &Mllm) -> anyhow::Result<Vec<Preference>> {
+fn stereotype(lessons: &Lessons, model: &Model) -> anyhow::Result<Vec<Preference>> {
     let mut counts: BTreeMap<(Task, String), (usize, usize)> = BTreeMap::new();
     for records in lessons.town.bias_probe(PER_AXIS).chunks(CHUNK / 2) {
         let pictures: Vec<Picture> = records

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::score::{Norm, RecordLine};
+use crate::answer::ItemLine;
+use crate::score::Norm;
 
 /// How several requests become one edited model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -98,7 +99,7 @@ pub struct Applied {
 
 /// How many records were still edited after so many later edits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct RetentionPoint {
     /// Edits that came after a record's own.
     pub edits_after: usize,
     /// Share of the records whose unbiased answer is the likelier one.
@@ -110,23 +111,21 @@ pub struct Kept {
 }
 
 /// The retention curve: reliability by the number of edits that came after, ascending.
-pub fn retention(lines: &[RecordLine], norm: Norm) -> Vec<Kept> {
+pub fn retention(lines: &[ItemLine], norm: Norm) -> Vec<RetentionPoint> {
     let mut counts: BTreeMap<usize, (usize, f64, usize)> = BTreeMap::new();
     for line in lines {
-        let (Some(applied), Some(after)) = (&line.applied, &line.after) else {
+        let edited = line.after.as_ref().and_then(|after| after.context("prompt"));
+        let (Some(applied), Some(edited), true) = (&line.applied, edited, line.counts()) else {
             continue;
         };
-        if applied.incomplete {
-            continue;
-        }
         let count = counts.entry(applied.edits_after).or_default();
-        count.0 += usize::from(after.prompt.success(norm));
+        count.0 += usize::from(edited.success(norm));
         count.1 += applied.norm;
         count.2 += 1;
     }
     counts
         .into_iter()
-        .map(|(edits_after, (held, norms, n))| Kept {
+        .map(|(edits_after, (held, norms, n))| RetentionPoint {
             edits_after,
             reliability: held as f64 / n as f64,
             norm: norms / n as f64,

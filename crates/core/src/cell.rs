@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::batching::{Kept, Mode};
+use crate::batching::{Mode, RetentionPoint};
 use crate::canonical::{canonical_json, sha256_hex};
 use crate::error::{Error, Result};
 use crate::estimate::Estimate;
@@ -206,7 +206,7 @@ pub struct CellResult {
     pub failed: usize,
     /// Reliability by the number of edits that came after a record's own; empty for single edits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub retention: Vec<Kept>,
+    pub retention: Vec<RetentionPoint>,
     /// What the admission filter did.
     pub filter: FilterCounts,
     /// What the merge was, for a row that is one.

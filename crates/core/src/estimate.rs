@@ -1,8 +1,12 @@
 //! Means of per-record values, with the interval that says how far to trust them.
 
+use std::collections::HashMap;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 use serde::{Deserialize, Serialize};
+
+use crate::column::Taken;
 
 /// Number of bootstrap resamples behind every interval.
 pub const RESAMPLES: usize = 2000;
@@ -22,7 +26,7 @@ pub struct Estimate {
     pub low: f64,
     /// Upper end of the interval.
     pub high: f64,
-    /// Records that entered it.
+    /// Lines that entered it.
     pub n: usize,
 }
 
@@ -30,14 +34,14 @@ pub struct Estimate {
 ///
 /// A plain mean has `whole == 1` for every record; a record with `whole == 0` is left out.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Share {
+pub struct Ratio {
     /// Numerator.
     pub part: f64,
     /// Denominator, never negative.
     pub whole: f64,
 }
 
-impl Share {
+impl Ratio {
     /// One value of a mean over records.
     pub fn of(value: f64) -> Self {
         Self {
@@ -59,6 +63,11 @@ impl Share {
         }
     }
 
+    /// No contribution: the record is left out.
+    pub fn none() -> Self {
+        Self::pooled(0, 0)
+    }
+
     /// `kept` of `total`, pooled over the records: long records weigh more.
     pub fn pooled(kept: usize, total: usize) -> Self {
         Self {
@@ -68,62 +77,178 @@ impl Share {
     }
 }
 
-/// Estimates several statistics of the same records with one paired percentile bootstrap.
+/// One line's contribution to a figure of the whole set, as a resample weighs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Weighed<'t> {
+    /// The part of the set that it belongs to, numbered from 0 in order of first appearance.
+    pub part: usize,
+    /// How often it was drawn; 1 in the set as it is.
+    pub weight: f64,
+    /// Its numbers.
+    pub values: &'t [f64],
+}
+
+/// What a column is computed from, one entry per line.
+enum Contributions {
+    Ratios(Vec<Ratio>),
+    Whole {
+        parts: Vec<Option<usize>>,
+        taken: Vec<Option<Taken>>,
+        value: fn(&[Weighed]) -> Option<f64>,
+    },
+}
+
+/// Estimates several statistics of the same lines with one paired percentile bootstrap.
 ///
-/// `columns[c][r]` is what record `r` contributes to statistic `c`. Whole records are drawn, so
-/// an interval is clustered by record, and all columns see the same draws, so differences between
-/// them are paired. Sums run in record order in `f64`: equal input and equal `rng` give equal bits
-/// on every machine.
-///
-/// A column whose denominators are all 0 has no value and gives `None`.
-///
-/// # Panics
-/// When the columns differ in length.
-pub fn paired_bootstrap(mut rng: ChaCha8Rng, columns: &[Vec<Share>]) -> Vec<Option<Estimate>> {
-    let records = columns.first().map_or(0, Vec::len);
-    assert!(
-        columns.iter().all(|column| column.len() == records),
-        "every statistic has one share per record"
-    );
-    let mut resampled: Vec<Vec<f64>> = vec![Vec::with_capacity(RESAMPLES); columns.len()];
-    if records > 0 {
-        let mut counts = vec![0_u16; records * TILE];
-        for _ in 0..RESAMPLES / TILE {
-            draw(&mut rng, records, &mut counts);
-            for (column, values) in columns.iter().zip(&mut resampled) {
-                resample(column, &counts, values);
-            }
+/// Whole clusters of lines are drawn, and all columns see the same draws, so differences between
+/// them are paired. Sums run in line order in `f64`: equal input and equal `rng` give equal bits on
+/// every machine.
+pub struct Bootstrap {
+    rng: ChaCha8Rng,
+    /// The cluster of each line, numbered in order of first appearance.
+    clusters: Vec<usize>,
+    columns: Vec<Contributions>,
+}
+
+impl Bootstrap {
+    /// A bootstrap over lines, of each of which `clusters` says the cluster.
+    pub fn new(rng: ChaCha8Rng, clusters: &[&str]) -> Self {
+        Self {
+            rng,
+            clusters: numbered(clusters.iter().copied()),
+            columns: Vec::new(),
         }
     }
-    columns
-        .iter()
-        .zip(resampled)
-        .map(|(column, values)| estimate(column, values))
+
+    /// Adds a column `Σ part / Σ whole`, one ratio per line.
+    ///
+    /// # Panics
+    /// When there is not one ratio per line.
+    pub fn add_ratio(&mut self, ratios: Vec<Ratio>) {
+        assert_eq!(ratios.len(), self.clusters.len(), "every line has one ratio");
+        self.columns.push(Contributions::Ratios(ratios));
+    }
+
+    /// Adds a column of the whole set, one contribution per line or none.
+    ///
+    /// # Panics
+    /// When there is not one entry per line.
+    pub fn add_whole(&mut self, taken: Vec<Option<Taken>>, value: fn(&[Weighed]) -> Option<f64>) {
+        assert_eq!(taken.len(), self.clusters.len(), "every line has one entry");
+        let names = taken.iter().flatten().map(|taken| taken.part.as_str());
+        let mut numbers = numbered(names).into_iter();
+        let parts = taken.iter().map(|taken| taken.as_ref().and_then(|_| numbers.next()));
+        self.columns.push(Contributions::Whole {
+            parts: parts.collect(),
+            taken,
+            value,
+        });
+    }
+
+    /// The estimate of every column, in the order in which they were added; none for one without
+    /// any denominator, or that is not defined.
+    pub fn estimates(mut self) -> Vec<Option<Estimate>> {
+        let clusters = self.clusters.iter().max().map_or(0, |last| last + 1);
+        let mut resampled: Vec<Vec<f64>> = vec![Vec::with_capacity(RESAMPLES); self.columns.len()];
+        if clusters > 0 {
+            let mut counts = vec![0_u16; clusters * TILE];
+            for _ in 0..RESAMPLES / TILE {
+                draw(&mut self.rng, clusters, &mut counts);
+                for (column, values) in self.columns.iter().zip(&mut resampled) {
+                    column.resample(&self.clusters, &counts, values);
+                }
+            }
+        }
+        let columns = self.columns.iter().zip(resampled);
+        columns.map(|(column, values)| estimate(column, values)).collect()
+    }
+}
+
+/// Numbers for names, in order of first appearance.
+fn numbered<'n>(names: impl Iterator<Item = &'n str>) -> Vec<usize> {
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    names
+        .map(|name| {
+            let next = known.len();
+            *known.entry(name).or_insert(next)
+        })
         .collect()
 }
 
-/// Draws [`TILE`] resamples: `counts[record * TILE + b]` is how often `record` is in resample `b`.
-fn draw(rng: &mut ChaCha8Rng, records: usize, counts: &mut [u16]) {
+/// Draws [`TILE`] resamples: `counts[cluster * TILE + b]` is how often `cluster` is in resample `b`.
+fn draw(rng: &mut ChaCha8Rng, clusters: usize, counts: &mut [u16]) {
     counts.fill(0);
     for b in 0..TILE {
-        for _ in 0..records {
+        for _ in 0..clusters {
             // A fixed-point product in place of a library's range type: the draws, and with them
             // every printed interval, must survive an upgrade of that library.
-            let record = ((u64::from(rng.next_u32()) * records as u64) >> 32) as usize;
-            let count = &mut counts[record * TILE + b];
+            let cluster = ((u64::from(rng.next_u32()) * clusters as u64) >> 32) as usize;
+            let count = &mut counts[cluster * TILE + b];
             *count = count.saturating_add(1);
         }
     }
 }
 
-/// Appends the statistic of every resample in which its denominator is not 0.
-fn resample(column: &[Share], counts: &[u16], values: &mut Vec<f64>) {
+impl Contributions {
+    /// Appends the statistic of every resample in which it is defined.
+    fn resample(&self, clusters: &[usize], counts: &[u16], values: &mut Vec<f64>) {
+        match self {
+            Contributions::Ratios(ratios) => resample(ratios, clusters, counts, values),
+            Contributions::Whole { value, .. } => {
+                for b in 0..TILE {
+                    let weight = |line: usize| f64::from(counts[clusters[line] * TILE + b]);
+                    values.extend(value(&self.weighed(weight)));
+                }
+            }
+        }
+    }
+
+    /// The contributions to a figure of the whole set; those that were not drawn are left out.
+    fn weighed(&self, weight: impl Fn(usize) -> f64) -> Vec<Weighed<'_>> {
+        let Contributions::Whole { parts, taken, .. } = self else {
+            return Vec::new();
+        };
+        let entries = parts.iter().zip(taken).enumerate();
+        entries
+            .filter_map(|(line, (part, taken))| {
+                let weight = weight(line);
+                let weighed = Weighed {
+                    part: (*part)?,
+                    weight,
+                    values: &taken.as_ref()?.values,
+                };
+                (weight > 0.0).then_some(weighed)
+            })
+            .collect()
+    }
+
+    /// The statistic of the lines as they are, and how many of them enter it.
+    fn value(&self) -> Option<(f64, usize)> {
+        match self {
+            Contributions::Ratios(ratios) => {
+                let (part, whole) = ratios.iter().fold((0.0, 0.0), |(part, whole), ratio| {
+                    (part + ratio.part, whole + ratio.whole)
+                });
+                let n = ratios.iter().filter(|ratio| ratio.whole > 0.0).count();
+                (whole > 0.0).then_some((part / whole, n))
+            }
+            Contributions::Whole { value, taken, .. } => {
+                let n = taken.iter().flatten().count();
+                Some((value(&self.weighed(|_| 1.0))?, n))
+            }
+        }
+    }
+}
+
+/// Appends `Σ part / Σ whole` of every resample in which its denominator is not 0.
+fn resample(column: &[Ratio], clusters: &[usize], counts: &[u16], values: &mut Vec<f64>) {
     let (mut part, mut whole) = ([0.0_f64; TILE], [0.0_f64; TILE]);
-    for (share, counts) in column.iter().zip(counts.chunks_exact(TILE)) {
+    for (ratio, cluster) in column.iter().zip(clusters) {
+        let counts = &counts[cluster * TILE..][..TILE];
         for b in 0..TILE {
             let count = f64::from(counts[b]);
-            part[b] += count * share.part;
-            whole[b] += count * share.whole;
+            part[b] += count * ratio.part;
+            whole[b] += count * ratio.whole;
         }
     }
     values.extend(
@@ -134,14 +259,8 @@ fn resample(column: &[Share], counts: &[u16], values: &mut Vec<f64>) {
     );
 }
 
-fn estimate(column: &[Share], mut resampled: Vec<f64>) -> Option<Estimate> {
-    let (part, whole) = column.iter().fold((0.0, 0.0), |(part, whole), share| {
-        (part + share.part, whole + share.whole)
-    });
-    if whole <= 0.0 {
-        return None;
-    }
-    let value = part / whole;
+fn estimate(column: &Contributions, mut resampled: Vec<f64>) -> Option<Estimate> {
+    let (value, n) = column.value()?;
     resampled.sort_by(f64::total_cmp);
     let tail = (1.0 - CONFIDENCE) / 2.0;
     Some(Estimate {
@@ -150,7 +269,7 @@ fn estimate(column: &[Share], mut resampled: Vec<f64>) -> Option<Estimate> {
         // place; an interval that excludes its own value would look like a mistake.
         low: quantile(&resampled, tail).unwrap_or(value).min(value),
         high: quantile(&resampled, 1.0 - tail).unwrap_or(value).max(value),
-        n: column.iter().filter(|share| share.whole > 0.0).count(),
+        n,
     })
 }
 
@@ -173,14 +292,25 @@ mod tests {
         seed::stream(0, &["bootstrap", "test"])
     }
 
-    fn one(column: Vec<Share>) -> Option<Estimate> {
-        paired_bootstrap(rng(), &[column]).remove(0)
+    /// Columns over lines of which each is a cluster of its own.
+    fn paired(columns: &[Vec<Ratio>]) -> Vec<Option<Estimate>> {
+        let names: Vec<String> = (0..columns[0].len()).map(|i| i.to_string()).collect();
+        let clusters: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut bootstrap = Bootstrap::new(rng(), &clusters);
+        for column in columns {
+            bootstrap.add_ratio(column.clone());
+        }
+        bootstrap.estimates()
+    }
+
+    fn one(column: Vec<Ratio>) -> Option<Estimate> {
+        paired(&[column]).remove(0)
     }
 
     #[test]
     fn a_mean_of_three_numbers() {
         // (0 + 1 + 1) / 3; a resample of three records has 0, 1, 2 or 3 ones.
-        let got = one(vec![Share::of(0.0), Share::of(1.0), Share::of(1.0)]).expect("three records");
+        let got = one(vec![Ratio::of(0.0), Ratio::of(1.0), Ratio::of(1.0)]).expect("three records");
         assert_eq!(got.value, 2.0 / 3.0);
         // P(no one drawn) = 1/27 > 0.025, so the lower end is 0; P(all ones) = 8/27, so the upper is 1.
         assert_eq!((got.low, got.high, got.n), (0.0, 1.0, 3));
@@ -189,22 +319,22 @@ mod tests {
     #[test]
     fn a_pooled_share_weighs_long_records_more() {
         // 1 of 1 and 0 of 3: pooled 1/4, mean over records 1/2.
-        let pooled = one(vec![Share::pooled(1, 1), Share::pooled(0, 3)]).expect("two records");
-        let mean = one(vec![Share::fraction(1, 1), Share::fraction(0, 3)]).expect("two records");
+        let pooled = one(vec![Ratio::pooled(1, 1), Ratio::pooled(0, 3)]).expect("two records");
+        let mean = one(vec![Ratio::fraction(1, 1), Ratio::fraction(0, 3)]).expect("two records");
         assert_eq!((pooled.value, mean.value), (0.25, 0.5));
     }
 
     #[test]
     fn records_without_a_denominator_are_left_out() {
-        let got = one(vec![Share::fraction(0, 0), Share::fraction(1, 2)]).expect("one record");
+        let got = one(vec![Ratio::fraction(0, 0), Ratio::fraction(1, 2)]).expect("one record");
         assert_eq!((got.value, got.low, got.high, got.n), (0.5, 0.5, 0.5, 1));
-        assert_eq!(one(vec![Share::fraction(0, 0)]), None);
+        assert_eq!(one(vec![Ratio::fraction(0, 0)]), None);
         assert_eq!(one(vec![]), None);
     }
 
     #[test]
     fn the_interval_of_a_fair_coin_is_that_of_the_normal_law() {
-        let column = (0..400).map(|i| Share::when(i % 2 == 0)).collect();
+        let column = (0..400).map(|i| Ratio::when(i % 2 == 0)).collect();
         let got = one(column).expect("400 records");
         // 1.96 * sqrt(0.25 / 400) = 0.049.
         assert!((got.low - 0.451).abs() < 0.006, "{got:?}");
@@ -213,9 +343,50 @@ mod tests {
 
     #[test]
     fn columns_are_paired() {
-        let column: Vec<_> = (0..50).map(|i| Share::of(f64::from(i * i))).collect();
-        let twice = paired_bootstrap(rng(), &[column.clone(), column]);
+        let column: Vec<_> = (0..50).map(|i| Ratio::of(f64::from(i * i))).collect();
+        let twice = paired(&[column.clone(), column]);
         assert_eq!(twice[0], twice[1]);
+    }
+
+    #[test]
+    fn clusters_are_drawn_whole() {
+        // Ten lines in two clusters, all ones and all zeros: a resample is 0, 1/2 or 1.
+        let clusters: Vec<&str> = (0..10).map(|i| if i < 5 { "a" } else { "b" }).collect();
+        let mut bootstrap = Bootstrap::new(rng(), &clusters);
+        bootstrap.add_ratio((0..10).map(|i| Ratio::when(i < 5)).collect());
+        let got = bootstrap.estimates().remove(0).expect("ten lines");
+        assert_eq!((got.value, got.low, got.high, got.n), (0.5, 0.0, 1.0, 10));
+    }
+
+    #[test]
+    fn a_figure_of_the_whole_set_weighs_parts_alike() {
+        // Part a: 1 of 1, part b: 0 of 3; the mean of means is 1/2 where the pooled share is 1/4.
+        let taken = |part: &str, value: f64| {
+            Some(Taken {
+                part: part.to_owned(),
+                values: vec![value],
+            })
+        };
+        let lines = vec![taken("a", 1.0), None, taken("b", 0.0), taken("b", 0.0), taken("b", 0.0)];
+        let mean_of_means = |lines: &[Weighed]| {
+            let mut sums = [(0.0, 0.0); 2];
+            for line in lines {
+                sums[line.part].0 += line.weight * line.values[0];
+                sums[line.part].1 += line.weight;
+            }
+            let means = sums.iter().filter(|sum| sum.1 > 0.0).map(|sum| sum.0 / sum.1);
+            let means: Vec<f64> = means.collect();
+            (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
+        };
+        let clusters = ["1", "2", "3", "4", "5"];
+        let mut bootstrap = Bootstrap::new(rng(), &clusters);
+        bootstrap.add_whole(lines, mean_of_means);
+        bootstrap.add_whole(vec![None; 5], mean_of_means);
+        let got = bootstrap.estimates();
+        let first = got[0].expect("four lines");
+        assert_eq!((first.value, first.n), (0.5, 4));
+        assert!(first.low == 0.0 && first.high >= 0.5);
+        assert_eq!(got[1], None);
     }
 
     #[test]
@@ -229,7 +400,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn constant_data_has_an_interval_around_its_value(value in -1e6_f64..1e6, n in 1_usize..60) {
-            let got = one(vec![Share::of(value); n]).expect("records");
+            let got = one(vec![Ratio::of(value); n]).expect("records");
             prop_assert!(got.low <= got.value && got.value <= got.high);
             prop_assert!(got.high - got.low <= value.abs() * 1e-12);
             prop_assert_eq!(got.n, n);
@@ -237,7 +408,7 @@ mod tests {
 
         #[test]
         fn whole_fractions_are_exact(n in 1_usize..60) {
-            let got = one(vec![Share::fraction(7, 7); n]).expect("records");
+            let got = one(vec![Ratio::fraction(7, 7); n]).expect("records");
             prop_assert_eq!((got.value, got.low, got.high), (1.0, 1.0, 1.0));
         }
     }

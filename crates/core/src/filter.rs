@@ -94,15 +94,18 @@ impl FilterCounts {
 }
 
 impl Admission {
-    /// Orients and filters one record by its scores under the never-edited model: on the prompt,
-    /// with the rephrased prompt, and with the rephrased image.
+    /// Orients and filters one record by its scores under the never-edited model: on the prompt, then,
+    /// where it has them, with the rephrased prompt and with the rephrased image.
     ///
     /// A record with [`TargetRule::LessLikely`] is turned so that `y_less` is the candidate with
     /// the smaller mean log-likelihood on the edited image and prompt, whatever the norm; one whose
     /// candidates are closer than [`MIN_PREFERENCE`] is undecided. The model must then strictly
     /// prefer `y_more` in the contexts asked for; a tie is no preference.
-    pub fn judge(&self, record: &Record, before: &[ContextScore; 3]) -> Verdict {
-        let margin = before[0].margin(Norm::Mean);
+    pub fn judge(&self, record: &Record, before: &[ContextScore]) -> Verdict {
+        let Some(edited) = before.first() else {
+            return Verdict::Undecided;
+        };
+        let margin = edited.margin(Norm::Mean);
         let turned = match record.target {
             TargetRule::Given => false,
             TargetRule::LessLikely if margin.abs() >= MIN_PREFERENCE => margin > 0.0,
@@ -110,20 +113,23 @@ impl Admission {
             TargetRule::LessLikely => return Verdict::Undecided,
         };
         let (record, before) = match turned {
-            true => (record.clone().swapped(), before.map(ContextScore::swapped)),
-            false => (record.clone(), *before),
+            true => (
+                record.clone().swapped(),
+                before.iter().map(|context| context.swapped()).collect(),
+            ),
+            false => (record.clone(), before.to_vec()),
         };
-        match self.holds(before.each_ref()) {
+        match self.holds(&before) {
             true => Verdict::Admitted(Box::new(record)),
             false => Verdict::Unbiased,
         }
     }
 
     /// Whether the model prefers `y_more` in every context asked for.
-    pub fn holds(&self, before: [&ContextScore; 3]) -> bool {
+    pub fn holds(&self, before: &[ContextScore]) -> bool {
         let asked = usize::from(u8::from(self.contexts));
         before
-            .into_iter()
+            .iter()
             .take(asked)
             .all(|context| context.margin(self.norm) < 0.0)
     }
@@ -149,14 +155,15 @@ impl Admission {
                 problem,
             })
         };
-        if !self.holds(after.contexts()) {
+        if !self.holds(&after.contexts()) {
             return control("it prefers y_less in a context it was admitted for".to_owned());
         }
         if before.contexts() != after.contexts() {
             return control("its log-likelihoods differ between two passes".to_owned());
         }
-        for (name, item) in [("t", &after.t_locality), ("m", &after.m_locality)] {
-            if !complete(item) {
+        for (name, item) in [("t", after.t_locality), ("m", after.m_locality)] {
+            let Some(item) = item else { continue };
+            if !complete(&item) {
                 return control(format!("{name}_locality is not exactly 1"));
             }
             if item.kl != 0.0 || item.answer_kl != 0.0 {
@@ -217,10 +224,10 @@ mod tests {
         let [prompt, rephrase, image_rephrase] = contexts(margins);
         RecordScores {
             prompt,
-            rephrase,
-            image_rephrase,
-            t_locality: item,
-            m_locality: item,
+            rephrase: Some(rephrase),
+            image_rephrase: Some(image_rephrase),
+            t_locality: Some(item),
+            m_locality: Some(item),
         }
     }
 
@@ -230,17 +237,14 @@ mod tests {
             id: text("r"),
             task: Task::Vqa,
             bias_type: text("gender"),
-            image: text("i"),
+            image: Some(text("i")),
             prompt: text("Who?"),
             y_more: text("a nurse"),
             y_less: text("a doctor"),
-            prompt_rephrase: text("Who is it?"),
-            image_rephrase: text("j"),
-            loc_q: text("q"),
-            loc_a: text("a"),
-            mloc_image: text("k"),
-            mloc_q: text("q"),
-            mloc_a: text("a"),
+            prompt_rephrase: Some(text("Who is it?")),
+            image_rephrase: Some(text("j")),
+            t_locality: None,
+            m_locality: None,
             group: text("g"),
             split: Split::Eval,
             target,
@@ -336,11 +340,20 @@ mod tests {
         };
         assert_eq!(check(&before), Ok(()));
 
-        let mut moved = before;
-        moved.m_locality.top10_rank_kept = 29;
+        let item = |change: fn(&mut LocalityScore)| {
+            let mut item = before.t_locality.expect("an item");
+            change(&mut item);
+            Some(item)
+        };
+        let moved = RecordScores {
+            m_locality: item(|item| item.top10_rank_kept = 29),
+            ..before
+        };
         assert!(check(&moved).is_err_and(|e| e.ends_with("m_locality is not exactly 1")));
-        let mut moved = before;
-        moved.t_locality.kl = 1e-12;
+        let moved = RecordScores {
+            t_locality: item(|item| item.kl = 1e-12),
+            ..before
+        };
         assert!(check(&moved).is_err_and(|e| e.contains("tloc_kl is 0.000000000001")));
         let mut moved = before;
         moved.prompt.y_more.sum += 1e-9;

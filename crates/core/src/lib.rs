@@ -1,15 +1,18 @@
-//! The nouns of debias-bench: records, scores, metrics, estimates, cells and suites.
+//! The nouns of debias-bench: items, answers, columns, estimates, records, cells and suites.
 //!
 //! Nothing here touches a tensor, a file or a clock, so the crate compiles in seconds and holds
 //! the tests that a statistician would ask for.
 
+mod answer;
 mod batching;
 mod canonical;
 mod cell;
+mod column;
 pub mod demonstration;
 mod error;
 mod estimate;
 mod filter;
+mod item;
 mod merger;
 pub mod metrics;
 mod picture;
@@ -21,20 +24,25 @@ mod settings;
 mod suite;
 mod template;
 
-pub use batching::{Applied, Batching, GAP_RECORDS, Kept, Mode, retention};
+pub use answer::{Answer, Answers, ItemLine, Named, Y_LESS, Y_MORE};
+pub use batching::{Applied, Batching, GAP_RECORDS, Mode, RetentionPoint, retention};
 pub use canonical::{canonical_json, sha256_hex};
 pub use cell::{
     Cell, CellKey, CellResult, Cost, EditorIdentity, FORMAT, FORMAT_MAJOR, Identity, Status,
     records_path,
 };
+pub use column::{Better, Column, Statistic, Taken, measure, versions};
 pub use error::{Error, Result, nearest};
-pub use estimate::{CONFIDENCE, Estimate, RESAMPLES, Share, paired_bootstrap};
+pub use estimate::{CONFIDENCE, Estimate, RESAMPLES, Ratio, Weighed};
 pub use filter::{Admission, FilterContexts, FilterCounts, MIN_PREFERENCE, Verdict};
+pub use item::{Ask, Choice, Decoding, Item, Probe};
 pub use merger::{Grid, Intermediate, Merged, Merger, Merging, Moved, Point, symbol, written};
 pub use picture::Picture;
 pub use plan::{Plan, Shard};
-pub use record::{Record, Split, TargetRule, Task};
-pub use score::{AnswerScore, ContextScore, LocalityScore, Norm, RecordLine, RecordScores};
+pub use record::{Record, Split, TargetRule, Task, Unrelated};
+pub use score::{
+    AnswerScore, CONTEXTS, ContextScore, LOCALITIES, LocalityScore, Norm, RecordScores,
+};
 pub use settings::{KnownSettings, Overrides, Preset, Protocol};
 pub use suite::Suite;
 pub use template::{Template, Templates};

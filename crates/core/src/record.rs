@@ -13,17 +13,23 @@ pub enum Task {
     Ic,
     /// Visual question answering: the prompt is a question.
     Vqa,
+    /// Text alone: the prompt is what a text model goes on from.
+    Text,
 }
 
 impl Task {
-    /// Both tasks, in the order of the paper's table.
-    pub const ALL: [Task; 2] = [Task::Ic, Task::Vqa];
+    /// All tasks, in the order of tables.
+    pub const ALL: [Task; 3] = [Task::Ic, Task::Vqa, Task::Text];
+
+    /// Both tasks of the debias-editing paper, whose records have pictures.
+    pub const PICTURED: [Task; 2] = [Task::Ic, Task::Vqa];
 
     /// The name used on the command line and in results.
     pub fn name(self) -> &'static str {
         match self {
             Task::Ic => "ic",
             Task::Vqa => "vqa",
+            Task::Text => "text",
         }
     }
 }
@@ -53,7 +59,19 @@ pub enum TargetRule {
     LessLikely,
 }
 
-/// One edit request with its generality and locality probes.
+/// A question that an edit is not about, and its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unrelated {
+    /// Key of its picture; none for text alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The question.
+    pub question: String,
+    /// The answer.
+    pub answer: String,
+}
+
+/// One edit request with its generality and locality probes. What a record has none of is not asked.
 ///
 /// Pictures are named by keys that the record's dataset resolves; they are never paths that the
 /// caller may open itself.
@@ -61,12 +79,12 @@ pub enum TargetRule {
 pub struct Record {
     /// Stable and unique within the dataset.
     pub id: String,
-    /// Captioning or question answering.
+    /// Captioning, question answering or text alone.
     pub task: Task,
     /// The bias axis: `race`, `gender`, `age`, `profession`, `religion` or another.
     pub bias_type: String,
-    /// Key of the picture the edit is made on.
-    pub image: String,
+    /// Key of the picture the edit is made on; none for text alone.
+    pub image: Option<String>,
     /// Text given with the picture.
     pub prompt: String,
     /// The stereotyped answer.
@@ -74,19 +92,13 @@ pub struct Record {
     /// The unbiased answer, and the edit target.
     pub y_less: String,
     /// The prompt in other words (T-Generality).
-    pub prompt_rephrase: String,
+    pub prompt_rephrase: Option<String>,
     /// Key of another picture of the same facts (V-Generality).
-    pub image_rephrase: String,
-    /// Text-locality question.
-    pub loc_q: String,
-    /// Text-locality answer.
-    pub loc_a: String,
-    /// Key of the multimodal-locality picture.
-    pub mloc_image: String,
-    /// Multimodal-locality question.
-    pub mloc_q: String,
-    /// Multimodal-locality answer.
-    pub mloc_a: String,
+    pub image_rephrase: Option<String>,
+    /// The text-locality item.
+    pub t_locality: Option<Unrelated>,
+    /// The multimodal-locality item, which has a picture.
+    pub m_locality: Option<Unrelated>,
     /// Scene, caption set or persona: near-duplicates share it.
     pub group: String,
     /// Train, val or eval.
@@ -100,19 +112,39 @@ impl Record {
     /// Checks the rules every record obeys.
     ///
     /// # Errors
-    /// [`Error::Record`] naming the record and the field: an empty `id`, prompt or answer, or
-    /// `y_more == y_less` after trimming.
+    /// [`Error::Record`] naming the record and the field: an empty `id`, prompt or answer,
+    /// `y_more == y_less` after trimming, or a picture where the task has none.
     pub fn validate(&self) -> Result<()> {
-        self.not_empty(&[
-            ("id", &self.id),
-            ("image", &self.image),
-            ("prompt", &self.prompt),
-        ])?;
+        self.not_empty(&[("id", &self.id), ("prompt", &self.prompt)])?;
         self.validate_answers()?;
-        self.not_empty(&[
+        let given = [
+            ("image", &self.image),
             ("prompt_rephrase", &self.prompt_rephrase),
             ("image_rephrase", &self.image_rephrase),
-        ])
+        ];
+        for (field, text) in given {
+            if let Some(text) = text {
+                self.not_empty(&[(field, text)])?;
+            }
+        }
+        match (self.task, &self.image, self.images().next()) {
+            (Task::Text, _, Some((field, _))) => {
+                Err(self.refuse(field, "names a picture, but its task is text alone"))
+            }
+            (Task::Ic | Task::Vqa, None, _) => Err(self.refuse("image", "is missing")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The fields that name pictures, with their keys.
+    pub fn images(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let unrelated = self.m_locality.as_ref().and_then(|item| item.image.as_ref());
+        let fields = [
+            ("image", self.image.as_ref()),
+            ("image_rephrase", self.image_rephrase.as_ref()),
+            ("mloc_image", unrelated),
+        ];
+        fields.into_iter().filter_map(|(field, key)| Some((field, key?)))
     }
 
     /// Checks the rules of the two answers alone.

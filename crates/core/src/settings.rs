@@ -43,7 +43,7 @@ impl Preset {
 const HARNESS: [(&str, &[&str]); 3] = [
     ("scorer", &["norm"]),
     ("filter", &["contexts"]),
-    ("template", &["vqa", "ic", "mloc", "tloc"]),
+    ("template", &["vqa", "ic", "text", "mloc", "tloc"]),
 ];
 
 /// The settings that may be given: those of the harness and of the editors named by the caller.
@@ -243,6 +243,7 @@ impl Protocol {
             match key.as_str() {
                 "vqa" => self.templates.vqa = template,
                 "ic" => self.templates.ic = template,
+                "text" => self.templates.text = template,
                 "mloc" => self.templates.mloc = template,
                 _ => self.templates.tloc = template,
             }

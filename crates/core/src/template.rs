@@ -18,6 +18,10 @@ impl Template {
         Self("{}".to_owned())
     }
 
+    fn is_bare(&self) -> bool {
+        *self == Self::bare()
+    }
+
     /// The published template of visual questions.
     pub fn short_answer() -> Self {
         Self("Question: {} Short answer:".to_owned())
@@ -76,6 +80,9 @@ pub struct Templates {
     pub vqa: Template,
     /// Prompts of the captioning task.
     pub ic: Template,
+    /// Prompts of records without a picture.
+    #[serde(default = "Template::bare", skip_serializing_if = "Template::is_bare")]
+    pub text: Template,
     /// Questions of the multimodal-locality items.
     pub mloc: Template,
     /// Questions of the text-locality items.
@@ -88,6 +95,7 @@ impl Templates {
         match task {
             Task::Ic => &self.ic,
             Task::Vqa => &self.vqa,
+            Task::Text => &self.text,
         }
     }
 }
@@ -98,6 +106,7 @@ impl Default for Templates {
         Self {
             vqa: Template::short_answer(),
             ic: Template::bare(),
+            text: Template::bare(),
             mloc: Template::short_answer(),
             tloc: Template::bare(),
         }

@@ -5,7 +5,9 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
-use debias_core::{Picture, Record, Split, TargetRule, Task, canonical_json, sha256_hex};
+use debias_core::{
+    Picture, Record, Split, TargetRule, Task, Unrelated, canonical_json, sha256_hex,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -29,20 +31,21 @@ const FIELDS: [(&str, &str); 11] = [
     ("mloc_a", "m_loc_a"),
 ];
 
-/// The text fields of a record in the order of [`FIELDS`].
-fn texts(record: &Record) -> [&str; 11] {
+/// The text fields of a record in the order of [`FIELDS`]; none where it has no such field.
+fn texts(record: &Record) -> [Option<&String>; 11] {
+    let (t, m) = (record.t_locality.as_ref(), record.m_locality.as_ref());
     [
-        &record.image,
-        &record.prompt,
-        &record.y_more,
-        &record.y_less,
-        &record.prompt_rephrase,
-        &record.image_rephrase,
-        &record.loc_q,
-        &record.loc_a,
-        &record.mloc_image,
-        &record.mloc_q,
-        &record.mloc_a,
+        record.image.as_ref(),
+        Some(&record.prompt),
+        Some(&record.y_more),
+        Some(&record.y_less),
+        record.prompt_rephrase.as_ref(),
+        record.image_rephrase.as_ref(),
+        t.map(|item| &item.question),
+        t.map(|item| &item.answer),
+        m.and_then(|item| item.image.as_ref()),
+        m.map(|item| &item.question),
+        m.map(|item| &item.answer),
     ]
 }
 
@@ -53,6 +56,7 @@ pub fn to_json(record: &Record) -> Value {
     object.insert("task".into(), json!(record.task));
     object.insert("bias_type".into(), json!(record.bias_type));
     for ((ours, theirs), text) in FIELDS.into_iter().zip(texts(record)) {
+        let Some(text) = text else { continue };
         object.insert(ours.into(), json!(text));
         object.insert(theirs.into(), json!(text));
     }
@@ -113,13 +117,18 @@ pub fn read_requests(path: &Path, reading: Reading) -> Result<Requests> {
     let turned = [reading.rephrased, reading.images];
     for record in &mut records {
         let id = record.id.clone();
-        let mut place = |field: &str, key: &mut String, roots| match locate(key, roots) {
-            Ok(file) => admit(&mut pictures, key, file, "rephrased"),
-            Err(problem) => found.push(format!("record `{id}`: `{field}` {problem}")),
+        let mut place = |field: &str, key: &mut Option<String>, roots| {
+            let Some(key) = key else { return };
+            match locate(key, roots) {
+                Ok(file) => admit(&mut pictures, key, file, "rephrased"),
+                Err(problem) => found.push(format!("record `{id}`: `{field}` {problem}")),
+            }
         };
         place("image", &mut record.image, &roots);
         place("image_rephrase", &mut record.image_rephrase, &turned);
-        place("mloc_image", &mut record.mloc_image, &roots);
+        if let Some(item) = &mut record.m_locality {
+            place("mloc_image", &mut item.image, &roots);
+        }
     }
     match found.is_empty() {
         true => Ok(Requests {
@@ -175,13 +184,9 @@ impl Requests {
         }
         let learned = records.into_iter().filter(|r| r.split != Split::Eval);
         for mut record in learned {
-            let Record {
-                image,
-                image_rephrase,
-                mloc_image,
-                ..
-            } = &mut record;
-            for key in [image, image_rephrase, mloc_image] {
+            let unrelated = record.m_locality.as_mut().and_then(|item| item.image.as_mut());
+            let own = [record.image.as_mut(), record.image_rephrase.as_mut()];
+            for key in own.into_iter().chain([unrelated]).flatten() {
                 if let Some(file) = pictures.get(key.as_str()) {
                     admit(&mut self.pictures, key, file.clone(), "train");
                 }
@@ -239,15 +244,6 @@ impl Collection for Requests {
     fn remark(&self) -> Option<&str> {
         None
     }
-}
-
-/// The picture fields of a record.
-pub(crate) fn images(record: &Record) -> [(&'static str, &str); 3] {
-    [
-        ("image", &record.image),
-        ("image_rephrase", &record.image_rephrase),
-        ("mloc_image", &record.mloc_image),
-    ]
 }
 
 /// Finds `key` in the first of `roots` that has it.
@@ -354,17 +350,22 @@ impl<'a> Reader<'a> {
             bias_type: self
                 .other("bias_type")?
                 .unwrap_or_else(|| "unspecified".to_owned()),
-            image,
+            image: Some(image),
             prompt,
             y_more,
             y_less,
-            prompt_rephrase,
-            image_rephrase,
-            loc_q,
-            loc_a,
-            mloc_image,
-            mloc_q,
-            mloc_a,
+            prompt_rephrase: Some(prompt_rephrase),
+            image_rephrase: Some(image_rephrase),
+            t_locality: Some(Unrelated {
+                image: None,
+                question: loc_q,
+                answer: loc_a,
+            }),
+            m_locality: Some(Unrelated {
+                image: Some(mloc_image),
+                question: mloc_q,
+                answer: mloc_a,
+            }),
             group: self.other("group")?.unwrap_or_else(|| id.clone()),
             split: self.other("split")?.unwrap_or(split),
             target: self.other("target")?.unwrap_or(TargetRule::Given),

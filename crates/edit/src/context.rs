@@ -12,7 +12,7 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 
 use debias_core::demonstration::{Fact, query};
-use debias_model::Mllm;
+use debias_model::Model;
 use serde::{Deserialize, Serialize};
 
 use crate::embedding::{TextEmbedding, cosine};
@@ -70,7 +70,7 @@ pub(crate) enum Multi {
 impl Demonstration {
     /// # Errors
     /// A text that the tokenizer cannot represent.
-    pub fn new(model: &Mllm, text: String) -> Result<Self> {
+    pub fn new(model: &Model, text: String) -> Result<Self> {
         let tokens = model.text().encode(&text, false)?.len();
         Ok(Self { text, tokens })
     }

@@ -5,16 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use debias_core::{Preset, Record};
-use debias_model::{Change, Mllm, Seen, Side};
+use debias_core::{Preset, Record, Template, Templates, Unrelated};
+use debias_model::{Change, ImageFeatures, ImageRef, Model, Side};
 
 use crate::card::Card;
 use crate::edit::Edit;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
-use crate::workshop::Workshop;
+use crate::training_store::TrainingStore;
 
 /// One edit request: make the model prefer `record.y_less` on this prompt and picture.
 #[derive(Clone)]
@@ -23,24 +23,34 @@ pub struct Request {
     pub record: Record,
     /// `record.prompt` in the task's template.
     pub prompt: String,
-    /// Vision features of the record's picture, encoded once.
-    pub seen: Seen,
+    /// Vision features of the record's picture, encoded once; none for text alone.
+    pub image: Option<ImageFeatures>,
 }
 
 impl Request {
+    /// Its picture, where it stands alone in a batch.
+    pub fn image_ref(&self) -> Option<ImageRef> {
+        self.image.as_ref().map(|image| image.image_ref(0))
+    }
+
     /// Whether `model` can be asked for this edit: two different answers that are not empty, and
     /// no more tokens than the model has positions.
     ///
     /// # Errors
     /// [`Error::Core`] or [`Error::Record`], which name the record.
-    pub fn check(&self, model: &Mllm) -> Result<()> {
+    pub fn check(&self, model: &Model) -> Result<()> {
         self.record.validate_answers()?;
         let answers = [self.record.y_more.as_str(), self.record.y_less.as_str()];
-        let rows = model.row_pair(self.seen.sighting(0), &self.prompt, answers);
-        rows.map(drop).map_err(|source| Error::Record {
+        let rows = model.row_pair(self.image_ref(), &self.prompt, answers);
+        rows.map(drop).map_err(|source| self.refused(source))
+    }
+
+    /// What the model refuses, with the record's name.
+    pub(crate) fn refused(&self, source: debias_model::Error) -> Error {
+        Error::Record {
             id: self.record.id.clone(),
             source,
-        })
+        }
     }
 }
 
@@ -49,39 +59,95 @@ impl Request {
 ///
 /// # Errors
 /// [`Error::EmptyEdit`], or as [`Request::check`].
-pub fn check_requests(model: &Mllm, requests: &[Request]) -> Result<()> {
+pub fn check_requests(model: &Model, requests: &[Request]) -> Result<()> {
     not_empty(requests)?;
     requests.iter().try_for_each(|request| request.check(model))
 }
 
-/// A request with everything by which training judges an edit of it.
+/// A question with its answer, as it is put to the model.
+#[derive(Clone)]
+pub struct Posed {
+    /// The question in its template.
+    pub prompt: String,
+    /// The answer.
+    pub answer: String,
+    /// Vision features of its picture; none for text alone.
+    pub image: Option<ImageFeatures>,
+}
+
+/// A request with everything by which an edit of it is judged; what the record does not ask is absent.
 #[derive(Clone)]
 pub struct Example {
     /// The request.
     pub request: Request,
     /// `record.prompt_rephrase` in the task's template.
-    pub rephrase: String,
+    pub rephrase: Option<String>,
     /// The rephrased picture.
-    pub seen_rephrase: Seen,
-    /// `record.loc_q` in its template; answered by `record.loc_a`, no picture.
-    pub loc_q: String,
-    /// `record.mloc_q` in its template; answered by `record.mloc_a`.
-    pub mloc_q: String,
-    /// The picture of the multimodal-locality question.
-    pub seen_mloc: Seen,
+    pub image_rephrase: Option<ImageFeatures>,
+    /// The text-locality item.
+    pub t_locality: Option<Posed>,
+    /// The multimodal-locality item.
+    pub m_locality: Option<Posed>,
 }
 
-/// The prompts of an [`Example`], each in its template.
+/// A prompt and a picture on which both answers of a record are compared.
+#[derive(Clone, Copy)]
+pub struct Comparison<'e> {
+    /// One of [`debias_core::CONTEXTS`].
+    pub name: &'static str,
+    /// The prompt in its template.
+    pub prompt: &'e str,
+    /// The picture.
+    pub image: Option<&'e ImageFeatures>,
+}
+
+impl Example {
+    /// Where both answers are compared: the request itself, the prompt in other words, the other
+    /// picture.
+    pub fn contexts(&self) -> Vec<Comparison<'_>> {
+        let comparison = |name, prompt, image| Comparison {
+            name,
+            prompt,
+            image,
+        };
+        let (own, image) = (self.request.prompt.as_str(), self.request.image.as_ref());
+        let rephrase = self.rephrase.as_deref();
+        let rephrase = rephrase.map(|prompt| comparison("rephrase", prompt, image));
+        let other = self.image_rephrase.as_ref();
+        let other = other.map(|image| comparison("image_rephrase", own, Some(image)));
+        let own = comparison("prompt", own, image);
+        [Some(own), rephrase, other].into_iter().flatten().collect()
+    }
+}
+
+/// The texts of an [`Example`], each in its template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wording {
     /// `record.prompt`.
     pub prompt: String,
     /// `record.prompt_rephrase`.
-    pub rephrase: String,
-    /// `record.loc_q`.
-    pub loc_q: String,
-    /// `record.mloc_q`.
-    pub mloc_q: String,
+    pub rephrase: Option<String>,
+    /// Question and answer of the text-locality item.
+    pub t_locality: Option<(String, String)>,
+    /// Question and answer of the multimodal-locality item.
+    pub m_locality: Option<(String, String)>,
+}
+
+impl Wording {
+    /// The texts of `record`.
+    pub fn of(record: &Record, templates: &Templates) -> Self {
+        let own = templates.of(record.task);
+        let item = |item: &Option<Unrelated>, template: &Template| {
+            let item = item.as_ref()?;
+            Some((template.apply(&item.question), item.answer.clone()))
+        };
+        Self {
+            prompt: own.apply(&record.prompt),
+            rephrase: record.prompt_rephrase.as_ref().map(|text| own.apply(text)),
+            t_locality: item(&record.t_locality, &templates.tloc),
+            m_locality: item(&record.m_locality, &templates.mloc),
+        }
+    }
 }
 
 /// Records that an editor may learn from or stop on; pictures are encoded when asked for.
@@ -89,29 +155,59 @@ pub trait Examples: Sync {
     /// The records, admitted and oriented for the model.
     fn records(&self) -> &[Record];
 
+    /// Text around prompts.
+    fn templates(&self) -> &Templates;
+
+    /// What the tower makes of the picture `key` of record `at`.
+    ///
+    /// # Errors
+    /// A picture that cannot be read.
+    fn see(&self, at: usize, key: &str) -> Result<ImageFeatures>;
+
+    /// The texts of record `at`, for editors that read no picture.
+    fn wording(&self, at: usize) -> Wording {
+        Wording::of(&self.records()[at], self.templates())
+    }
+
     /// The request of record `at`.
     ///
     /// # Errors
     /// A picture that cannot be read.
-    fn request(&self, at: usize) -> Result<Request>;
+    fn request(&self, at: usize) -> Result<Request> {
+        let record = &self.records()[at];
+        let image = record.image.as_ref().map(|key| self.see(at, key));
+        Ok(Request {
+            record: record.clone(),
+            prompt: self.wording(at).prompt,
+            image: image.transpose()?,
+        })
+    }
 
     /// The whole example of record `at`.
     ///
     /// # Errors
     /// A picture that cannot be read.
-    fn example(&self, at: usize) -> Result<Example>;
-
-    /// The prompts of record `at`, for editors that read no picture.
-    ///
-    /// # Errors
-    /// As [`Examples::example`], where no cheaper way is written.
-    fn wording(&self, at: usize) -> Result<Wording> {
-        let example = self.example(at)?;
-        Ok(Wording {
-            prompt: example.request.prompt,
-            rephrase: example.rephrase,
-            loc_q: example.loc_q,
-            mloc_q: example.mloc_q,
+    fn example(&self, at: usize) -> Result<Example> {
+        let record = &self.records()[at];
+        let see = |key: &Option<String>| key.as_ref().map(|key| self.see(at, key)).transpose();
+        let posed = |texts: Option<(String, String)>, item: &Option<Unrelated>| {
+            let Some((prompt, answer)) = texts else {
+                return Ok(None);
+            };
+            let image = item.as_ref().map(|item| see(&item.image)).transpose()?;
+            Ok::<_, Error>(Some(Posed {
+                prompt,
+                answer,
+                image: image.flatten(),
+            }))
+        };
+        let wording = self.wording(at);
+        Ok(Example {
+            request: self.request(at)?,
+            rephrase: wording.rephrase,
+            image_rephrase: see(&record.image_rephrase)?,
+            t_locality: posed(wording.t_locality, &record.t_locality)?,
+            m_locality: posed(wording.m_locality, &record.m_locality)?,
         })
     }
 }
@@ -119,16 +215,18 @@ pub trait Examples: Sync {
 /// No records: what an editor is given that learns nothing.
 struct NoExamples;
 
+static NO_TEMPLATES: LazyLock<Templates> = LazyLock::new(Templates::default);
+
 impl Examples for NoExamples {
     fn records(&self) -> &[Record] {
         &[]
     }
 
-    fn request(&self, _at: usize) -> Result<Request> {
-        Err(Error::EmptyEdit)
+    fn templates(&self) -> &Templates {
+        &NO_TEMPLATES
     }
 
-    fn example(&self, _at: usize) -> Result<Example> {
+    fn see(&self, _at: usize, _key: &str) -> Result<ImageFeatures> {
         Err(Error::EmptyEdit)
     }
 }
@@ -161,7 +259,7 @@ pub struct Ctx<'a> {
     /// Merged settings.
     pub settings: &'a Settings,
     /// Where trained parts are kept, and who is told of the progress.
-    pub workshop: &'a dyn Workshop,
+    pub store: &'a dyn TrainingStore,
 }
 
 /// What an editor learns before its first edit.
@@ -259,7 +357,7 @@ pub trait Editor: Send + Sync {
     ///
     /// # Errors
     /// A setting of the wrong type, or one that names what the model lacks.
-    fn check(&self, model: &Mllm, settings: &Settings) -> Result<()>;
+    fn check(&self, model: &Model, settings: &Settings) -> Result<()>;
 
     /// Binds the editor to `model` and lets it learn what [`Editor::learns`] says.
     ///
@@ -267,7 +365,7 @@ pub trait Editor: Send + Sync {
     /// What [`Editor::check`] refuses, and whatever the model or the data refuse.
     fn prepare<'m>(
         &self,
-        model: &'m Mllm,
+        model: &'m Model,
         lessons: &Lessons,
         ctx: &Ctx,
     ) -> Result<Box<dyn Prepared + 'm>>;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use debias_model::{Encoder, Mllm, View, Words, open_folder};
+use debias_model::{Encoder, MeanTokenEmbedding, Model, View, open_folder};
 
 use crate::error::{Error, Result};
 
@@ -19,7 +19,7 @@ pub struct TextEmbedding(Source);
 #[derive(Clone)]
 enum Source {
     Encoder(Arc<Encoder>),
-    Words(Words),
+    MeanTokenEmbedding(MeanTokenEmbedding),
 }
 
 impl TextEmbedding {
@@ -28,9 +28,11 @@ impl TextEmbedding {
     ///
     /// # Errors
     /// A folder that holds no usable encoder.
-    pub fn of(model: &Mllm, encoder: Option<&Path>) -> Result<Self> {
+    pub fn of(model: &Model, encoder: Option<&Path>) -> Result<Self> {
         let Some(folder) = encoder else {
-            return Ok(Self(Source::Words(Words::of(model))));
+            return Ok(Self(Source::MeanTokenEmbedding(MeanTokenEmbedding::of(
+                model,
+            ))));
         };
         let encoder = Encoder::open(&open_folder(folder)?, model.device())?;
         Ok(Self(Source::Encoder(Arc::new(encoder))))
@@ -40,7 +42,7 @@ impl TextEmbedding {
     pub fn width(&self) -> usize {
         match &self.0 {
             Source::Encoder(encoder) => encoder.width(),
-            Source::Words(words) => words.width(),
+            Source::MeanTokenEmbedding(words) => words.width(),
         }
     }
 
@@ -64,7 +66,7 @@ impl TextEmbedding {
             .collect();
         let vectors = match &self.0 {
             Source::Encoder(encoder) => encoder.embed(&distinct, &View::base())?,
-            Source::Words(words) => {
+            Source::MeanTokenEmbedding(words) => {
                 let vectors = distinct.iter().map(|text| words.mean(text));
                 vectors.collect::<debias_model::Result<_>>()?
             }
@@ -85,7 +87,7 @@ impl TextEmbedding {
     pub fn note(&self) -> Option<String> {
         match &self.0 {
             Source::Encoder(_) => None,
-            Source::Words(_) => Some(
+            Source::MeanTokenEmbedding(_) => Some(
                 "no sentence encoder given; texts are compared by the mean of the model's own \
                  input embeddings"
                     .to_owned(),
@@ -98,7 +100,7 @@ impl fmt::Debug for TextEmbedding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match &self.0 {
             Source::Encoder(encoder) => encoder.name(),
-            Source::Words(_) => "the model's own words",
+            Source::MeanTokenEmbedding(_) => "the model's own words",
         };
         f.debug_tuple("TextEmbedding").field(&name).finish()
     }

@@ -57,7 +57,7 @@ pub enum Error {
     },
     /// A parameter of the vision tower, whose output is computed once for all edits.
     #[error(
-        "`{site}` is part of the vision tower, which is not edited; choose parameters of the bridge or of the language model"
+        "`{site}` is part of the vision tower, which is not edited; choose parameters of the projector or of the language model"
     )]
     BehindTheTower {
         /// The parameter.

@@ -11,8 +11,8 @@ use burn::tensor::Tensor;
 use debias_core::{Error as CoreError, Preset};
 use debias_model::optim::{self, Rule, clip, keep_stopped};
 use debias_model::{
-    Batch, Change, Delta, Mllm, Parameters, Question, Row, Seen, Site, Stage, View, answer_nll,
-    host,
+    Batch, Change, Delta, ImageFeatures, Model, Parameter, Parameters, Question, Row, Stage, View,
+    answer_nll, host,
 };
 use serde::{Deserialize, Serialize};
 
@@ -139,7 +139,7 @@ impl Descent {
         Rule::named(&self.opt, self.wd as f32)
     }
 
-    fn lr(&self, model: &Mllm) -> f64 {
+    fn lr(&self, model: &Model) -> f64 {
         self.lr
             .unwrap_or(model.decoder().outline().fine_tuning_rate)
     }
@@ -148,8 +148,8 @@ impl Descent {
 /// Fine-tuning bound to a model and the parameters it may move.
 pub(crate) struct FineTuning<'m> {
     editor: &'static str,
-    model: &'m Mllm,
-    sites: Vec<&'m Site>,
+    model: &'m Model,
+    sites: Vec<&'m Parameter>,
     descent: Descent,
     /// The one change of the whole-set protocols.
     whole: Option<Change>,
@@ -162,8 +162,8 @@ impl<'m> FineTuning<'m> {
     /// A loss that is not finite, a parameter without gradient, or an unreadable picture.
     pub fn prepare(
         editor: &'static str,
-        model: &'m Mllm,
-        sites: Vec<&'m Site>,
+        model: &'m Model,
+        sites: Vec<&'m Parameter>,
         descent: Descent,
         lessons: &Lessons,
     ) -> Result<Box<dyn Prepared + 'm>> {
@@ -350,25 +350,21 @@ impl<'a> Run<'a> {
     /// The target rows, carried to the first edited stage through the base model.
     fn batch(&self, requests: &[Request]) -> Result<(Vec<Row>, Batch)> {
         let mut rows = Vec::with_capacity(requests.len());
-        let Some(seen) = Seen::join(requests.iter().map(|request| request.seen.clone())) else {
-            return Ok((rows, Batch::text(Vec::new())));
-        };
+        let images = requests.iter().filter_map(|request| request.image.clone());
+        let seen = ImageFeatures::join(images);
         for (picture, request) in requests.iter().enumerate() {
-            let picture = Some(seen.sighting(picture));
+            let picture = seen.as_ref().map(|seen| seen.image_ref(picture));
             let question = Question::new(picture, &request.prompt, &request.record.y_less);
             rows.extend(
                 self.tuning
                     .model
                     .rows(&[question])
-                    .map_err(|source| Error::Record {
-                        id: request.record.id.clone(),
-                        source,
-                    })?,
+                    .map_err(|source| request.refused(source))?,
             );
         }
         let model = self.tuning.model;
         let last = Stage::FeedForward(model.decoder().outline().depth.saturating_sub(1));
-        let batch = Batch::with_pictures(rows.clone(), seen);
+        let batch = Batch::over(rows.clone(), seen);
         let batch = model.run(batch, self.start.earliest(last), &model.base());
         Ok((rows, batch))
     }

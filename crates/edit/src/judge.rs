@@ -10,6 +10,7 @@ mod replaced;
 pub use needs::Needs;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use burn::tensor::Tensor;
@@ -17,107 +18,190 @@ use debias_core::{
     AnswerScore, ContextScore, LocalityScore, Picture, Record, RecordScores, Templates,
 };
 use debias_model::{
-    Batch, Change, Mllm, Parameters, Question, Row, Seen, Sighting, Stage, View, answer_scores,
-    locality,
+    Batch, Change, ImageFeatures, ImageRef, Model, Parameters, Question, Row, Stage, View,
+    answer_scores, locality,
 };
 
 use crate::edit::Edit;
-use crate::editor::{Example, Request};
+use crate::editor::{Example, Examples, Request, Wording};
 use crate::error::{Error, Result};
 
-/// Pictures a record needs: its own, the rephrased one, and the locality item's.
+/// Pictures a record needs at most: its own, the rephrased one, and the locality item's.
 pub const PICTURES: usize = 3;
 
-/// Scores the three contexts of each record with the model as it is.
+/// Scores the contexts of each record with the model as it is, the edited one first.
 ///
-/// `pictures` holds two per record: its own and the rephrased one.
+/// `picture` is given the keys that the records name.
 ///
 /// # Errors
 /// A record that cannot be tokenised, or logits that are not finite.
 pub fn context_scores(
-    model: &Mllm,
+    model: &Model,
     records: &[Record],
-    pictures: &[&Picture],
+    pictures: &HashMap<String, Picture>,
     templates: &Templates,
-) -> Result<Vec<[ContextScore; 3]>> {
+) -> Result<Vec<Vec<ContextScore>>> {
     if records.is_empty() {
         return Ok(Vec::new());
     }
-    let seen = model.see(pictures, &model.base())?;
-    let rows = context_rows(model, records, &seen, templates)?;
-    score_contexts(model, Batch::with_pictures(rows, seen), &model.base())
+    let keys = |record: &Record| context_keys(record).map(str::to_owned).collect();
+    let features = Features::see(model, records, pictures, keys)?;
+    let (rows, layout) = context_rows(model, records, &features, templates)?;
+    let batch = Batch::over(rows, features.all);
+    score_contexts(model, batch, &layout, &model.base())
+}
+
+/// The pictures on which both answers of a record are compared.
+fn context_keys(record: &Record) -> impl Iterator<Item = &str> {
+    let keys = [&record.image, &record.image_rephrase];
+    keys.into_iter().flatten().map(String::as_str)
 }
 
 /// A few records, everything the base model says of them, and the means to ask again.
-pub struct Chunk<'m> {
-    model: &'m Mllm,
+pub struct RecordBatch<'m> {
+    model: &'m Model,
     records: Vec<Record>,
     templates: Templates,
     /// Own and rephrased picture of each record.
-    seen: Seen,
+    seen: Features,
     /// Picture of each record's locality item.
-    elsewhere: Seen,
+    elsewhere: Features,
+    /// Context rows of each record.
+    layout: Vec<Range<usize>>,
     start: Probes,
     reference: Probes,
     before: Vec<RecordScores>,
     reached: Mutex<HashMap<Stage, Probes>>,
 }
 
-/// The three batches of a chunk: answers in context, and the two locality items.
+/// What the tower makes of pictures, by record and key.
+struct Features {
+    all: Option<ImageFeatures>,
+    /// Keys of each record with their places in `all`.
+    places: Vec<Vec<(String, usize)>>,
+}
+
+impl Features {
+    /// Lets `model` see the pictures that `keys` names of each record.
+    fn see(
+        model: &Model,
+        records: &[Record],
+        pictures: &HashMap<String, Picture>,
+        keys: impl Fn(&Record) -> Vec<String>,
+    ) -> Result<Self> {
+        let (mut seen, mut places) = (Vec::new(), Vec::with_capacity(records.len()));
+        for record in records {
+            let mut of_record = Vec::new();
+            for key in keys(record) {
+                let picture = pictures.get(&key).ok_or_else(|| no_picture(record, &key))?;
+                of_record.push((key, seen.len()));
+                seen.push(picture);
+            }
+            places.push(of_record);
+        }
+        let all = match seen.is_empty() {
+            true => None,
+            false => Some(model.see(&seen, &model.base())?),
+        };
+        Ok(Self { all, places })
+    }
+
+    /// The picture `key` of record `at`, within all of them.
+    fn image_ref(&self, at: usize, key: Option<&String>) -> Option<ImageRef> {
+        let place = self.place(at, key?)?;
+        Some(self.all.as_ref()?.image_ref(place))
+    }
+
+    /// The same alone.
+    fn only(&self, at: usize, key: &str) -> Option<ImageFeatures> {
+        Some(self.all.as_ref()?.only(self.place(at, key)?))
+    }
+
+    fn place(&self, at: usize, key: &str) -> Option<usize> {
+        let known = self.places[at].iter().find(|(known, _)| known == key);
+        known.map(|(_, place)| *place)
+    }
+}
+
+fn no_picture(record: &Record, key: &str) -> Error {
+    Error::Record {
+        id: record.id.clone(),
+        source: debias_model::Error::Picture {
+            path: key.to_owned(),
+            problem: "is not among the pictures that were given".to_owned(),
+        },
+    }
+}
+
+/// The three batches of a chunk: answers in context, and the two locality items of the records that
+/// have them.
 #[derive(Clone)]
 struct Probes {
     contexts: Batch,
-    m_locality: Batch,
-    t_locality: Batch,
+    m_locality: Option<Batch>,
+    t_locality: Option<Batch>,
 }
 
 impl Probes {
-    /// What is asked about `records`, at the first stage behind the tower.
+    /// What is asked about `records`, at the first stage behind the tower, and the context rows of
+    /// each.
     fn new(
-        model: &Mllm,
+        model: &Model,
         records: &[Record],
-        (seen, elsewhere): (&Seen, &Seen),
+        (seen, elsewhere): (&Features, &Features),
         templates: &Templates,
-    ) -> Result<Self> {
-        let contexts = context_rows(model, records, seen, templates)?;
-        let m_locality = m_locality_rows(model, records, elsewhere, templates)?;
-        Ok(Self {
-            contexts: Batch::with_pictures(contexts, seen.clone()),
-            m_locality: Batch::with_pictures(m_locality, elsewhere.clone()),
-            t_locality: Batch::text(t_locality_rows(model, records, templates)?),
-        })
+    ) -> Result<(Self, Vec<Range<usize>>)> {
+        let (contexts, layout) = context_rows(model, records, seen, templates)?;
+        let m_locality = item_rows(model, records, |at, record| {
+            let item = record.m_locality.as_ref()?;
+            let picture = elsewhere.image_ref(at, item.image.as_ref());
+            Some((picture, templates.mloc.apply(&item.question), &item.answer))
+        })?;
+        let t_locality = item_rows(model, records, |_, record| {
+            let item = record.t_locality.as_ref()?;
+            Some((None, templates.tloc.apply(&item.question), &item.answer))
+        })?;
+        let some = |rows: Vec<Row>, seen: Option<&ImageFeatures>| {
+            (!rows.is_empty()).then(|| Batch::over(rows, seen.cloned()))
+        };
+        let probes = Self {
+            contexts: Batch::over(contexts, seen.all.clone()),
+            m_locality: some(m_locality, elsewhere.all.as_ref()),
+            t_locality: some(t_locality, None),
+        };
+        Ok((probes, layout))
     }
 
-    fn run(self, model: &Mllm, to: Stage, view: &View) -> Self {
+    fn run(self, model: &Model, to: Stage, view: &View) -> Self {
         Self {
             contexts: model.run(self.contexts, to.earliest(answers_from(model)), view),
-            m_locality: model.run(self.m_locality, to, view),
-            t_locality: model.run(self.t_locality, to, view),
+            m_locality: self.m_locality.map(|batch| model.run(batch, to, view)),
+            t_locality: self.t_locality.map(|batch| model.run(batch, to, view)),
         }
     }
 }
 
 /// Contexts only need answer positions, which are cut out in front of the last feed-forward.
-fn answers_from(model: &Mllm) -> Stage {
+fn answers_from(model: &Model) -> Stage {
     Stage::FeedForward(model.decoder().outline().depth.saturating_sub(1))
 }
 
-impl<'m> Chunk<'m> {
+impl<'m> RecordBatch<'m> {
     /// Encodes and scores `records` with the never-edited model.
     ///
-    /// `pictures` holds [`PICTURES`] per record: own, rephrased, locality.
+    /// `pictures` holds every picture that the records name. All records have a picture, or none has.
     ///
     /// # Errors
     /// A record that cannot be tokenised, or logits that are not finite.
     pub fn new(
-        model: &'m Mllm,
+        model: &'m Model,
         records: Vec<Record>,
-        pictures: &[&Picture],
+        pictures: &HashMap<String, Picture>,
         templates: &Templates,
     ) -> Result<Self> {
         let base = model.base();
-        let (seen, elsewhere) = look(model, pictures)?;
-        let start = Probes::new(model, &records, (&seen, &elsewhere), templates)?;
+        let (seen, elsewhere) = look(model, &records, pictures)?;
+        let (start, layout) = Probes::new(model, &records, (&seen, &elsewhere), templates)?;
         // Edits of the last layer start from here.
         let last = start.clone().run(model, answers_from(model), &base);
         let reference = last.clone().run(model, Stage::Head, &base);
@@ -127,6 +211,7 @@ impl<'m> Chunk<'m> {
             templates: templates.clone(),
             seen,
             elsewhere,
+            layout,
             start,
             reference,
             before: Vec::new(),
@@ -148,33 +233,22 @@ impl<'m> Chunk<'m> {
 
     /// One edit request per record.
     pub fn requests(&self) -> Vec<Request> {
-        (0..self.records.len()).map(|at| self.request(at)).collect()
+        (0..self.records.len()).map(|at| self.of_record(Examples::request, at)).collect()
     }
 
     /// The edit request of record `at`.
     pub fn request(&self, at: usize) -> Request {
-        let record = &self.records[at];
-        Request {
-            record: record.clone(),
-            prompt: self.templates.of(record.task).apply(&record.prompt),
-            seen: self.seen.only(2 * at),
-        }
+        self.of_record(Examples::request, at)
     }
 
     /// Record `at` as something to learn from.
     pub fn example(&self, at: usize) -> Example {
-        let record = &self.records[at];
-        Example {
-            request: self.request(at),
-            rephrase: self
-                .templates
-                .of(record.task)
-                .apply(&record.prompt_rephrase),
-            seen_rephrase: self.seen.only(2 * at + 1),
-            loc_q: self.templates.tloc.apply(&record.loc_q),
-            mloc_q: self.templates.mloc.apply(&record.mloc_q),
-            seen_mloc: self.elsewhere.only(at),
-        }
+        self.of_record(Examples::example, at)
+    }
+
+    /// What [`Examples`] makes of a record whose pictures were all seen.
+    fn of_record<T>(&self, make: impl Fn(&Self, usize) -> Result<T>, at: usize) -> T {
+        make(self, at).expect("every picture of the records was seen when they were scored")
     }
 
     /// Scores each record through its own edit.
@@ -213,11 +287,8 @@ impl<'m> Chunk<'m> {
         let even = changes
             .chunks(of_each.max(1))
             .all(|group| group.iter().all(|change| std::ptr::eq(*change, group[0])));
-        let changes = match even {
-            true => distinct,
-            false => changes,
-        };
-        if changes.len() > 1 && self.reach_all_rows(&changes)? {
+        let changes = if even { distinct } else { changes };
+        if changes.len() > 1 && (!self.asks_alike() || self.reach_all_rows(&changes)?) {
             return self.one_by_one(&changes);
         }
         self.check_reach(&changes)?;
@@ -227,12 +298,22 @@ impl<'m> Chunk<'m> {
         self.score(self.model, probes, &view)
     }
 
+    /// Whether the same things are asked of every record, so that their rows fall into equal groups.
+    fn asks_alike(&self) -> bool {
+        let asked = |at: usize| {
+            let record = &self.records[at];
+            let (t, m) = (record.t_locality.is_some(), record.m_locality.is_some());
+            (self.layout[at].len(), t, m)
+        };
+        (1..self.records.len()).all(|at| asked(at) == asked(0))
+    }
+
     /// Whether a change touches what all row groups of a pass must share: token tables, heads and
     /// learned queries.
     fn reach_all_rows(&self, changes: &[&Change]) -> Result<bool> {
         let names = changes.iter().flat_map(|change| change.weights.keys());
         for name in names {
-            let site = self.model.site(name)?;
+            let site = self.model.parameter(name)?;
             let table = site.linear.is_none() && site.matrix_shape()[0] > 1;
             if table || matches!(site.stage, Stage::Embed | Stage::Head) {
                 return Ok(true);
@@ -256,7 +337,7 @@ impl<'m> Chunk<'m> {
     fn check_reach(&self, changes: &[&Change]) -> Result<()> {
         let names = changes.iter().flat_map(|change| change.weights.keys());
         for name in names {
-            if self.model.site(name)?.stage == Stage::Vision {
+            if self.model.parameter(name)?.stage == Stage::Vision {
                 return Err(Error::BehindTheTower { site: name.clone() });
             }
         }
@@ -285,24 +366,29 @@ impl<'m> Chunk<'m> {
     }
 
     /// Reads scores off probes that have come to the head of `by`.
-    fn score(&self, by: &Mllm, probes: Probes, view: &View) -> Result<Vec<RecordScores>> {
-        let contexts = score_contexts(by, probes.contexts, view)?;
-        let compare = |base, asked| self.compare(base, by.logits(asked, view));
+    fn score(&self, by: &Model, probes: Probes, view: &View) -> Result<Vec<RecordScores>> {
+        let contexts = score_contexts(by, probes.contexts, &self.layout, view)?;
+        let compare = |base: &Option<Batch>, asked: Option<Batch>| match (base, asked) {
+            (Some(base), Some(asked)) => self.compare(base, by.logits(asked, view)),
+            _ => Ok(Vec::new()),
+        };
         let m = compare(&self.reference.m_locality, probes.m_locality)?;
         let t = compare(&self.reference.t_locality, probes.t_locality)?;
-        Ok(contexts
-            .into_iter()
-            .zip(m.into_iter().zip(t))
-            .map(
-                |([prompt, rephrase, image_rephrase], (m_locality, t_locality))| RecordScores {
-                    prompt,
-                    rephrase,
-                    image_rephrase,
-                    t_locality,
-                    m_locality,
-                },
-            )
-            .collect())
+        let (mut m, mut t) = (m.into_iter(), t.into_iter());
+        let records = self.records.iter().zip(contexts);
+        let scores = records.map(|(record, contexts)| {
+            let mut contexts = contexts.into_iter();
+            let mut next = |asked: bool| if asked { contexts.next() } else { None };
+            let own = next(true).ok_or(Error::EmptyEdit)?;
+            Ok(RecordScores {
+                prompt: own,
+                rephrase: next(record.prompt_rephrase.is_some()),
+                image_rephrase: next(record.image_rephrase.is_some()),
+                t_locality: record.t_locality.as_ref().and_then(|_| t.next()),
+                m_locality: record.m_locality.as_ref().and_then(|_| m.next()),
+            })
+        });
+        scores.collect()
     }
 
     fn compare(&self, base: &Batch, edited: Tensor<3>) -> Result<Vec<LocalityScore>> {
@@ -311,31 +397,48 @@ impl<'m> Chunk<'m> {
     }
 }
 
+impl Examples for RecordBatch<'_> {
+    fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    fn templates(&self) -> &Templates {
+        &self.templates
+    }
+
+    fn see(&self, at: usize, key: &str) -> Result<ImageFeatures> {
+        let seen = self.seen.only(at, key).or_else(|| self.elsewhere.only(at, key));
+        seen.ok_or_else(|| no_picture(&self.records[at], key))
+    }
+}
+
 /// What the tower makes of each record's pictures: own and rephrased, and the locality item's.
-fn look(model: &Mllm, pictures: &[&Picture]) -> Result<(Seen, Seen)> {
-    let every = |wanted: &[usize]| -> Vec<&Picture> {
-        pictures
-            .chunks(PICTURES)
-            .flat_map(|of_record| wanted.iter().map(|i| of_record[*i]))
-            .collect()
+fn look(
+    model: &Model,
+    records: &[Record],
+    pictures: &HashMap<String, Picture>,
+) -> Result<(Features, Features)> {
+    let own = |record: &Record| context_keys(record).map(str::to_owned).collect();
+    let elsewhere = |record: &Record| {
+        let item = record.m_locality.as_ref();
+        item.and_then(|item| item.image.clone()).into_iter().collect()
     };
-    let base = model.base();
     Ok((
-        model.see(&every(&[0, 1]), &base)?,
-        model.see(&every(&[2]), &base)?,
+        Features::see(model, records, pictures, own)?,
+        Features::see(model, records, pictures, elsewhere)?,
     ))
 }
 
 /// One record of a chunk, and what the never-edited model said of it.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
-    chunk: &'a Chunk<'a>,
+    chunk: &'a RecordBatch<'a>,
     at: usize,
 }
 
 impl<'a> Asked<'a> {
     /// The never-edited model.
-    pub fn model(&self) -> &'a Mllm {
+    pub fn model(&self) -> &'a Model {
         self.chunk.model
     }
 
@@ -349,91 +452,83 @@ impl<'a> Asked<'a> {
         self.chunk.example(self.at)
     }
 
-    /// The base model's six context rows, (prompt, rephrase, rephrased picture) × (y_more, y_less),
-    /// and the logits of their answer positions `[6, a, vocabulary]`.
+    /// The base model's context rows, two answers for each of [`Example::contexts`], and the logits
+    /// of their answer positions `[rows, a, vocabulary]`.
     pub fn contexts(&self) -> (Vec<Row>, Tensor<3>) {
-        let batch = self.chunk.reference.contexts.part(6 * self.at, 6);
-        let logits = self
-            .chunk
-            .model
-            .answer_logits(batch.clone(), &self.chunk.model.base());
+        let rows = self.chunk.layout[self.at].clone();
+        let batch = self.chunk.reference.contexts.part(rows.start, rows.len());
+        let base = self.chunk.model.base();
+        let logits = self.chunk.model.answer_logits(batch.clone(), &base);
         (batch.rows().to_vec(), logits)
     }
 
     /// The base model's text-locality row and its logits `[1, t, vocabulary]`.
-    pub fn t_locality(&self) -> (Row, Tensor<3>) {
-        self.item(&self.chunk.reference.t_locality)
+    pub fn t_locality(&self) -> Option<(Row, Tensor<3>)> {
+        self.item(&self.chunk.reference.t_locality, |record| record.t_locality.is_some())
     }
 
     /// The base model's image-locality row and its logits `[1, t, vocabulary]`.
-    pub fn m_locality(&self) -> (Row, Tensor<3>) {
-        self.item(&self.chunk.reference.m_locality)
+    pub fn m_locality(&self) -> Option<(Row, Tensor<3>)> {
+        self.item(&self.chunk.reference.m_locality, |record| record.m_locality.is_some())
     }
 
-    fn item(&self, items: &Batch) -> (Row, Tensor<3>) {
-        let batch = items.part(self.at, 1);
-        let logits = self
-            .chunk
-            .model
-            .logits(batch.clone(), &self.chunk.model.base());
-        (batch.rows()[0].clone(), logits)
+    /// The row of this record among those that have such an item.
+    fn item(
+        &self,
+        items: &Option<Batch>,
+        has: impl Fn(&Record) -> bool,
+    ) -> Option<(Row, Tensor<3>)> {
+        let records = &self.chunk.records;
+        let place = records[..self.at].iter().filter(|record| has(record)).count();
+        let batch = items.as_ref().filter(|_| has(&records[self.at]))?.part(place, 1);
+        let base = self.chunk.model.base();
+        let logits = self.chunk.model.logits(batch.clone(), &base);
+        Some((batch.rows()[0].clone(), logits))
     }
 }
 
-/// Six rows per record: (prompt, rephrase, rephrased picture) × (y_more, y_less).
+/// Two rows for each context of a record, `y_more` first, and which rows are whose.
 fn context_rows(
-    model: &Mllm,
+    model: &Model,
     records: &[Record],
-    seen: &Seen,
+    seen: &Features,
     templates: &Templates,
-) -> Result<Vec<Row>> {
-    let mut rows = Vec::with_capacity(6 * records.len());
-    for (i, record) in records.iter().enumerate() {
-        let prompt = templates.of(record.task).apply(&record.prompt);
-        let rephrase = templates.of(record.task).apply(&record.prompt_rephrase);
-        for (picture, text) in [(2 * i, &prompt), (2 * i, &rephrase), (2 * i + 1, &prompt)] {
+) -> Result<(Vec<Row>, Vec<Range<usize>>)> {
+    let (mut rows, mut layout) = (Vec::new(), Vec::with_capacity(records.len()));
+    for (at, record) in records.iter().enumerate() {
+        let Wording {
+            prompt, rephrase, ..
+        } = Wording::of(record, templates);
+        let from = rows.len();
+        let own = seen.image_ref(at, record.image.as_ref());
+        let other = record.image_rephrase.as_ref();
+        let asked = [
+            Some((own, &prompt)),
+            rephrase.as_ref().map(|rephrase| (own, rephrase)),
+            other.map(|key| (seen.image_ref(at, Some(key)), &prompt)),
+        ];
+        for (picture, text) in asked.into_iter().flatten() {
             let pair = model
-                .row_pair(
-                    seen.sighting(picture),
-                    text,
-                    [&record.y_more, &record.y_less],
-                )
+                .row_pair(picture, text, [&record.y_more, &record.y_less])
                 .map_err(|source| in_record(record, source))?;
             rows.extend(pair);
         }
+        layout.push(from..rows.len());
     }
-    Ok(rows)
+    Ok((rows, layout))
 }
 
-fn m_locality_rows(
-    model: &Mllm,
-    records: &[Record],
-    seen: &Seen,
-    templates: &Templates,
-) -> Result<Vec<Row>> {
-    one_row_each(model, records, |i, record| {
-        (
-            Some(seen.sighting(i)),
-            templates.mloc.apply(&record.mloc_q),
-            &record.mloc_a,
-        )
-    })
-}
-
-fn t_locality_rows(model: &Mllm, records: &[Record], templates: &Templates) -> Result<Vec<Row>> {
-    one_row_each(model, records, |_, record| {
-        (None, templates.tloc.apply(&record.loc_q), &record.loc_a)
-    })
-}
-
-fn one_row_each<'r>(
-    model: &Mllm,
+/// One row for each record of which `ask` has a picture, a prompt and an answer.
+fn item_rows<'r>(
+    model: &Model,
     records: &'r [Record],
-    ask: impl Fn(usize, &'r Record) -> (Option<Sighting>, String, &'r String),
+    ask: impl Fn(usize, &'r Record) -> Option<(Option<ImageRef>, String, &'r String)>,
 ) -> Result<Vec<Row>> {
     let mut rows = Vec::with_capacity(records.len());
-    for (i, record) in records.iter().enumerate() {
-        let (picture, prompt, answer) = ask(i, record);
+    for (at, record) in records.iter().enumerate() {
+        let Some((picture, prompt, answer)) = ask(at, record) else {
+            continue;
+        };
         let question = Question::new(picture, &prompt, answer);
         rows.extend(
             model
@@ -451,16 +546,19 @@ fn in_record(record: &Record, source: debias_model::Error) -> Error {
     }
 }
 
-/// Scores six context rows per record.
-fn score_contexts(model: &Mllm, batch: Batch, view: &View) -> Result<Vec<[ContextScore; 3]>> {
+/// Scores the context rows of each record.
+fn score_contexts(
+    model: &Model,
+    batch: Batch,
+    layout: &[Range<usize>],
+    view: &View,
+) -> Result<Vec<Vec<ContextScore>>> {
     let rows = batch.rows().to_vec();
     let scores = answer_scores(&rows, model.answer_logits(batch, view))?;
     let context = |pair: &[AnswerScore]| ContextScore {
         y_more: pair[0],
         y_less: pair[1],
     };
-    Ok(scores
-        .chunks_exact(6)
-        .map(|six| [context(&six[..2]), context(&six[2..4]), context(&six[4..])])
-        .collect())
+    let records = layout.iter().map(|rows| scores[rows.clone()].chunks_exact(2));
+    Ok(records.map(|pairs| pairs.map(context).collect()).collect())
 }

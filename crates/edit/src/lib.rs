@@ -18,20 +18,20 @@ mod memory;
 mod sequence;
 mod settings;
 mod training;
-mod workshop;
+mod training_store;
 
 pub use card::Card;
 pub use context::Context;
 pub use edit::{Edit, Touches};
 pub use editor::{
-    Claims, Ctx, Editor, Effect, Example, Examples, GradientProbe, Learns, Lessons, Prepared,
-    Request, Wording, check_requests,
+    Claims, Comparison, Ctx, Editor, Effect, Example, Examples, GradientProbe, Learns, Lessons, Posed,
+    Prepared, Request, Wording, check_requests,
 };
 pub use embedding::{TextEmbedding, cosine};
 pub use error::{Error, Result};
-pub use judge::{Asked, Chunk, Needs, PICTURES, context_scores};
+pub use judge::{Asked, Needs, PICTURES, RecordBatch, context_scores};
 pub use memory::Memory;
 pub use sequence::Sequence;
 pub use settings::Settings;
 pub use training::{SCOPE as TRAINING, keys as training_keys};
-pub use workshop::{History, Losses, Matrix, Nowhere, Parts, Workshop};
+pub use training_store::{History, Losses, Matrix, Nowhere, Parts, TrainingStore};

@@ -15,7 +15,7 @@ use debias_edit::conformance::{Finding, Options, World, check, fingerprint};
 use debias_edit::{
     Card, Claims, Ctx, Edit, Editor, Effect, Learns, Lessons, Prepared, Request, Result, Settings,
 };
-use debias_model::{Change, Delta, Mllm, Parameters, Side};
+use debias_model::{Change, Delta, Model, Parameters, Side};
 use support::toys::{Learner, Learning, OneStep, Step, card};
 use support::{fine_tuning, llama, model, opt, scaled, world};
 
@@ -99,13 +99,13 @@ impl Editor for Broken {
         }
     }
 
-    fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {
+    fn check(&self, model: &Model, settings: &Settings) -> Result<()> {
         fine_tuning().check(model, settings)
     }
 
     fn prepare<'m>(
         &self,
-        model: &'m Mllm,
+        model: &'m Model,
         lessons: &Lessons,
         ctx: &Ctx,
     ) -> Result<Box<dyn Prepared + 'm>> {
@@ -123,7 +123,7 @@ struct Spoilt<'m> {
     inner: Box<dyn Prepared + 'm>,
     flaw: Flaw,
     seed: u64,
-    model: &'m Mllm,
+    model: &'m Model,
     memory: Mutex<Memory>,
 }
 
@@ -243,7 +243,7 @@ fn c1_an_error_that_leaks_into_the_next_edit() {
 #[test]
 fn c1_the_fingerprint_knows_weights_of_another_seed() {
     let (one, other) = (model(opt), support::seeded_model(opt, 8));
-    let print = |model: &Mllm| fingerprint(&world(model)).expect("a fingerprint");
+    let print = |model: &Model| fingerprint(&world(model)).expect("a fingerprint");
     assert_eq!(print(&one), print(&model(opt)));
     assert_ne!(print(&one), print(&other));
 }
@@ -348,7 +348,7 @@ fn c7_reliability_that_is_claimed_and_not_reached() {
 }
 
 /// Exchanges answers until the base margin of every record is as `wanted`.
-fn orient(model: &Mllm, records: &mut [Record], wanted: fn(f64) -> bool, norm: Norm) {
+fn orient(model: &Model, records: &mut [Record], wanted: fn(f64) -> bool, norm: Norm) {
     let chunk = support::chunk(model, records.to_vec());
     for (record, before) in records.iter_mut().zip(chunk.before()) {
         if !wanted(before.prompt.margin(norm)) {
@@ -440,11 +440,11 @@ fn c16_trainings_that_lose_something() {
         ),
         (
             Learning::GoesOn,
-            "its training goes on after its workshop told it to stop",
+            "its training goes on after its store told it to stop",
         ),
         (
             Learning::KeepsNothing,
-            "it learns parts but hands none to its workshop",
+            "it learns parts but hands none to its store",
         ),
     ] {
         lacks(&Learner(flaw), "C16", why);

@@ -6,7 +6,7 @@ mod support;
 
 use debias_core::{Record, Split, Templates};
 use debias_edit::{Ctx, Lessons, Needs, Nowhere};
-use debias_model::{Change, Mllm};
+use debias_model::{Change, Model};
 use peak_alloc::PeakAlloc;
 use serde_json::{Value, json};
 use support::{chunk, fine_tuning, model, records, settings};
@@ -62,14 +62,14 @@ fn of_one_more<T>(work: impl Fn(usize) -> T) -> (u64, u64) {
 }
 
 /// Makes edits of so many records and scores through them.
-fn edited(model: &Mllm, records: Vec<Record>) -> u64 {
+fn edited(model: &Model, records: Vec<Record>) -> u64 {
     let chunk = chunk(model, records);
     let editor = fine_tuning();
     let settings = settings(editor, &[("steps", "2")]);
     let ctx = Ctx {
         seed: 3,
         settings: &settings,
-        workshop: &Nowhere,
+        store: &Nowhere,
     };
     let prepared = editor
         .prepare(model, &Lessons::none(), &ctx)

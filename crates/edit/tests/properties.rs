@@ -8,7 +8,7 @@ use std::sync::Arc;
 use debias_core::Split;
 use debias_edit::conformance::{Finding, Options, Verdict, check};
 use debias_edit::{Ctx, Edit, Editor, Lessons, Nowhere, editors};
-use debias_model::{Change, Mllm, Parameters, Side};
+use debias_model::{Change, Model, Parameters, Side};
 use support::{FAMILIES, Family, llama, model, opt, settings, world};
 
 fn named(name: &str) -> &'static dyn Editor {
@@ -75,7 +75,7 @@ fn one_model_for_the_whole_set_conforms() {
 }
 
 /// The edits of the world's evaluation records.
-fn edits(editor: &dyn Editor, model: &Mllm, given: &[(&str, &str)]) -> Vec<Arc<Edit>> {
+fn edits(editor: &dyn Editor, model: &Model, given: &[(&str, &str)]) -> Vec<Arc<Edit>> {
     let settings = settings(editor, given);
     let chunk = support::chunk(model, support::records(Split::Eval, 3));
     let lessons = Lessons {
@@ -86,7 +86,7 @@ fn edits(editor: &dyn Editor, model: &Mllm, given: &[(&str, &str)]) -> Vec<Arc<E
     let ctx = Ctx {
         seed: 3,
         settings: &settings,
-        workshop: &Nowhere,
+        store: &Nowhere,
     };
     editor
         .prepare(model, &lessons, &ctx)
@@ -109,7 +109,7 @@ fn each_side_has_its_own_parameters() {
         ] {
             for edit in edits(named(editor), &model, &[given]) {
                 for name in change(&edit).weights.keys() {
-                    assert_eq!(model.site(name).expect("a site").side, side);
+                    assert_eq!(model.parameter(name).expect("a site").side, side);
                 }
             }
         }

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use debias_core::{Record, RecordScores, Split};
 use debias_edit::{
-    Chunk, Ctx, Edit, Editor, Error, History, Lessons, Memory, Nowhere, Parts, Prepared, Settings,
-    Touches, Workshop, editors,
+    Ctx, Edit, Editor, Error, History, Lessons, Memory, Nowhere, Parts, Prepared, RecordBatch,
+    Settings, Touches, TrainingStore, editors,
 };
-use debias_model::{Change, Mllm};
+use debias_model::{Change, Model};
 
 use support::{FAMILIES, Taught, chunk, model, opt, record, records, settings};
 
@@ -34,9 +34,9 @@ fn quick(more: &[(&str, &str)]) -> Settings {
 }
 
 fn prepared<'m>(
-    model: &'m Mllm,
+    model: &'m Model,
     settings: &Settings,
-    workshop: &dyn Workshop,
+    store: &dyn TrainingStore,
 ) -> Box<dyn Prepared + 'm> {
     let train = chunk(model, records(Split::Train, 6));
     let val = chunk(model, records(Split::Val, 3));
@@ -49,12 +49,12 @@ fn prepared<'m>(
     let ctx = Ctx {
         seed: 3,
         settings,
-        workshop,
+        store,
     };
     serac().prepare(model, &lessons, &ctx).expect("learns")
 }
 
-fn edits(prepared: &dyn Prepared, chunk: &Chunk) -> Vec<Arc<Edit>> {
+fn edits(prepared: &dyn Prepared, chunk: &RecordBatch) -> Vec<Arc<Edit>> {
     let edits = prepared.edit_each(&chunk.requests(), &Change::default());
     edits.expect("edits")
 }
@@ -66,7 +66,7 @@ fn memory(edit: &Edit) -> Memory {
     }
 }
 
-fn through(chunk: &Chunk, edit: Edit) -> Vec<RecordScores> {
+fn through(chunk: &RecordBatch, edit: Edit) -> Vec<RecordScores> {
     let edit = Arc::new(edit);
     let edits: Vec<Arc<Edit>> = chunk.records().iter().map(|_| edit.clone()).collect();
     chunk.after(&edits).expect("scores")
@@ -176,7 +176,7 @@ fn training_moves_the_margin_towards_the_target() {
 #[derive(Default)]
 struct Shelf(Mutex<Option<Parts>>);
 
-impl Workshop for Shelf {
+impl TrainingStore for Shelf {
     fn finished(&self) -> debias_edit::Result<Option<Parts>> {
         Ok(self.0.lock().expect("no panic").clone())
     }
@@ -195,8 +195,8 @@ fn stored_parts_make_the_same_edit() {
     let chunk = chunk(&model, records(Split::Eval, 3));
     let shelf = Shelf::default();
     let settings = quick(&[("image_gate", "true")]);
-    let scores = |workshop: &dyn Workshop| {
-        let prepared = prepared(&model, &settings, workshop);
+    let scores = |store: &dyn TrainingStore| {
+        let prepared = prepared(&model, &settings, store);
         let scores = chunk.after(&edits(prepared.as_ref(), &chunk));
         (scores.expect("scores"), prepared.remarks())
     };

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use debias_core::Split;
 use debias_edit::{
-    Ctx, Editor, History, Lessons, Losses, Matrix, Parts, Result, Settings, Workshop, editors,
+    Ctx, Editor, History, Lessons, Losses, Matrix, Parts, Result, Settings, TrainingStore, editors,
 };
 use debias_model::host;
 use support::{Taught, chunk, model, opt, records, settings};
@@ -20,7 +20,7 @@ struct Notebook {
     steps: Mutex<Vec<Losses>>,
 }
 
-impl Workshop for Notebook {
+impl TrainingStore for Notebook {
     fn finish(&self, best: &Parts, last: &Parts, history: &History) -> Result<()> {
         *self.finished.lock().expect("alone") = Some((best.clone(), last.clone(), history.clone()));
         Ok(())
@@ -41,7 +41,7 @@ fn trained(editor: &dyn Editor, settings: &Settings) -> (Parts, Parts, History) 
     let ctx = Ctx {
         seed: 3,
         settings,
-        workshop: &notebook,
+        store: &notebook,
     };
     let lessons = Lessons {
         train: &Taught(&train),
@@ -154,7 +154,7 @@ fn without_training_records_there_is_nothing_to_learn() {
         let ctx = Ctx {
             seed: 0,
             settings: &settings,
-            workshop: &debias_edit::Nowhere,
+            store: &debias_edit::Nowhere,
         };
         let refused = editor.prepare(&model, &Lessons::none(), &ctx).err();
         let message = refused.expect("refused").to_string();

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use crate::change::View;
 use crate::host;
-use crate::site::Stage;
+use crate::parameter::Stage;
 
 /// One tokenised sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Row {
 /// What the vision side has made of some pictures: features `[tiles, tokens, c]`, or decoder-wide
 /// vectors `[tiles, vectors, d]`.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct ImageFeatures {
     pub(crate) features: Tensor<3>,
     /// Tiles of each picture.
     tiles: Vec<usize>,
@@ -64,14 +64,14 @@ pub struct Seen {
 
 /// One of the pictures of a batch: its index, and the number of tiles it was cut into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sighting {
+pub struct ImageRef {
     /// Index of the picture in the batch.
     pub index: usize,
     /// Tiles.
     pub tiles: usize,
 }
 
-impl Seen {
+impl ImageFeatures {
     /// Features of pictures that were cut into `tiles`.
     pub(crate) fn new(features: Tensor<3>, tiles: Vec<usize>) -> Self {
         Self { features, tiles }
@@ -91,8 +91,8 @@ impl Seen {
     }
 
     /// The picture of index `i`.
-    pub fn sighting(&self, i: usize) -> Sighting {
-        Sighting {
+    pub fn image_ref(&self, i: usize) -> ImageRef {
+        ImageRef {
             index: i,
             tiles: self.tiles.get(i).copied().unwrap_or(1),
         }
@@ -106,7 +106,7 @@ impl Seen {
     /// The picture of index `i` alone.
     #[must_use]
     pub fn only(&self, i: usize) -> Self {
-        let Sighting { tiles, .. } = self.sighting(i);
+        let ImageRef { tiles, .. } = self.image_ref(i);
         let features = self.features.clone().narrow(0, self.first_tile(i), tiles);
         Self::new(features, vec![tiles])
     }
@@ -123,7 +123,7 @@ impl Seen {
     }
 
     /// The pictures of all `parts`, in order; `None` when there are none.
-    pub fn join(parts: impl IntoIterator<Item = Seen>) -> Option<Self> {
+    pub fn join(parts: impl IntoIterator<Item = ImageFeatures>) -> Option<Self> {
         let (features, tiles): (Vec<_>, Vec<_>) = parts
             .into_iter()
             .map(|seen| (seen.features, seen.tiles))
@@ -147,21 +147,29 @@ pub struct Batch {
 #[derive(Clone)]
 pub(crate) enum State {
     /// Vision features.
-    Seen(Seen),
+    ImageFeatures(ImageFeatures),
     /// Decoder-width image vectors `[tiles, vectors, d]`, or none for text.
-    Prefixed(Option<Seen>),
+    Prefixed(Option<ImageFeatures>),
     /// Residual stream `[b, t, d]` in front of a stage.
     Hidden(Tensor<3>, Stage),
 }
 
 impl Batch {
+    /// Rows over the pictures whose vision features are `seen`; of text alone without any.
+    pub fn over(rows: Vec<Row>, seen: Option<ImageFeatures>) -> Self {
+        match seen {
+            Some(seen) => Self::with_pictures(rows, seen),
+            None => Self::text(rows),
+        }
+    }
+
     /// Rows over the pictures whose vision features are `seen`.
-    pub fn with_pictures(rows: Vec<Row>, seen: Seen) -> Self {
-        Self::new(rows, State::Seen(seen))
+    pub fn with_pictures(rows: Vec<Row>, seen: ImageFeatures) -> Self {
+        Self::new(rows, State::ImageFeatures(seen))
     }
 
     /// Rows over image vectors that are already decoder-wide.
-    pub(crate) fn with_vectors(rows: Vec<Row>, vectors: Seen) -> Self {
+    pub(crate) fn with_vectors(rows: Vec<Row>, vectors: ImageFeatures) -> Self {
         Self::new(rows, State::Prefixed(Some(vectors)))
     }
 
@@ -186,7 +194,7 @@ impl Batch {
     /// Bytes of what has been computed.
     pub fn bytes(&self) -> usize {
         let x = match &self.state {
-            State::Seen(seen) | State::Prefixed(Some(seen)) => &seen.features,
+            State::ImageFeatures(seen) | State::Prefixed(Some(seen)) => &seen.features,
             State::Prefixed(None) => return 0,
             State::Hidden(x, _) => x,
         };
@@ -203,7 +211,7 @@ impl Batch {
                 width: self.width,
                 state: State::Hidden(x.clone().narrow(0, from, count), *stage),
             },
-            State::Seen(_) | State::Prefixed(_) => self.clone(),
+            State::ImageFeatures(_) | State::Prefixed(_) => self.clone(),
         }
     }
 

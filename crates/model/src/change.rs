@@ -12,8 +12,8 @@ use burn::tensor::{DType, Tensor};
 
 use crate::device::product;
 use crate::error::{Error, Result};
+use crate::parameter::{Parameter, Stage};
 use crate::recorder::Recorder;
-use crate::site::{Site, Stage};
 
 /// The change of one parameter, in the checkpoint's own orientation `[rows, columns]`
 /// (`[d_out, d_in]` but for [`Orientation::InOut`](crate::Orientation); vectors are `[1, n]`).
@@ -252,8 +252,8 @@ pub(crate) fn as_dtype<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tenso
 /// Parameters of a model by name: what a change is checked against and laid over.
 pub trait Parameters {
     /// All edit sites.
-    fn sites(&self) -> &[Site];
-    /// The stored value in f32, `[rows, columns]` as in [`Site::matrix_shape`].
+    fn parameters(&self) -> &[Parameter];
+    /// The stored value in f32, `[rows, columns]` as in [`Parameter::matrix_shape`].
     fn value(&self, name: &str) -> Option<Tensor<2>>;
     /// The number format that views of these parameters compute in.
     fn dtype(&self) -> DType {
@@ -269,12 +269,12 @@ pub trait Parameters {
     ///
     /// # Errors
     /// [`Error::Unknown`] with the nearest name.
-    fn site(&self, name: &str) -> Result<&Site> {
-        self.sites()
+    fn parameter(&self, name: &str) -> Result<&Parameter> {
+        self.parameters()
             .iter()
             .find(|site| site.name == name)
             .ok_or_else(|| {
-                let known = self.sites().iter().map(|site| site.name.as_str());
+                let known = self.parameters().iter().map(|site| site.name.as_str());
                 Error::Unknown(debias_core::Error::unknown("parameter", name, known))
             })
     }
@@ -287,7 +287,7 @@ pub trait Parameters {
         let names: BTreeSet<&String> = changes.iter().flat_map(|c| c.weights.keys()).collect();
         names
             .into_iter()
-            .map(|name| self.site(name).map(|site| site.stage))
+            .map(|name| self.parameter(name).map(|site| site.stage))
             .try_fold(Stage::Head, |first, stage| Ok(first.earliest(stage?)))
     }
 
@@ -302,7 +302,7 @@ pub trait Parameters {
         let names: BTreeSet<&String> = changes.iter().flat_map(|c| c.weights.keys()).collect();
         let mut patches = BTreeMap::new();
         for name in names {
-            let site = self.site(name)?;
+            let site = self.parameter(name)?;
             let expected = site.matrix_shape();
             let deltas: Vec<Option<&Delta>> = changes.iter().map(|c| c.weights.get(name)).collect();
             for delta in deltas.iter().flatten() {

@@ -89,7 +89,7 @@ pub enum Error {
     #[error(
         "{model} is a text model and cannot look at pictures; leave the picture away or give a multimodal model"
     )]
-    NoSight {
+    NoVisionSide {
         /// The model.
         model: String,
     },

@@ -4,8 +4,8 @@
 use burn::tensor::DType;
 
 use crate::change::Parameters;
-use crate::mllm::Mllm;
-use crate::site::Stage;
+use crate::model::Model;
+use crate::parameter::Stage;
 
 /// Copies of the residual stream that live at once in a block: itself, normed, queries, keys, values
 /// and what attention gives.
@@ -53,17 +53,20 @@ struct Tower {
     side: usize,
 }
 
-impl Mllm {
+impl Model {
     /// The shapes of its parts; pictures count as cut into as many tiles as they can be.
     pub fn footprint(&self) -> Footprint {
         let widest = |of: fn(Stage) -> bool| {
-            let linear = self.sites().iter().filter(|site| site.linear.is_some());
+            let linear = self
+                .parameters()
+                .iter()
+                .filter(|site| site.linear.is_some());
             let sizes = linear
                 .filter(|site| of(site.stage))
                 .map(|site| site.matrix_shape());
             sizes.flatten().max().unwrap_or(0)
         };
-        let mut sites = self.sites().iter();
+        let mut sites = self.parameters().iter();
         // The kernel that cuts a tile into patches: `[width, 3, side, side]`.
         let kernel = sites.find(|site| site.stage == Stage::Vision && site.shape.len() == 4);
         let tower = self.sight().ok().zip(kernel).map(|(sight, kernel)| {
@@ -71,7 +74,7 @@ impl Mllm {
             Tower {
                 blocks: Blocks {
                     width: kernel.shape[0],
-                    inner: widest(|stage| matches!(stage, Stage::Vision | Stage::Bridge)),
+                    inner: widest(|stage| matches!(stage, Stage::Vision | Stage::Projector)),
                 },
                 tokens: patches * patches + 1,
                 tiles: self.most_tiles(),

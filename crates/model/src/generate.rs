@@ -4,14 +4,14 @@ use burn::tensor::Tensor;
 use debias_weights::Checkpoint;
 use serde_json::Value;
 
-use crate::batch::{Row, Seen};
+use crate::batch::{ImageFeatures, Row};
 use crate::change::View;
 use crate::error::{Error, Result};
 use crate::host;
 use crate::logits::argmax;
-use crate::mllm::Mllm;
-use crate::places::{Memory, Pass, Places};
-use crate::site::Stage;
+use crate::model::Model;
+use crate::parameter::Stage;
+use crate::positions::{KvCache, Pass, Positions};
 use crate::text::Text;
 
 /// When a continuation ends.
@@ -54,7 +54,7 @@ fn ids(value: &Value) -> Vec<u32> {
     }
 }
 
-impl Mllm {
+impl Model {
     /// Continues each of `rows` greedily: the tokens added, the stop token included.
     ///
     /// All rows have a picture of `seen`, or none has. At equal logits the lower id is taken.
@@ -65,7 +65,7 @@ impl Mllm {
     pub fn generate(
         &self,
         rows: &[Row],
-        seen: Option<&Seen>,
+        seen: Option<&ImageFeatures>,
         limits: &Limits,
         view: &View,
     ) -> Result<Vec<Vec<u32>>> {
@@ -74,9 +74,9 @@ impl Mllm {
             return Ok(added);
         }
         self.check_room(rows, limits)?;
-        let mut memory = Memory::new(self.decoder().outline().depth, rows.len());
+        let mut cache = KvCache::new(self.decoder().outline().depth, rows.len());
         let vectors = seen.and_then(|seen| self.vectors(seen, view));
-        let mut state = self.read(rows, vectors.as_ref(), &mut memory, view);
+        let mut state = self.read(rows, vectors.as_ref(), &mut cache, view);
         let mut open: Vec<usize> = (0..rows.len()).collect();
         for step in 0..limits.max_tokens {
             let next = self.greedy(state, view)?;
@@ -90,12 +90,12 @@ impl Mllm {
                 break;
             }
             if going.len() < open.len() {
-                memory = memory.of_rows(&going, self.device());
+                cache = cache.of_rows(&going, self.device());
                 open = going.iter().map(|i| open[*i]).collect();
             }
             let ids: Vec<i64> = going.iter().map(|i| i64::from(next[*i])).collect();
             let open_rows: Vec<&Row> = open.iter().map(|row| &rows[*row]).collect();
-            state = self.step(&ids, &open_rows, step, &mut memory, view);
+            state = self.step(&ids, &open_rows, step, &mut cache, view);
         }
         Ok(added)
     }
@@ -113,18 +113,18 @@ impl Mllm {
         }
     }
 
-    /// Reads whole rows into `memory`; the residual stream at each row's last token, `[b, 1, d]`.
+    /// Reads whole rows into `cache`; the residual stream at each row's last token, `[b, 1, d]`.
     fn read(
         &self,
         rows: &[Row],
-        vectors: Option<&Seen>,
-        memory: &mut Memory,
+        vectors: Option<&ImageFeatures>,
+        cache: &mut KvCache,
         view: &View,
     ) -> Tensor<3> {
         let width = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
         let starts = vec![0; rows.len()];
         let stretch = (starts.as_slice(), width);
-        let x = self.read_from(rows, stretch, vectors, Some(memory), Stage::Head, view);
+        let x = self.read_from(rows, stretch, vectors, Some(cache), Stage::Head, view);
         let last: Vec<i64> = rows
             .iter()
             .enumerate()
@@ -136,20 +136,20 @@ impl Mllm {
             .unsqueeze_dim(1)
     }
 
-    /// Reads the tokens `starts[r] ..` of each row r, padded to `width`, behind what `memory`
+    /// Reads the tokens `starts[r] ..` of each row r, padded to `width`, behind what `cache`
     /// holds and into it; their residual stream in front of `to`, `[b, width, d]`.
     pub(crate) fn read_from(
         &self,
         rows: &[Row],
         (starts, width): (&[usize], usize),
-        vectors: Option<&Seen>,
-        memory: Option<&mut Memory>,
+        vectors: Option<&ImageFeatures>,
+        cache: Option<&mut KvCache>,
         to: Stage,
         view: &View,
     ) -> Tensor<3> {
-        let places = Places::stretch(rows, starts, width, self.image_positions());
+        let places = Positions::stretch(rows, starts, width, self.image_positions());
         let x = self.embed(rows, starts, width, vectors, view);
-        self.through(x, &places, memory, to, view)
+        self.through(x, &places, cache, to, view)
     }
 
     /// One more token of each open row.
@@ -158,32 +158,32 @@ impl Mllm {
         ids: &[i64],
         rows: &[&Row],
         step: usize,
-        memory: &mut Memory,
+        cache: &mut KvCache,
         view: &View,
     ) -> Tensor<3> {
-        let places = Places::next(rows, step, self.image_positions());
+        let places = Positions::next(rows, step, self.image_positions());
         let ids: Vec<Row> = ids.iter().map(|id| Row::of_token(*id as u32)).collect();
         let x = self.embed(&ids, &vec![0; ids.len()], 1, None, view);
-        self.through(x, &places, Some(memory), Stage::Head, view)
+        self.through(x, &places, Some(cache), Stage::Head, view)
     }
 
     fn through(
         &self,
         x: Tensor<3>,
-        places: &Places,
-        memory: Option<&mut Memory>,
+        places: &Positions,
+        cache: Option<&mut KvCache>,
         to: Stage,
         view: &View,
     ) -> Tensor<3> {
         let decoder = self.decoder();
         let x = decoder.place(x, places, view);
         let from = Stage::Attention(0);
-        match memory {
+        match cache {
             None => decoder.advance(x, &mut Pass::alone(places), from, to, view),
-            Some(memory) => {
-                let mut pass = Pass::remembering(places, memory);
+            Some(cache) => {
+                let mut pass = Pass::remembering(places, cache);
                 let x = decoder.advance(x, &mut pass, from, to, view);
-                memory.keep(places);
+                cache.keep(places);
                 x
             }
         }

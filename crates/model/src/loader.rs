@@ -11,7 +11,7 @@ use crate::device::Placement;
 use crate::error::{Error, Result};
 use crate::layers::{Matrix, Vector};
 use crate::names::Names;
-use crate::site::{Orientation, Side, Site, Stage};
+use crate::parameter::{Orientation, Parameter, Side, Stage};
 
 /// Where weights come from: a checkpoint, or a seeded initialisation that asks for the same names.
 pub trait Weights {
@@ -111,7 +111,7 @@ pub struct Loader<'a> {
     weights: &'a dyn Weights,
     placement: Placement,
     names: Names,
-    sites: Vec<Site>,
+    sites: Vec<Parameter>,
     values: BTreeMap<String, Tensor<2>>,
     /// Bytes of the weights on each device, the processor apart: there they are the mapped file.
     held: Vec<(Device, u64)>,
@@ -169,7 +169,7 @@ impl<'a> Loader<'a> {
     }
 
     /// A parameter whose published shape is `shape`, kept as a matrix (see
-    /// [`Site::matrix_shape`]).
+    /// [`Parameter::matrix_shape`]).
     ///
     /// # Errors
     /// What the source refuses.
@@ -181,7 +181,7 @@ impl<'a> Loader<'a> {
         place: Place,
     ) -> Result<Matrix> {
         let name = self.published(name);
-        let site = Site {
+        let site = Parameter {
             name: name.clone(),
             shape: shape.to_vec(),
             side: place.side,
@@ -248,7 +248,7 @@ impl<'a> Loader<'a> {
 /// The parameters that layers asked for.
 pub struct Loaded {
     /// Their places.
-    pub sites: Vec<Site>,
+    pub sites: Vec<Parameter>,
     /// Their values by published name.
     pub values: BTreeMap<String, Tensor<2>>,
     /// The bytes that they take of each device other than the processor.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use debias_weights::Checkpoint;
 
 use crate::error::{Error, Result};
-use crate::site::Site;
+use crate::parameter::Parameter;
 
 /// Pairs of name beginnings, first match wins; `#` stands for one number on both sides.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,7 +62,7 @@ fn fill(pattern: &str, numbers: &[&str]) -> String {
 /// [`Error::UnusedTensors`] naming up to five.
 pub(crate) fn refuse_unused(
     checkpoint: &Checkpoint,
-    sites: &[Site],
+    sites: &[Parameter],
     optional: &[&str],
 ) -> Result<()> {
     let used: BTreeSet<String> = sites.iter().map(|site| site.name.clone()).collect();

@@ -1,5 +1,5 @@
 //! Training a small model, from nothing or from what another has learnt: next-token likelihood of answers, with the visible facts
-//! of the picture as an auxiliary target for the bridge.
+//! of the picture as an auxiliary target for the projector.
 //!
 //! The auxiliary head (as in BLIP-2's first stage, vision and queries learn what is to be seen
 //! before the language model can tell them) is dropped at the end. Each step's lessons are cut
@@ -12,13 +12,13 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 use debias_core::Picture;
 
-use crate::batch::{Batch, Row, Sighting};
+use crate::batch::{Batch, ImageRef, Row};
 use crate::change::{Parameters, View};
 use crate::error::{Error, Result};
 use crate::host;
 use crate::likelihood::{answer_nll, weighted_nll};
 use crate::loader::Fresh;
-use crate::mllm::Mllm;
+use crate::model::Model;
 use crate::optim::{Descent, Rule, clip};
 use crate::parallel::in_order;
 use crate::question::Question;
@@ -112,7 +112,7 @@ pub struct Progress {
 /// # Errors
 /// A model without sight, a lesson that cannot be tokenised, or a loss that is not finite.
 pub fn pretrain(
-    model: &Mllm,
+    model: &Model,
     curriculum: &dyn Curriculum,
     schedule: &Schedule,
     threads: usize,
@@ -126,7 +126,7 @@ pub fn pretrain(
         parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()))
     };
     let (learnt, kept): (Vec<_>, Vec<_>) = model
-        .sites()
+        .parameters()
         .iter()
         .filter_map(|site| Some((site.name.clone(), model.value(&site.name)?)))
         .partition(|(name, _)| learns(name));
@@ -184,7 +184,7 @@ fn rate(schedule: &Schedule, step: usize) -> f64 {
     schedule.lr * (0.05 + 0.95 * 0.5 * (1.0 + turn.cos()))
 }
 
-fn auxiliary(model: &Mllm, curriculum: &dyn Curriculum, fresh: &Fresh) -> Result<Tensor<3>> {
+fn auxiliary(model: &Model, curriculum: &dyn Curriculum, fresh: &Fresh) -> Result<Tensor<3>> {
     let classes = curriculum.label_sizes().iter().sum();
     let side = model.sight()?.image_size();
     let blank = Tensor::zeros([1, 3, side, side], model.device());
@@ -228,7 +228,7 @@ fn combine(pieces: Vec<(Gradients, [f64; 4])>, step: usize) -> (Gradients, Progr
 }
 
 struct Trainee<'a> {
-    model: &'a Mllm,
+    model: &'a Model,
     values: &'a BTreeMap<String, Tensor<3>>,
     curriculum: &'a dyn Curriculum,
     schedule: &'a Schedule,
@@ -330,7 +330,7 @@ impl Trainee<'_> {
                 .texts
                 .iter()
                 .map(|(prompt, answer)| {
-                    let sighting = Sighting {
+                    let sighting = ImageRef {
                         index: picture,
                         tiles: 1,
                     };
@@ -393,7 +393,7 @@ const WORDS: f32 = 0.5;
 /// A passage as one row: all behind its first prompt (or first word) is the row's answer.
 struct Told {
     row: Row,
-    /// Places of the answers' tokens in the row.
+    /// Positions of the answers' tokens in the row.
     spans: Vec<Range<usize>>,
     /// Whether the other words are learnt too.
     whole: bool,
@@ -401,8 +401,8 @@ struct Told {
 
 impl Told {
     /// `None` for a passage without turns.
-    fn new(model: &Mllm, passage: &Passage, pictured: bool) -> Result<Option<Self>> {
-        let picture = pictured.then_some(Sighting { index: 0, tiles: 1 });
+    fn new(model: &Model, passage: &Passage, pictured: bool) -> Result<Option<Self>> {
+        let picture = pictured.then_some(ImageRef { index: 0, tiles: 1 });
         let mut text = String::new();
         let mut last = None;
         let mut spans = Vec::with_capacity(passage.turns.len());

@@ -1,12 +1,12 @@
 //! What a model is asked: a picture, a prompt, and the answer that is scored.
 
-use crate::batch::Sighting;
+use crate::batch::ImageRef;
 
 /// A prompt and the answer to be scored after it.
 #[derive(Clone, Debug)]
 pub struct Question<'a> {
     /// Its picture; `None` for text alone.
-    pub picture: Option<Sighting>,
+    pub picture: Option<ImageRef>,
     /// The prompt.
     pub prompt: &'a str,
     /// The answer; `None` for a prompt that is to be continued.
@@ -31,7 +31,7 @@ pub enum Style {
 
 impl<'a> Question<'a> {
     /// A framed prompt with an answer after one space.
-    pub fn new(picture: Option<Sighting>, prompt: &'a str, answer: &'a str) -> Self {
+    pub fn new(picture: Option<ImageRef>, prompt: &'a str, answer: &'a str) -> Self {
         Self {
             picture,
             prompt,

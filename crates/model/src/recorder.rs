@@ -15,11 +15,11 @@ use burn::tensor::{Gradients, Tensor};
 pub struct Recorder {
     sites: BTreeSet<String>,
     notes: bool,
-    seen: Mutex<Seen>,
+    seen: Mutex<Watched>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct Watched {
     notes: BTreeMap<String, Tensor<3>>,
     inputs: BTreeMap<String, Tensor<3>>,
     outputs: BTreeMap<String, Tensor<3>>,
@@ -47,7 +47,7 @@ impl Recorder {
     }
 
     /// The watched weights.
-    pub fn sites(&self) -> impl Iterator<Item = String> + '_ {
+    pub fn parameters(&self) -> impl Iterator<Item = String> + '_ {
         self.sites.iter().cloned()
     }
 
@@ -91,7 +91,7 @@ impl Recorder {
         y + zero
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seen> {
+    fn lock(&self) -> MutexGuard<'_, Watched> {
         self.seen
             .lock()
             .unwrap_or_else(|poison| poison.into_inner())

@@ -5,14 +5,14 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use crate::batch::{Row, Seen};
+use crate::batch::{ImageFeatures, Row};
 use crate::change::View;
 use crate::error::Result;
 use crate::host;
 use crate::likelihood::{AnswerLikelihood, likelihoods};
-use crate::mllm::Mllm;
-use crate::places::Memory;
-use crate::site::Stage;
+use crate::model::Model;
+use crate::parameter::Stage;
+use crate::positions::KvCache;
 
 /// Tokens that a beginning must spare, summed over the rows that share it, to be read apart.
 const WORTHWHILE: usize = 24;
@@ -51,7 +51,7 @@ impl Branches {
     }
 }
 
-impl Mllm {
+impl Model {
     /// The log-likelihood of each row's answer, token by token, in row order.
     ///
     /// All rows have a picture of `seen`, or none has.
@@ -61,7 +61,7 @@ impl Mllm {
     pub fn score(
         &self,
         rows: &[Row],
-        seen: Option<&Seen>,
+        seen: Option<&ImageFeatures>,
         view: &View,
     ) -> Result<Vec<AnswerLikelihood>> {
         // The last token is never asked what follows it.
@@ -93,7 +93,7 @@ impl Mllm {
     pub fn logits_at(
         &self,
         rows: &[Row],
-        seen: Option<&Seen>,
+        seen: Option<&ImageFeatures>,
         wanted: &[Range<usize>],
         view: &View,
     ) -> Vec<Tensor<2>> {
@@ -119,7 +119,7 @@ impl Mllm {
         rows: &[Row],
         families: &[Family],
         end: impl Fn(usize) -> usize,
-        seen: Option<&Seen>,
+        seen: Option<&ImageFeatures>,
         view: &View,
     ) -> Branches {
         let vectors = seen.and_then(|seen| self.vectors(seen, view));
@@ -128,7 +128,7 @@ impl Mllm {
             .enumerate()
             .flat_map(|(f, family)| family.rows.iter().map(move |row| (*row, f)))
             .unzip();
-        let mut memory = match families.iter().any(|family| family.shared > 0) {
+        let mut cache = match families.iter().any(|family| family.shared > 0) {
             true => {
                 let trunks = self.read_trunks(rows, families, vectors.as_ref(), view);
                 Some(trunks.of_rows(&family_of, self.device()))
@@ -142,12 +142,12 @@ impl Mllm {
             .zip(&starts)
             .map(|(row, start)| end(*row) - start);
         let stretch = (starts.as_slice(), widths.max().unwrap_or(0));
-        let memory = memory.as_mut();
+        let cache = cache.as_mut();
         let x = self.read_from(
             &branches,
             stretch,
             vectors.as_ref(),
-            memory,
+            cache,
             Stage::Head,
             view,
         );
@@ -164,21 +164,21 @@ impl Mllm {
         &self,
         rows: &[Row],
         families: &[Family],
-        vectors: Option<&Seen>,
+        vectors: Option<&ImageFeatures>,
         view: &View,
-    ) -> Memory {
+    ) -> KvCache {
         let trunks: Vec<Row> = families
             .iter()
             .map(|family| beginning(&rows[family.rows[0]], family.shared))
             .collect();
         let width = trunks.iter().map(|row| row.ids.len()).max().unwrap_or(0);
-        let mut memory = Memory::new(self.decoder().outline().depth, trunks.len());
+        let mut cache = KvCache::new(self.decoder().outline().depth, trunks.len());
         let starts = vec![0; trunks.len()];
         // Nobody asks for their logits: only keys and values are needed of the last layer.
         let last = Stage::FeedForward(self.decoder().outline().depth.saturating_sub(1));
         let stretch = (starts.as_slice(), width);
-        self.read_from(&trunks, stretch, vectors, Some(&mut memory), last, view);
-        memory
+        self.read_from(&trunks, stretch, vectors, Some(&mut cache), last, view);
+        cache
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use burn::tensor::{Device, TensorData};
 use debias_core::Picture;
 use debias_model::{
-    Batch, Mllm, Parameters, Question, Result, Row, Sighting, Style, View, Weights, host,
+    Batch, ImageRef, Model, Parameters, Question, Result, Row, Style, View, Weights, host,
     open_folder,
 };
 use debias_weights::Checkpoint;
@@ -61,8 +61,8 @@ impl Case {
         open_folder(&self.dir).expect("the folder opens")
     }
 
-    fn model(&self) -> Mllm {
-        Mllm::open(&self.checkpoint(), &Device::flex()).expect("the model loads")
+    fn model(&self) -> Model {
+        Model::open(&self.checkpoint(), &Device::flex()).expect("the model loads")
     }
 
     fn prompts(&self) -> impl Iterator<Item = &Value> {
@@ -100,7 +100,7 @@ impl Case {
     }
 
     /// The row of the first prompt alone, and its logits.
-    fn row_and_logits(&self, model: &Mllm) -> (Row, Vec<f32>) {
+    fn row_and_logits(&self, model: &Model) -> (Row, Vec<f32>) {
         let prompt = self.prompts().next().expect("a prompt");
         let view = View::base();
         let seen = model.see(&[&self.picture(prompt)], &view).expect("it sees");
@@ -108,7 +108,7 @@ impl Case {
             style: Style::Raw,
             answer: None,
             ..Question::new(
-                Some(seen.sighting(0)),
+                Some(seen.image_ref(0)),
                 prompt["prompt"].as_str().expect("a prompt"),
                 "",
             )
@@ -146,7 +146,7 @@ fn prompts_become_the_ids_of_the_reference() {
         for prompt in case.prompts() {
             let (_, tiles) = model.pixels(&[&case.picture(prompt)]).expect("it sees");
             let question = Question {
-                picture: Some(Sighting {
+                picture: Some(ImageRef {
                     index: 0,
                     tiles: tiles[0],
                 }),
@@ -178,7 +178,7 @@ fn a_prompt_has_one_place_for_its_picture() {
         let Some(case) = Case::open(name) else { return };
         let prompt = case.prompts().next().expect("a prompt");
         let twice = prompt["prompt"].as_str().expect("a prompt").repeat(2);
-        let picture = Some(Sighting { index: 0, tiles: 1 });
+        let picture = Some(ImageRef { index: 0, tiles: 1 });
         let question = Question::new(picture, &twice, "yes");
         let refused = case.model().rows(&[question]).expect_err("two places");
         assert!(
@@ -196,7 +196,9 @@ fn every_edit_site_of_the_cases_is_a_linear_layer() {
         let sites = case.settings["edit_sites"].as_array().expect("sites");
         assert!(!sites.is_empty());
         for site in sites {
-            let site = model.site(site.as_str().expect("a name")).expect("a site");
+            let site = model
+                .parameter(site.as_str().expect("a name"))
+                .expect("a site");
             assert!(site.linear.is_some(), "{name}: {}", site.name);
         }
     }
@@ -244,13 +246,13 @@ fn llava_is_read_under_its_newer_names() {
         ),
         (&bare, "model.vision_tower.pre_layrnorm.weight"),
     ] {
-        let model = Mllm::assemble(&folder, weights, &Device::flex()).expect("the model loads");
+        let model = Model::assemble(&folder, weights, &Device::flex()).expect("the model loads");
         assert_eq!(case.row_and_logits(&model), expected);
-        model.site(site).expect("its published name");
+        model.parameter(site).expect("its published name");
         model
-            .site("model.language_model.layers.2.mlp.down_proj.weight")
+            .parameter("model.language_model.layers.2.mlp.down_proj.weight")
             .expect("too");
-        model.site("lm_head.weight").expect("too");
+        model.parameter("lm_head.weight").expect("too");
     }
 }
 
@@ -271,7 +273,7 @@ fn native_internvl_is_read_under_its_newer_names() {
             (_, None) => "absent".to_owned(),
         },
     };
-    let model = Mllm::assemble(&folder, &newer, &Device::flex()).expect("the model loads");
+    let model = Model::assemble(&folder, &newer, &Device::flex()).expect("the model loads");
     assert_eq!(
         case.row_and_logits(&model),
         case.row_and_logits(&case.model())
@@ -285,7 +287,7 @@ fn an_image_token_that_the_tokenizer_does_not_write_cuts_the_prompt() {
     };
     let other = case.configured(|config| config["image_token_index"] = json!(511));
     let other = open_folder(other.path()).expect("the folder opens");
-    let other = Mllm::open(&other, &Device::flex()).expect("the model loads");
+    let other = Model::open(&other, &Device::flex()).expect("the model loads");
     assert_eq!(
         case.row_and_logits(&other),
         case.row_and_logits(&case.model())
@@ -300,8 +302,8 @@ fn whole_features_keep_the_class_token() {
     let field = "vision_feature_select_strategy";
     let whole = case.configured(|config| config[field] = json!("full"));
     let whole = open_folder(whole.path()).expect("the folder opens");
-    let whole = Mllm::open(&whole, &Device::flex()).expect("the model loads");
-    let len = |model: &Mllm| case.row_and_logits(model).0.image.map(|span| span.len);
+    let whole = Model::open(&whole, &Device::flex()).expect("the model loads");
+    let len = |model: &Model| case.row_and_logits(model).0.image.map(|span| span.len);
     assert_eq!((len(&case.model()), len(&whole)), (Some(9), Some(10)));
 }
 
@@ -312,14 +314,14 @@ fn chatglm_without_a_vision_side_is_the_text_model() {
     };
     let text = case.configured(|config| config["vision_config"] = Value::Null);
     let text = open_folder(text.path()).expect("the folder opens");
-    let refused = Mllm::open(&text, &Device::flex())
+    let refused = Model::open(&text, &Device::flex())
         .err()
         .expect("vision tensors");
     assert!(
         refused.to_string().contains("transformer.vision.boi"),
         "{refused}"
     );
-    let model = Mllm::assemble(&text, &text, &Device::flex()).expect("the model loads");
+    let model = Model::assemble(&text, &text, &Device::flex()).expect("the model loads");
     assert!(!model.has_sight() && case.model().has_sight());
 }
 
@@ -400,7 +402,9 @@ fn configurations_that_cannot_be_honoured_are_refused_by_field() {
         let Some(case) = Case::open(name) else { return };
         let folder = case.configured(set(field, value));
         let folder = open_folder(folder.path()).expect("the folder opens");
-        let refused = Mllm::open(&folder, &Device::flex()).err().expect("refused");
+        let refused = Model::open(&folder, &Device::flex())
+            .err()
+            .expect("refused");
         assert!(refused.to_string().contains(said), "{refused}");
     }
 }

@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor};
 use debias_core::Picture;
 use debias_model::verify::{Case, verify};
 use debias_model::{
-    Batch, Mllm, Orientation, Parameters, Question, Recorder, Site, Stage, Style, View, host,
+    Batch, Model, Orientation, Parameter, Parameters, Question, Recorder, Stage, Style, View, host,
     open_folder,
 };
 use debias_weights::Checkpoint;
@@ -35,9 +35,9 @@ fn folder(name: &str) -> Option<PathBuf> {
     Some(PathBuf::from(root).join("models").join(name))
 }
 
-fn open(dir: &Path) -> Mllm {
+fn open(dir: &Path) -> Model {
     let checkpoint = open_folder(dir).expect("the folder opens");
-    Mllm::open(&checkpoint, &Device::flex()).expect("the model loads")
+    Model::open(&checkpoint, &Device::flex()).expect("the model loads")
 }
 
 fn picture(path: &Path) -> Result<Picture, String> {
@@ -107,7 +107,7 @@ fn passes_that_stop_and_resume_equal_one_pass() {
     let rows = [("What?", "no"), ("Who is there now?", "nobody at all")]
         .into_iter()
         .enumerate()
-        .map(|(i, (prompt, answer))| Question::new(Some(seen.sighting(i)), prompt, answer))
+        .map(|(i, (prompt, answer))| Question::new(Some(seen.image_ref(i)), prompt, answer))
         .collect::<Vec<_>>();
     let rows = model.rows(&rows).expect("rows");
     let batch = || Batch::with_pictures(rows.clone(), seen.clone());
@@ -164,7 +164,7 @@ fn answers_score_as_in_the_reference() {
             .iter()
             .enumerate()
             .map(|(i, prompt)| Question {
-                picture: seen.as_ref().map(|seen| seen.sighting(i)),
+                picture: seen.as_ref().map(|seen| seen.image_ref(i)),
                 prompt: prompt["prompt"].as_str().expect("a prompt"),
                 answer: prompt["answer"].as_str(),
                 join: "",
@@ -199,8 +199,8 @@ fn every_linear_site_can_be_watched() {
     ] {
         let Some(dir) = folder(name) else { return };
         let model = open(&dir);
-        let linear = |site: &&Site| site.linear.is_some();
-        let sites: Vec<&Site> = model.sites().iter().filter(linear).collect();
+        let linear = |site: &&Parameter| site.linear.is_some();
+        let sites: Vec<&Parameter> = model.parameters().iter().filter(linear).collect();
         let leaves: BTreeMap<String, Tensor<3>> = sites
             .iter()
             .map(|site| {
@@ -215,7 +215,7 @@ fn every_linear_site_can_be_watched() {
             let picture = picture(&dir.join("image_0.png")).expect("a picture");
             model.see(&[&picture], &view).expect("has sight")
         });
-        let picture = seen.as_ref().map(|seen| seen.sighting(0));
+        let picture = seen.as_ref().map(|seen| seen.image_ref(0));
         let rows = model.rows(&[Question::new(picture, "Who is it?", "a nurse now")]);
         let rows = rows.expect("rows");
         let batch = match seen {

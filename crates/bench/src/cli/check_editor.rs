@@ -13,6 +13,7 @@ use debias_model::device::Placement;
 use serde::Serialize;
 
 use super::{PresetName, Session, TaskName};
+use crate::check_world::{self, Size};
 use crate::exit::Exit;
 use crate::external::External;
 use crate::failure::Refusal;
@@ -21,7 +22,6 @@ use crate::machine;
 use crate::models::{self, ModelSource};
 use crate::planner::{self, merged_settings};
 use crate::printer::wrapped;
-use crate::proving::{self, Size};
 use crate::roots::Roots;
 
 /// Test an editor against the twenty properties that every editor must have
@@ -131,7 +131,7 @@ impl Args {
             let settings = merged_settings(editor.as_ref(), preset, source, &given)?;
             editor.check(&model, &settings)?;
             let size = Size::of(self.limit as usize);
-            let world = proving::world(&model, &*data, self.task.into(), &protocol, size)?;
+            let world = check_world::world(&model, &*data, self.task.into(), &protocol, size)?;
             if self.digest {
                 let digest = conformance::digest(editor.as_ref(), &world, &settings, self.seed)?;
                 session.printer.result(&digest)?;

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::Session;
 use crate::compute::{Input, Loading, Numbers};
-use crate::continuing::{Continuer, Prompt};
 use crate::exit::Exit;
+use crate::generation::{Continuer, Prompt};
 use crate::lines::{Id, Lines};
 
 /// Continue prompts greedily

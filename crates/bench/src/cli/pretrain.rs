@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use debias_model::Mllm;
+use debias_model::Model;
 use debias_model::device::Placement;
 use debias_weights::{Checkpoint, write_folder};
 use serde_json::json;
@@ -78,7 +78,7 @@ impl Args {
         let folder = rehearsal.path().join(&recipe.name);
         write_folder(&folder, &files, &trained.tensors, false)?;
         let checkpoint = Checkpoint::open(&folder)?;
-        let model = Mllm::open_across(&checkpoint, &Placement::default())?;
+        let model = Model::open_across(&checkpoint, &Placement::default())?;
         let digest = checkpoint.digest()?;
         let card = training::card(&recipe, &model)?;
         let mut text = serde_json::to_vec_pretty(&card)?;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context;
 
 use super::Session;
-use crate::compute::{Input, Loading, Memory, Numbers};
+use crate::compute::{Input, Loading, MemoryLimit, Numbers};
 use crate::exit::Exit;
 use crate::lines::Lines;
 use crate::models::ModelSource;
@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_pictures: Option<u32>,
     #[command(flatten)]
-    memory: Memory,
+    memory: MemoryLimit,
     #[command(flatten)]
     numbers: Numbers,
     #[command(flatten)]

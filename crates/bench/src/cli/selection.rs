@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use debias_core::{Batching, Mode, Preset, Shard, Task};
 
-use crate::compute::{Compute, Memory, Numbers};
+use crate::compute::{Compute, MemoryLimit, Numbers};
 
 /// How it is run; the same for a suite and for a file of requests.
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub struct Common {
         missing_docs,
         reason = "a doc comment would become the help of the flattened flags"
     )]
-    pub memory: Memory,
+    pub memory: MemoryLimit,
     /// An editor of your own: a command that is asked in JSON lines, `external` in the results
     #[arg(long, value_name = "COMMAND")]
     pub command: Option<String>,

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use debias_model::{Change, Delta, Mllm, Orientation, Parameters, Site, host};
+use debias_model::{Change, Delta, Model, Orientation, Parameter, Parameters, host};
 use debias_weights::Checkpoint;
 
 const A: &str = ".lora_A";
@@ -21,9 +21,9 @@ const HEADER: u64 = 64 << 20;
 ///
 /// # Errors
 /// What is wrong with it, naming the tensor.
-pub(super) fn read(path: &Path, name: &str, model: &Mllm) -> Result<Change, String> {
+pub(super) fn read(path: &Path, name: &str, model: &Model) -> Result<Change, String> {
     let parameters: usize = model
-        .sites()
+        .parameters()
         .iter()
         .map(|site| site.shape.iter().product::<usize>())
         .sum();
@@ -41,14 +41,16 @@ pub(super) fn read(path: &Path, name: &str, model: &Mllm) -> Result<Change, Stri
     change(&file.allow_nan(true), model)
 }
 
-fn change(file: &Checkpoint, model: &Mllm) -> Result<Change, String> {
+fn change(file: &Checkpoint, model: &Model) -> Result<Change, String> {
     let mut weights = BTreeMap::new();
     for tensor in file.names() {
         let parameter = match (tensor.strip_suffix(A), tensor.strip_suffix(B)) {
             (Some(parameter), _) | (_, Some(parameter)) => parameter,
             (None, None) => tensor,
         };
-        let site = model.site(parameter).map_err(|error| error.to_string())?;
+        let site = model
+            .parameter(parameter)
+            .map_err(|error| error.to_string())?;
         if parameter != tensor && file.contains(parameter) {
             return Err(format!("`{parameter}` has a dense delta and factors"));
         }
@@ -64,7 +66,7 @@ fn change(file: &Checkpoint, model: &Mllm) -> Result<Change, String> {
     Ok(Change { weights })
 }
 
-fn dense(file: &Checkpoint, site: &Site, model: &Mllm) -> Result<Delta, String> {
+fn dense(file: &Checkpoint, site: &Parameter, model: &Model) -> Result<Delta, String> {
     let found = shape(file, &site.name)?;
     if found != site.shape {
         return Err(format!(
@@ -80,7 +82,7 @@ fn dense(file: &Checkpoint, site: &Site, model: &Mllm) -> Result<Delta, String> 
     )))
 }
 
-fn factors(file: &Checkpoint, site: &Site, model: &Mllm) -> Result<Delta, String> {
+fn factors(file: &Checkpoint, site: &Parameter, model: &Model) -> Result<Delta, String> {
     let (name_a, name_b) = (format!("{}{A}", site.name), format!("{}{B}", site.name));
     let (shape_a, shape_b) = (shape(file, &name_a)?, shape(file, &name_b)?);
     let [rows, columns] = site.matrix_shape();

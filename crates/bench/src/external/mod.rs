@@ -19,7 +19,7 @@ use debias_edit::{
     Card, Claims, Ctx, Edit, Editor, Error, Learns, Lessons, Prepared, Request, Result, Settings,
     check_requests,
 };
-use debias_model::{Change, Mllm};
+use debias_model::{Change, Model};
 use serde_json::{Value, json};
 
 use self::paths::Scratch;
@@ -112,13 +112,13 @@ impl Editor for External {
         }
     }
 
-    fn check(&self, _model: &Mllm, _settings: &Settings) -> Result<()> {
+    fn check(&self, _model: &Model, _settings: &Settings) -> Result<()> {
         Ok(())
     }
 
     fn prepare<'m>(
         &self,
-        model: &'m Mllm,
+        model: &'m Model,
         lessons: &Lessons,
         ctx: &Ctx,
     ) -> Result<Box<dyn Prepared + 'm>> {
@@ -150,7 +150,7 @@ impl Editor for External {
 
 /// A command that runs.
 struct Answering<'m> {
-    model: &'m Mllm,
+    model: &'m Model,
     scratch: Scratch,
     process: Mutex<Process>,
 }
@@ -197,7 +197,7 @@ impl Answering<'_> {
 }
 
 /// A command is asked for what can be edited, and knows nothing of earlier edits.
-fn from_scratch(model: &Mllm, requests: &[Request], start: &Change) -> Result<()> {
+fn from_scratch(model: &Model, requests: &[Request], start: &Change) -> Result<()> {
     check_requests(model, requests)?;
     match start.is_identity() {
         true => Ok(()),

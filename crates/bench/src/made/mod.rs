@@ -1,10 +1,10 @@
 //! Models that are made by merging others, on the way to a row of a suite.
 //!
-//! A [`Made`] model is a recipe and what its names stand for; an input may itself be made. Its
+//! A [`MergedModel`] is a recipe and what its names stand for; an input may itself be made. Its
 //! identity is the hash of all that, so that equal merges are made once, whichever row asks.
 
+mod cache;
 mod distance;
-mod foundry;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use std::sync::Arc;
 use debias_core::{EditorIdentity, FORMAT_MAJOR};
 use serde_json::{Value, json};
 
+pub use self::cache::MergeCache;
 pub use self::distance::moved;
-pub use self::foundry::Foundry;
 use crate::artifacts::Identity;
 use crate::models::ModelSource;
 
 /// A model that a recipe makes.
 #[derive(Debug)]
-pub struct Made {
+pub struct MergedModel {
     /// What it is called in rows, recipes and errors.
     pub name: String,
     /// The recipe, its places filled.
@@ -41,15 +41,15 @@ pub enum Input {
         digest: String,
     },
     /// A merge itself.
-    Made(Arc<Made>),
+    MergedModel(Arc<MergedModel>),
 }
 
-impl Made {
+impl MergedModel {
     /// Everything that decides its weights but the seed.
     pub fn description(&self) -> Value {
         let of = |input: &Input| match input {
             Input::Stored { digest, .. } => json!({ "digest": digest }),
-            Input::Made(made) => made.description(),
+            Input::MergedModel(made) => made.description(),
         };
         let inputs: serde_json::Map<_, _> = self
             .inputs
@@ -97,8 +97,8 @@ mod tests {
         }
     }
 
-    fn made(recipe: &str, input: Input) -> Made {
-        Made {
+    fn made(recipe: &str, input: Input) -> MergedModel {
+        MergedModel {
             name: "m".to_owned(),
             recipe: recipe.to_owned(),
             method: ("slerp".to_owned(), 1),
@@ -108,17 +108,17 @@ mod tests {
 
     #[test]
     fn everything_that_makes_a_model_is_in_its_name() {
-        let chain = |digest| Input::Made(Arc::new(made("t: 1", stored(digest))));
-        let key = |made: Made, seed| made.identity(seed).key();
-        let of = |made: Made| key(made, 0);
+        let chain = |digest| Input::MergedModel(Arc::new(made("t: 1", stored(digest))));
+        let key = |made: MergedModel, seed| made.identity(seed).key();
+        let of = |made: MergedModel| key(made, 0);
         let plain = of(made("t: 1", stored("a")));
         assert_eq!(plain, of(made("t: 1", stored("a"))));
-        let renamed = Made {
+        let renamed = MergedModel {
             name: "another row".to_owned(),
             ..made("t: 1", stored("a"))
         };
         assert_eq!(plain, of(renamed), "rows share what they make alike");
-        let other_method = Made {
+        let other_method = MergedModel {
             method: ("slerp".to_owned(), 2),
             ..made("t: 1", stored("a"))
         };

@@ -9,7 +9,7 @@ use debias_core::{Error, Identity, Merger, Point, Suite, written};
 use debias_merge::Recipe;
 
 use crate::digest::digest_of;
-use crate::made::{Input, Made};
+use crate::made::{Input, MergedModel};
 use crate::models::{self, ModelSource};
 
 /// A row that is a merge.
@@ -19,7 +19,7 @@ pub struct PlannedMerge {
     /// Where in its grid.
     pub at: Point,
     /// What is made; its name is the row's.
-    pub made: Arc<Made>,
+    pub made: Arc<MergedModel>,
     /// The model that distances are compared with.
     pub towards: Option<Input>,
 }
@@ -51,7 +51,7 @@ pub(super) fn planned(
         let made = shelf.made(&intermediate.name, &intermediate.recipe, &Point::new())?;
         let known = shelf
             .inputs
-            .insert(intermediate.name.clone(), Input::Made(made));
+            .insert(intermediate.name.clone(), Input::MergedModel(made));
         if known.is_some() {
             anyhow::bail!(Error::Suite {
                 name: suite.name.clone(),
@@ -129,7 +129,7 @@ impl<'a> Shelf<'a> {
         )
     }
 
-    fn made(&mut self, name: &str, recipe: &str, at: &Point) -> anyhow::Result<Arc<Made>> {
+    fn made(&mut self, name: &str, recipe: &str, at: &Point) -> anyhow::Result<Arc<MergedModel>> {
         let recipe = written(recipe, self.model, at).map_err(|problem| Error::Suite {
             name: name.to_owned(),
             problem,
@@ -146,7 +146,7 @@ impl<'a> Shelf<'a> {
             }
         }
         let card = read.merger.card();
-        Ok(Arc::new(Made {
+        Ok(Arc::new(MergedModel {
             name: name.to_owned(),
             method: (card.id.to_owned(), card.version),
             recipe,

@@ -1,12 +1,12 @@
 //! From the records of a dataset to those that a model is edited on.
 
 use debias_core::{FilterCounts, Picture, Record, RecordLine, Split, Task, Verdict};
-use debias_edit::{Chunk, Error, Needs, PICTURES, context_scores};
-use debias_model::{Mllm, in_order};
+use debias_edit::{Error, Needs, PICTURES, RecordBatch, context_scores};
+use debias_model::{Model, in_order};
 use rayon::prelude::*;
 
-use super::Group;
-use crate::fitting::{Portion, halving};
+use super::CellGroup;
+use crate::fitting::{Portion, retry_in_halves};
 use crate::planner::CHUNK;
 
 /// What became of a record: a verdict, or the line that says why there is none.
@@ -37,7 +37,7 @@ pub(super) fn of_chunk(record: &Record) -> [&String; PICTURES] {
     [&record.image, &record.image_rephrase, &record.mloc_image]
 }
 
-impl<'m> Group<'m> {
+impl<'m> CellGroup<'m> {
     /// The records of one split, in the dataset's order.
     pub(super) fn records(&self, task: Task, split: Split) -> anyhow::Result<Vec<Record>> {
         let mut records = self.data.collection.records(task)?;
@@ -89,7 +89,7 @@ impl<'m> Group<'m> {
         let chunks: Vec<&[Record]> = records.chunks(portion.size).collect();
         let verdicts = in_order(chunks.len(), portion.workers, |at| {
             self.interrupt.check()?;
-            let judged = halving(chunks[at], &|n| self.too_many(n), &|records| {
+            let judged = retry_in_halves(chunks[at], &|n| self.too_many(n), &|records| {
                 self.judge_chunk(records.to_vec())
             })?;
             self.progress.advance(chunks[at].len());
@@ -120,7 +120,7 @@ impl<'m> Group<'m> {
 
     /// Cuts admitted records into chunks and scores them with the never-edited model, which must
     /// be its own reference.
-    pub(super) fn chunks(&mut self, records: Vec<Record>) -> anyhow::Result<Vec<Chunk<'m>>> {
+    pub(super) fn chunks(&mut self, records: Vec<Record>) -> anyhow::Result<Vec<RecordBatch<'m>>> {
         let what = format!("{}: base scores", self.model.name());
         self.progress.start(&what, records.len());
         if self.model.room().is_some() {
@@ -132,7 +132,7 @@ impl<'m> Group<'m> {
         let (model, this) = (self.model, &*self);
         let chunks = in_order(pieces.len(), portion.workers, |at| {
             this.interrupt.check()?;
-            let chunks = halving(pieces[at], &|n| this.too_many(n), &|records| {
+            let chunks = retry_in_halves(pieces[at], &|n| this.too_many(n), &|records| {
                 this.chunk(model, records.to_vec())
             })?;
             this.progress.advance(pieces[at].len());
@@ -180,7 +180,7 @@ impl<'m> Group<'m> {
         &self,
         records: &[Record],
         portion: Portion,
-    ) -> anyhow::Result<Vec<Chunk<'m>>> {
+    ) -> anyhow::Result<Vec<RecordBatch<'m>>> {
         let pieces: Vec<&[Record]> = records.chunks(portion.size.max(1)).collect();
         let chunks = in_order(pieces.len(), portion.workers, |at| {
             self.interrupt.check()?;
@@ -195,16 +195,16 @@ impl<'m> Group<'m> {
     /// bits decide, may turn out unbiased here; it is then left out.
     fn chunk(
         &self,
-        model: &'m Mllm,
+        model: &'m Model,
         mut records: Vec<Record>,
-    ) -> anyhow::Result<(Option<Chunk<'m>>, Vec<RecordLine>)> {
+    ) -> anyhow::Result<(Option<RecordBatch<'m>>, Vec<RecordLine>)> {
         let admission = self.planned.protocol.admission();
         let mut refused = Vec::new();
         while !records.is_empty() {
             let pictures = self.pictures(records.iter().flat_map(of_chunk))?;
             let pictures: Vec<&Picture> = pictures.iter().collect();
             let count = records.len();
-            let chunk = match Chunk::new(model, records.clone(), &pictures, self.templates) {
+            let chunk = match RecordBatch::new(model, records.clone(), &pictures, self.templates) {
                 Ok(chunk) => chunk,
                 Err(error) => {
                     refused.push(refuse(&mut records, error)?);

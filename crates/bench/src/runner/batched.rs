@@ -4,29 +4,29 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use debias_core::{Applied, Cell, GAP_RECORDS, Mode, Record, seed};
-use debias_edit::{Chunk, Edit, Prepared, Request, Sequence};
+use debias_edit::{Edit, Prepared, RecordBatch, Request, Sequence};
 use debias_model::in_order;
 
-use super::Group;
+use super::CellGroup;
 use super::cell::{Edited, all, costs, lines, score};
 use crate::fitting::Portion;
 
 /// One edit for some requests, or why there is none.
 type Outcome = Result<Arc<Edit>, String>;
 
-impl Group<'_> {
+impl CellGroup<'_> {
     /// Cuts the records, in a seeded order, into groups of `cell.batch`; each group is one edit,
     /// and all of its records are scored through it. A last incomplete group is marked.
     pub(super) fn in_batches(
         &self,
         cell: &Cell,
         prepared: &dyn Prepared,
-        chunks: &[Chunk],
+        chunks: &[RecordBatch],
     ) -> anyhow::Result<Vec<Edited>> {
         let records = permuted(chunks, cell.seed);
         let portion = self.portion(&records, prepared.footprint())?;
         let chunks = self.rechunked(&records, portion)?;
-        let requests: Vec<Request> = chunks.iter().flat_map(Chunk::requests).collect();
+        let requests: Vec<Request> = chunks.iter().flat_map(RecordBatch::requests).collect();
         let groups: Vec<&[Request]> = requests.chunks(cell.batch).collect();
         let start = Instant::now();
         let edits: Vec<(Outcome, f64)> = in_order(groups.len(), portion.workers, |at| {
@@ -68,7 +68,7 @@ impl Group<'_> {
         &self,
         cell: &Cell,
         prepared: &dyn Prepared,
-        chunks: &[Chunk],
+        chunks: &[RecordBatch],
     ) -> anyhow::Result<Vec<Edited>> {
         let gap = cell.gap.unwrap_or_default();
         let mut records = permuted(chunks, cell.seed);
@@ -114,7 +114,7 @@ impl Group<'_> {
 }
 
 /// All records of `chunks` in a seeded order.
-fn permuted(chunks: &[Chunk], seed: u64) -> Vec<Record> {
+fn permuted(chunks: &[RecordBatch], seed: u64) -> Vec<Record> {
     let mut records = all(chunks);
     let mut ids: Vec<String> = records.iter().map(|record| record.id.clone()).collect();
     seed::seeded_order(seed, "batches", &mut ids);

@@ -10,14 +10,14 @@ use debias_core::{
     Applied, Cell, CellResult, Cost, Mode, Record, RecordLine, RecordScores, metrics, retention,
     seed,
 };
-use debias_edit::{Chunk, Ctx, Edit, Learns, Lessons, Prepared, Request};
+use debias_edit::{Ctx, Edit, Learns, Lessons, Prepared, RecordBatch, Request};
 use debias_model::{Change, in_order};
 
-use super::Group;
+use super::CellGroup;
 use super::lessons::{Admitted, OfChunks, OfSplit};
 use super::merged::finite;
 use crate::artifacts::{Bench, Identity};
-use crate::fitting::{Portion, halving};
+use crate::fitting::{Portion, retry_in_halves};
 use crate::machine;
 use crate::planner::PlannedEditor;
 use crate::store::RecordCost;
@@ -71,9 +71,9 @@ impl Sum for Edited {
     }
 }
 
-impl Group<'_> {
+impl CellGroup<'_> {
     /// Computes one cell. What the editor gets wrong is in the result; an error stops the run.
-    pub(super) fn cell(&self, cell: &Cell, chunks: &[Chunk]) -> anyhow::Result<Computed> {
+    pub(super) fn cell(&self, cell: &Cell, chunks: &[RecordBatch]) -> anyhow::Result<Computed> {
         let without_edits = |result, lines| Computed {
             result,
             lines,
@@ -90,9 +90,9 @@ impl Group<'_> {
             return self.merged(cell, merge, chunks);
         }
         let planned = self.planned_editor(cell)?;
-        let workshop = self.workshop(cell, planned);
+        let store = self.store(cell, planned);
         let start = Instant::now();
-        let prepared = match self.prepare(cell, planned, chunks, &workshop)? {
+        let prepared = match self.prepare(cell, planned, chunks, &store)? {
             Ok(prepared) => prepared,
             Err(error) => {
                 self.interrupt.check()?;
@@ -101,7 +101,7 @@ impl Group<'_> {
             }
         };
         if planned.editor.learns(&planned.settings) == Learns::Parts
-            && let Some(curve) = workshop.curve()
+            && let Some(curve) = store.curve()
         {
             let name = format!("training/{}.svg", what.replace(' ', "-"));
             self.planned.folder.write_picture(&name, &curve)?;
@@ -158,7 +158,7 @@ impl Group<'_> {
     }
 
     /// The place where the editor of `cell` learns.
-    pub(super) fn workshop<'s>(&'s self, cell: &'s Cell, planned: &PlannedEditor) -> Bench<'s> {
+    pub(super) fn store<'s>(&'s self, cell: &'s Cell, planned: &PlannedEditor) -> Bench<'s> {
         let identity = Identity::of(cell);
         let given = planned.settings.get("trained");
         Bench {
@@ -194,8 +194,8 @@ impl Group<'_> {
         &'s self,
         cell: &Cell,
         planned: &PlannedEditor,
-        chunks: &[Chunk],
-        workshop: &Bench,
+        chunks: &[RecordBatch],
+        store: &Bench,
     ) -> anyhow::Result<debias_edit::Result<Box<dyn Prepared + 's>>> {
         let nobody = Admitted::default();
         let admitted = match (
@@ -221,13 +221,17 @@ impl Group<'_> {
         let ctx = Ctx {
             seed: cell.seed,
             settings: &planned.settings,
-            workshop,
+            store,
         };
         Ok(planned.editor.prepare(self.model, &lessons, &ctx))
     }
 
     /// Every record through an edit of its own.
-    fn one_by_one(&self, prepared: &dyn Prepared, chunks: &[Chunk]) -> anyhow::Result<Vec<Edited>> {
+    fn one_by_one(
+        &self,
+        prepared: &dyn Prepared,
+        chunks: &[RecordBatch],
+    ) -> anyhow::Result<Vec<Edited>> {
         let portion = self.portion(&all(chunks), prepared.footprint())?;
         in_order(chunks.len(), portion.workers, |at| {
             self.interrupt.check()?;
@@ -237,17 +241,17 @@ impl Group<'_> {
         })
     }
 
-    /// [`Group::edit`], of `size` records at a time where the edits of all would not fit beside each
+    /// [`CellGroup::edit`], of `size` records at a time where the edits of all would not fit beside each
     /// other, and of halves where the device's memory is not enough all the same.
     fn edit_fitting(
         &self,
         prepared: &dyn Prepared,
-        chunk: &Chunk,
+        chunk: &RecordBatch,
         size: usize,
     ) -> anyhow::Result<Edited> {
         let all = chunk.records();
         let parts = all.chunks(size).map(|part| {
-            halving(part, &|n| self.too_many(n), &|records| {
+            retry_in_halves(part, &|n| self.too_many(n), &|records| {
                 if records.len() == all.len() {
                     return Ok(vec![self.edit(prepared, chunk)?]);
                 }
@@ -266,7 +270,7 @@ impl Group<'_> {
 
     /// Edits and scores one chunk. A record that cannot be edited is marked, never averaged; an
     /// editor that cannot go on is an error.
-    fn edit(&self, prepared: &dyn Prepared, chunk: &Chunk) -> debias_edit::Result<Edited> {
+    fn edit(&self, prepared: &dyn Prepared, chunk: &RecordBatch) -> debias_edit::Result<Edited> {
         let start = Instant::now();
         let requests = chunk.requests();
         let edit = |requests: &[Request]| prepared.edit_each(requests, &Change::default());
@@ -331,14 +335,14 @@ impl Group<'_> {
 }
 
 /// The records of all `chunks`.
-pub(super) fn all(chunks: &[Chunk]) -> Vec<Record> {
+pub(super) fn all(chunks: &[RecordBatch]) -> Vec<Record> {
     let records = chunks.iter().flat_map(|chunk| chunk.records().to_vec());
     records.collect()
 }
 
 /// What the edits of a chunk's records cost, made together in `edit_s` seconds and not yet scored.
 pub(super) fn costs(
-    chunk: &Chunk,
+    chunk: &RecordBatch,
     edits: &[Result<Arc<Edit>, String>],
     edit_s: f64,
 ) -> Vec<RecordCost> {
@@ -358,7 +362,7 @@ pub(super) fn costs(
 
 /// The lines of a chunk's records; `applied` says where each stood among several edits.
 pub(super) fn lines(
-    chunk: &Chunk,
+    chunk: &RecordBatch,
     after: Vec<Result<RecordScores, String>>,
     applied: impl Fn(usize) -> Option<Applied>,
 ) -> Vec<RecordLine> {
@@ -385,7 +389,7 @@ pub(super) fn lines(
 
 /// Scores every record through its edit; where that fails for the chunk, record by record.
 pub(super) fn score(
-    chunk: &Chunk,
+    chunk: &RecordBatch,
     edits: Vec<Result<Arc<Edit>, String>>,
 ) -> Vec<Result<RecordScores, String>> {
     let identity = Arc::new(Edit::default());
@@ -410,7 +414,7 @@ pub(super) fn score(
 
 /// Scores one record of a chunk, the others unedited.
 fn alone(
-    chunk: &Chunk,
+    chunk: &RecordBatch,
     at: usize,
     edit: &Arc<Edit>,
     identity: &Arc<Edit>,

@@ -1,9 +1,9 @@
 //! All requests of a group as one edit: what `bench edit --save` writes.
 
 use debias_core::Cell;
-use debias_edit::{Chunk, Edit, Request};
+use debias_edit::{Edit, RecordBatch, Request};
 
-use super::Group;
+use super::CellGroup;
 use crate::exit::Exit;
 use crate::failure::Refusal;
 
@@ -16,25 +16,25 @@ pub struct Joint {
     pub requests: usize,
 }
 
-impl Group<'_> {
+impl CellGroup<'_> {
     /// One edit for every admitted request, all computed at the never-edited weights.
     ///
     /// # Errors
     /// When there is no request, or whatever the editor refuses.
-    pub(super) fn joint(&self, cell: &Cell, chunks: &[Chunk]) -> anyhow::Result<Joint> {
+    pub(super) fn joint(&self, cell: &Cell, chunks: &[RecordBatch]) -> anyhow::Result<Joint> {
         let failed = |why: String| {
             anyhow::Error::new(Refusal::new(
                 Exit::CellsFailed,
                 format!("nothing is saved: {why}"),
             ))
         };
-        let requests: Vec<Request> = chunks.iter().flat_map(Chunk::requests).collect();
+        let requests: Vec<Request> = chunks.iter().flat_map(RecordBatch::requests).collect();
         if requests.is_empty() {
             return Err(failed("there is no request to edit".to_owned()));
         }
         let planned = self.planned_editor(cell)?;
-        let workshop = self.workshop(cell, planned);
-        let prepared = self.prepare(cell, planned, chunks, &workshop)?;
+        let store = self.store(cell, planned);
+        let prepared = self.prepare(cell, planned, chunks, &store)?;
         let edit = prepared.and_then(|prepared| prepared.edit_jointly(&requests));
         self.interrupt.check()?;
         Ok(Joint {

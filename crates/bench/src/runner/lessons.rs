@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use debias_core::{Picture, Record, Split, Task, Verdict, seed};
-use debias_edit::{Chunk, Error, Example, Examples, Request, Wording};
+use debias_edit::{Error, Example, Examples, RecordBatch, Request, Wording};
 use debias_model::View;
 
-use super::Group;
+use super::CellGroup;
 
 /// One group in so many is held out where a dataset has no validation split.
 const HELD_OUT: usize = 10;
@@ -18,7 +18,7 @@ pub(super) struct Admitted {
     pub(super) val: Vec<Record>,
 }
 
-impl Group<'_> {
+impl CellGroup<'_> {
     /// The admitted training and validation records. Without a validation split, a tenth of the
     /// training groups is held out.
     pub(super) fn admitted(&self, task: Task) -> anyhow::Result<Admitted> {
@@ -61,12 +61,12 @@ impl Group<'_> {
 
 /// Records of one split, their pictures encoded when asked for.
 pub(super) struct OfSplit<'a> {
-    pub(super) group: &'a Group<'a>,
+    pub(super) group: &'a CellGroup<'a>,
     pub(super) records: &'a [Record],
 }
 
 impl OfSplit<'_> {
-    fn seen(&self, key: &str) -> debias_edit::Result<debias_model::Seen> {
+    fn seen(&self, key: &str) -> debias_edit::Result<debias_model::ImageFeatures> {
         let picture = self.group.picture(key).map_err(|error| Error::Elsewhere {
             editor: "training data",
             problem: error.to_string(),
@@ -118,12 +118,12 @@ impl Examples for OfSplit<'_> {
 
 /// The evaluation requests themselves.
 pub(super) struct OfChunks<'a> {
-    chunks: &'a [Chunk<'a>],
+    chunks: &'a [RecordBatch<'a>],
     records: Vec<Record>,
 }
 
 impl<'a> OfChunks<'a> {
-    pub(super) fn new(chunks: &'a [Chunk<'a>]) -> Self {
+    pub(super) fn new(chunks: &'a [RecordBatch<'a>]) -> Self {
         let records = chunks.iter().flat_map(|chunk| chunk.records().to_vec());
         Self {
             records: records.collect(),
@@ -132,7 +132,7 @@ impl<'a> OfChunks<'a> {
     }
 
     /// The chunk of record `at`, and its place there.
-    fn place(&self, mut at: usize) -> (&Chunk<'a>, usize) {
+    fn place(&self, mut at: usize) -> (&RecordBatch<'a>, usize) {
         for chunk in self.chunks {
             match at.checked_sub(chunk.records().len()) {
                 Some(rest) => at = rest,

@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use debias_core::{Cell, CellResult, Cost, Merged, RecordLine, RecordScores};
-use debias_edit::Chunk;
-use debias_model::{Mllm, in_order};
+use debias_edit::RecordBatch;
+use debias_model::{Model, in_order};
 
-use super::Group;
+use super::CellGroup;
 use super::admission::of_chunk;
 use super::cell::{Computed, all, lines};
 use crate::machine;
-use crate::made::{Foundry, moved};
+use crate::made::{MergeCache, moved};
 use crate::planner::PlannedMerge;
 
 /// A chunk's lines with the seconds they took.
@@ -19,23 +19,23 @@ struct Scored {
     score_s: f64,
 }
 
-impl Group<'_> {
+impl CellGroup<'_> {
     /// Makes the merged model unless it is there, and scores every record with it. What the merge
     /// refuses fails the cell; an error stops the run.
     pub(super) fn merged(
         &self,
         cell: &Cell,
         merge: &PlannedMerge,
-        chunks: &[Chunk],
+        chunks: &[RecordBatch],
     ) -> anyhow::Result<Computed> {
-        let foundry = Foundry {
+        let cache = MergeCache {
             artifacts: &self.planned.artifacts,
             seed: cell.seed,
             threads: self.threads,
             interrupt: self.interrupt,
         };
         let start = Instant::now();
-        let (model, merged) = match self.made(merge, &foundry) {
+        let (model, merged) = match self.made(merge, &cache) {
             Ok(made) => made,
             Err(error) => return self.without(cell, merge, &error),
         };
@@ -72,14 +72,14 @@ impl Group<'_> {
     }
 
     /// The merged model, and how far it is from where it began.
-    fn made(&self, merge: &PlannedMerge, foundry: &Foundry) -> anyhow::Result<(Mllm, Merged)> {
-        let folder = foundry.folder(&merge.made)?;
+    fn made(&self, merge: &PlannedMerge, cache: &MergeCache) -> anyhow::Result<(Model, Merged)> {
+        let folder = cache.folder(&merge.made)?;
         let checkpoint = debias_weights::Checkpoint::open(&folder)?;
-        let model = Mllm::open_across(&checkpoint, self.model.placement())?
+        let model = Model::open_across(&checkpoint, self.model.placement())?
             .computing_in(self.planned.dtype.into());
         let towards = match &merge.towards {
             None => None,
-            Some(input) => Some(foundry.checkpoint(input)?),
+            Some(input) => Some(cache.checkpoint(input)?),
         };
         let base = self.of_model.source.files()?;
         let merged = debias_weights::Checkpoint::open(&folder)?;
@@ -88,7 +88,7 @@ impl Group<'_> {
             model,
             Merged {
                 moved: Some(moved),
-                ..self.said(merge, foundry.seed)
+                ..self.said(merge, cache.seed)
             },
         ))
     }
@@ -121,7 +121,7 @@ impl Group<'_> {
     }
 
     /// The chunk's records with `model` in place of the group's.
-    fn replaced(&self, chunk: &Chunk, model: &Mllm) -> anyhow::Result<Scored> {
+    fn replaced(&self, chunk: &RecordBatch, model: &Model) -> anyhow::Result<Scored> {
         let start = Instant::now();
         let pictures = self.pictures(chunk.records().iter().flat_map(of_chunk))?;
         let pictures: Vec<_> = pictures.iter().collect();

@@ -16,8 +16,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use debias_core::{Cell, CellResult, FilterCounts, Plan, RecordLine};
-use debias_edit::Chunk;
-use debias_model::{Mllm, Workers};
+use debias_edit::RecordBatch;
+use debias_model::{Model, Workers};
 
 use self::cell::Computed;
 pub use self::joint::Joint;
@@ -77,10 +77,10 @@ pub struct Runner<'a> {
 }
 
 /// What all cells of a group share.
-struct Group<'a> {
+struct CellGroup<'a> {
     planned: &'a Planned,
     data: &'a PlannedData,
-    model: &'a Mllm,
+    model: &'a Model,
     of_model: &'a PlannedModel,
     /// Threads of work that needs no device.
     threads: usize,
@@ -187,7 +187,7 @@ impl<'a> Runner<'a> {
             .context("a cell's data is in the plan")?;
         let model = planner::open(&source.source, &self.planned.placement)?
             .computing_in(self.planned.dtype.into());
-        let mut group = Group {
+        let mut group = CellGroup {
             planned: self.planned,
             data,
             model: &model,
@@ -232,9 +232,9 @@ impl<'a> Runner<'a> {
 
     fn compute(
         &self,
-        group: &Group,
+        group: &CellGroup,
         cell: &Cell,
-        chunks: &[Chunk],
+        chunks: &[RecordBatch],
         outcome: &mut Outcome,
     ) -> anyhow::Result<CellResult> {
         let start = Instant::now();

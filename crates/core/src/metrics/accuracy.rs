@@ -2,24 +2,35 @@
 //!
 //! The columns of EasyEdit. Teacher forcing reveals the prefix, so they flatter every editor.
 
-use super::{Better, Metric};
-use crate::estimate::Share;
+use super::after;
+use crate::answer::{ItemLine, Y_LESS};
+use crate::column::{Better, Column, Statistic};
+use crate::estimate::Ratio;
+use crate::score::AnswerScore;
 
-pub(super) static METRICS: &[Metric] = &[
-    Metric {
+pub(super) static COLUMNS: &[Column] = &[
+    Column {
         id: "acc_token",
         version: 1,
         definition: "Tokens of y_less that are the edited model's arg-max under teacher forcing, on the edited image and prompt, over all such tokens of all records (joint ids, shifted labels).",
         unit: "fraction",
         better: Better::Higher,
-        share: |_, after, _| Share::pooled(after.prompt.y_less.correct, after.prompt.y_less.tokens),
+        only: &[],
+        statistic: Statistic::Ratio(|line, _| target(line, |said| Ratio::pooled(said.correct, said.tokens))),
     },
-    Metric {
+    Column {
         id: "acc_exact",
         version: 1,
         definition: "Share of records of which every token of y_less is the edited model's arg-max under teacher forcing, on the edited image and prompt.",
         unit: "fraction",
         better: Better::Higher,
-        share: |_, after, _| Share::when(after.prompt.y_less.correct == after.prompt.y_less.tokens),
+        only: &[],
+        statistic: Statistic::Ratio(|line, _| target(line, |said| Ratio::when(said.correct == said.tokens))),
     },
 ];
+
+fn target(line: &ItemLine, of: impl Fn(AnswerScore) -> Ratio) -> Ratio {
+    after(line)
+        .and_then(|answers| *answers.choices("prompt")?.get(Y_LESS)?)
+        .map_or(Ratio::none(), of)
+}

@@ -1,51 +1,18 @@
-//! The metrics: what a cell reports about its records.
+//! The columns of editing: what an edit does to its record, to the record in other words and
+//! pictures, and to what it is not about.
 //!
-//! A metric says what one record contributes; [`measure`] turns the contributions of all records
-//! into estimates with paired intervals. A family of metrics is one file with a `METRICS` list and
-//! one line in the registry below.
+//! A family of columns is one file with a `COLUMNS` list and one line in the registry below.
 
-use std::collections::BTreeMap;
-
-use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
-
+use crate::answer::{Answers, ItemLine};
+use crate::column::Column;
 use crate::error::{Error, Result};
-use crate::estimate::{Estimate, Share, paired_bootstrap};
-use crate::score::{Norm, RecordLine, RecordScores};
-
-/// Which way a metric should move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Better {
-    /// More is better.
-    Higher,
-    /// Less is better.
-    Lower,
-    /// Neither: it describes the records.
-    Neutral,
-}
-
-/// One column of the results.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    /// The column's name; permanent.
-    pub id: &'static str,
-    /// Raised when the numbers change; part of every cell's key.
-    pub version: u32,
-    /// What exactly is computed.
-    pub definition: &'static str,
-    /// `fraction` or `nats`.
-    pub unit: &'static str,
-    /// Which way is up.
-    pub better: Better,
-    /// What one record contributes, from its scores before and after the edit.
-    pub share: fn(&RecordScores, &RecordScores, Norm) -> Share,
-}
+use crate::estimate::Ratio;
+use crate::score::{CONTEXTS, ContextScore, LocalityScore};
 
 macro_rules! registry {
     ($($family:ident),+ $(,)?) => {
         $(mod $family;)+
-        static FAMILIES: &[&[Metric]] = &[$($family::METRICS),+];
+        static FAMILIES: &[&[Column]] = &[$($family::COLUMNS),+];
     };
 }
 
@@ -67,68 +34,43 @@ pub const HEADLINE: [&str; 5] = [
     "m_locality",
 ];
 
-/// Every metric, family by family.
-pub fn all() -> impl Iterator<Item = &'static Metric> {
+/// Every column, family by family.
+pub fn all() -> impl Iterator<Item = &'static Column> {
     FAMILIES.iter().flat_map(|family| family.iter())
 }
 
-/// The metric named `id`.
+/// The column named `id`.
 ///
 /// # Errors
 /// [`Error::Unknown`] with the nearest name.
-pub fn find(id: &str) -> Result<&'static Metric> {
+pub fn find(id: &str) -> Result<&'static Column> {
     all()
-        .find(|metric| metric.id == id)
-        .ok_or_else(|| Error::unknown("metric", id, all().map(|metric| metric.id)))
+        .find(|column| column.id == id)
+        .ok_or_else(|| Error::unknown("metric", id, all().map(|column| column.id)))
 }
 
-/// The version of every metric, for the key of a cell.
-pub fn versions() -> BTreeMap<String, u32> {
-    all()
-        .map(|metric| (metric.id.to_owned(), metric.version))
-        .collect()
+/// What the edited model answered.
+fn after(line: &ItemLine) -> Option<&Answers> {
+    // An edit is judged by what it changes: without a reference it has no number.
+    line.before.as_ref().and(line.after.as_ref())
 }
 
-/// Estimates every metric over the records that were edited; failed records are left out.
-///
-/// `rng` decides the resamples; the same stream for two cells with the same records makes them
-/// comparable pair by pair. A metric without any denominator (no record, no compared position) is
-/// absent from the result.
-///
-/// # Errors
-/// [`Error::Record`] when a contribution is NaN or infinite, which no stored number may be.
-pub fn measure(
-    lines: &[RecordLine],
-    norm: Norm,
-    rng: ChaCha8Rng,
-) -> Result<BTreeMap<String, Estimate>> {
-    let scored: Vec<_> = lines
-        .iter()
-        .filter(|line| line.applied.is_none_or(|applied| !applied.incomplete))
-        .filter_map(|line| Some((line, line.before.as_ref()?, line.after.as_ref()?)))
-        .collect();
-    let metrics: Vec<_> = all().collect();
-    let mut columns = Vec::with_capacity(metrics.len());
-    for metric in &metrics {
-        let mut column = Vec::with_capacity(scored.len());
-        for (line, before, after) in &scored {
-            let share = (metric.share)(before, after, norm);
-            if !(share.part.is_finite() && share.whole.is_finite()) {
-                return Err(Error::Record {
-                    id: line.id.clone(),
-                    field: metric.id.to_owned(),
-                    problem: "is not a finite number".to_owned(),
-                });
-            }
-            column.push(share);
-        }
-        columns.push(column);
-    }
-    Ok(metrics
-        .iter()
-        .zip(paired_bootstrap(rng, &columns))
-        .filter_map(|(metric, estimate)| Some((metric.id.to_owned(), estimate?)))
-        .collect())
+/// What the never-edited model answered, to a record that was edited.
+fn before(line: &ItemLine) -> Option<&Answers> {
+    line.after.as_ref().and(line.before.as_ref())
+}
+
+/// The contexts of a record that were asked, after the edit.
+fn contexts(line: &ItemLine) -> impl Iterator<Item = ContextScore> {
+    let contexts = CONTEXTS.into_iter();
+    contexts.filter_map(|probe| after(line)?.context(probe))
+}
+
+/// What a locality item of the line contributes; nothing where it was not asked.
+fn drift(line: &ItemLine, probe: &str, of: impl Fn(&LocalityScore) -> Ratio) -> Ratio {
+    after(line)
+        .and_then(|answers| answers.drift(probe))
+        .map_or(Ratio::none(), of)
 }
 
 #[cfg(test)]

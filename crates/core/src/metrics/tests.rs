@@ -1,7 +1,10 @@
 //! Each metric against three records worked by hand.
 
+use std::collections::BTreeMap;
+
 use super::*;
-use crate::score::{AnswerScore, ContextScore, LocalityScore};
+use crate::column::measure;
+use crate::score::{AnswerScore, ContextScore, LocalityScore, Norm, RecordScores};
 use crate::seed;
 use proptest::prelude::*;
 
@@ -48,55 +51,54 @@ fn locality(
 fn unedited() -> RecordScores {
     RecordScores {
         prompt: context(-1.0, -3.0, 0),
-        rephrase: context(-1.0, -4.0, 0),
-        image_rephrase: context(-1.0, -5.0, 0),
-        t_locality: locality(4, 40, 2, 20, 0.0),
-        m_locality: locality(4, 40, 2, 20, 0.0),
+        rephrase: Some(context(-1.0, -4.0, 0)),
+        image_rephrase: Some(context(-1.0, -5.0, 0)),
+        t_locality: Some(locality(4, 40, 2, 20, 0.0)),
+        m_locality: Some(locality(4, 40, 2, 20, 0.0)),
     }
 }
 
-fn line(id: &str, after: Option<RecordScores>) -> RecordLine {
-    RecordLine {
+fn line(id: &str, after: Option<RecordScores>) -> ItemLine {
+    ItemLine {
         id: id.to_owned(),
-        bias_type: "gender".to_owned(),
-        before: Some(unedited()),
+        before: Some(unedited().into()),
         error: after.is_none().then(|| "no gradient".to_owned()),
-        after,
-        applied: None,
+        after: after.map(Answers::from),
+        ..ItemLine::default()
     }
 }
 
 /// Three edited records and one that failed.
-fn lines() -> Vec<RecordLine> {
+fn lines() -> Vec<ItemLine> {
     vec![
         line(
             "a",
             Some(RecordScores {
                 prompt: context(-2.0, -1.0, 2),   // mean margin 1.5, sum margin 1
-                rephrase: context(-2.0, -2.0, 0), // mean margin 1, sum a tie
-                image_rephrase: context(-2.0, -4.0, 0), // mean a tie, sum margin -2
-                t_locality: locality(4, 40, 2, 20, 0.0),
-                m_locality: locality(4, 30, 2, 20, 0.25),
+                rephrase: Some(context(-2.0, -2.0, 0)), // mean margin 1, sum a tie
+                image_rephrase: Some(context(-2.0, -4.0, 0)), // mean a tie, sum margin -2
+                t_locality: Some(locality(4, 40, 2, 20, 0.0)),
+                m_locality: Some(locality(4, 30, 2, 20, 0.25)),
             }),
         ),
         line(
             "b",
             Some(RecordScores {
                 prompt: context(-2.0, -3.0, 1),   // mean margin 0.5, sum margin -1
-                rephrase: context(-2.0, -5.0, 0), // mean margin -0.5, sum margin -3
-                image_rephrase: context(-3.0, -2.0, 0), // mean margin 2, sum margin 1
-                t_locality: locality(3, 30, 1, 16, 0.5),
-                m_locality: locality(2, 10, 0, 4, 0.5),
+                rephrase: Some(context(-2.0, -5.0, 0)), // mean margin -0.5, sum margin -3
+                image_rephrase: Some(context(-3.0, -2.0, 0)), // mean margin 2, sum margin 1
+                t_locality: Some(locality(3, 30, 1, 16, 0.5)),
+                m_locality: Some(locality(2, 10, 0, 4, 0.5)),
             }),
         ),
         line(
             "c",
             Some(RecordScores {
                 prompt: context(-1.0, -4.0, 0),   // mean margin -1, sum margin -3
-                rephrase: context(-3.0, -2.0, 0), // mean margin 2, sum margin 1
-                image_rephrase: context(-1.0, -6.0, 0), // mean margin -2, sum margin -5
-                t_locality: locality(2, 20, 1, 12, 1.0),
-                m_locality: locality(0, 0, 2, 12, 0.75),
+                rephrase: Some(context(-3.0, -2.0, 0)), // mean margin 2, sum margin 1
+                image_rephrase: Some(context(-1.0, -6.0, 0)), // mean margin -2, sum margin -5
+                t_locality: Some(locality(2, 20, 1, 12, 1.0)),
+                m_locality: Some(locality(0, 0, 2, 12, 0.75)),
             }),
         ),
         line("failed", None),
@@ -104,7 +106,7 @@ fn lines() -> Vec<RecordLine> {
 }
 
 fn values(norm: Norm) -> BTreeMap<String, f64> {
-    measure(&lines(), norm, seed::stream(0, &["test"]))
+    measure(all(), &lines(), norm, seed::stream(0, &["test"]))
         .expect("finite scores")
         .into_iter()
         .map(|(id, estimate)| {
@@ -189,7 +191,7 @@ fn the_unedited_model_has_success_0_locality_1_and_divergence_0() {
     let unedited: Vec<_> = (0..5)
         .map(|i| line(&i.to_string(), Some(unedited())))
         .collect();
-    let got = measure(&unedited, Norm::Mean, seed::stream(0, &["test"])).expect("finite");
+    let got = measure(all(), &unedited, Norm::Mean, seed::stream(0, &["test"])).expect("finite");
     for (id, estimate) in got {
         let exact = match id.as_str() {
             id if id.contains("generality") || id.starts_with("reliability") => 0.0,
@@ -208,31 +210,39 @@ fn the_unedited_model_has_success_0_locality_1_and_divergence_0() {
 #[test]
 fn a_non_finite_number_is_refused_with_the_record_and_the_metric() {
     let mut lines = lines();
-    if let Some(after) = &mut lines[1].after {
-        after.m_locality.kl = f64::NAN;
-    }
-    let message = measure(&lines, Norm::Mean, seed::stream(0, &["test"]))
+    let broken = RecordScores {
+        m_locality: Some(locality(2, 10, 0, 4, f64::NAN)),
+        ..unedited()
+    };
+    lines[1].after = Some(broken.into());
+    let message = measure(all(), &lines, Norm::Mean, seed::stream(0, &["test"]))
         .expect_err("NaN")
         .to_string();
-    assert_eq!(message, "record `b`: `mloc_kl_all` is not a finite number");
+    assert_eq!(message, "record `b`: `mloc_kl` is not a finite number");
 }
 
 #[test]
 fn records_without_counted_answers_say_nothing_about_accuracy() {
-    let mut lines = lines();
-    for line in &mut lines {
-        for scores in [&mut line.before, &mut line.after].into_iter().flatten() {
-            scores.t_locality.answer_correct = None;
-        }
-    }
-    let got = measure(&lines, Norm::Mean, seed::stream(0, &["test"])).expect("finite");
+    let scores = |scores: RecordScores| RecordScores {
+        t_locality: scores.t_locality.map(|item| LocalityScore {
+            answer_correct: None,
+            ..item
+        }),
+        ..scores
+    };
+    let uncounted = |id| ItemLine {
+        before: Some(scores(unedited()).into()),
+        ..line(id, Some(scores(unedited())))
+    };
+    let lines = ["a", "b", "c"].map(uncounted);
+    let got = measure(all(), &lines, Norm::Mean, seed::stream(0, &["test"])).expect("finite");
     assert!(!got.contains_key("fact_accuracy") && !got.contains_key("fact_accuracy_before"));
     assert_eq!(got["neutral_accuracy"].n, 3);
 }
 
 #[test]
 fn no_record_gives_no_number() {
-    let none = measure(&[], Norm::Mean, seed::stream(0, &["test"])).expect("nothing to refuse");
+    let none = measure(all(), &[], Norm::Mean, seed::stream(0, &["test"])).expect("nothing to refuse");
     assert!(none.is_empty());
 }
 
@@ -276,4 +286,18 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_a_record_does_not_ask_has_no_column() {
+    let text = RecordScores {
+        image_rephrase: None,
+        m_locality: None,
+        ..unedited()
+    };
+    let lines = [line("a", Some(text))];
+    let got = measure(all(), &lines, Norm::Mean, seed::stream(0, &["test"])).expect("finite");
+    assert!(!got.contains_key("v_generality") && !got.contains_key("m_locality"));
+    assert_eq!(got["bias"].value, 1.0);
+    assert_eq!(got["t_locality"].n, 1);
 }

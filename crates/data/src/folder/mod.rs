@@ -16,7 +16,7 @@ pub use check::{Checked, check};
 
 use crate::codec::{MAX_FILE_BYTES, read_picture};
 use crate::dataset::{Collection, SPLITS, validated};
-use crate::request::{images, is_inside, parse};
+use crate::request::{is_inside, parse};
 use crate::source::{read_bounded, read_text};
 use crate::{Error, Listing, Result};
 
@@ -266,8 +266,8 @@ fn requests(dir: &Path, manifest: &Manifest) -> Result<(Vec<Record>, Vec<String>
 
 /// Every picture the records name.
 fn keys_of(records: &[Record]) -> BTreeSet<String> {
-    let keys = records.iter().flat_map(images);
-    keys.map(|(_, key)| key.to_owned()).collect()
+    let keys = records.iter().flat_map(Record::images);
+    keys.map(|(_, key)| key.clone()).collect()
 }
 
 fn missing(dir: &Path, manifest: &Manifest, names: impl Iterator<Item = String>) -> Result<()> {

@@ -91,7 +91,7 @@ impl Claim {
     /// The claim in a drawn wording of its prompt.
     fn worded(&self, rng: &mut impl Rng) -> LessonText {
         match self.task {
-            Task::Vqa => {
+            Task::Vqa | Task::Text => {
                 let form = rng.random_range(0..FORMS as u32) as usize;
                 vqa(self.topic.question(form), self.answer)
             }
@@ -121,7 +121,7 @@ impl Town {
         };
         let texts = (0..TEXTS[demonstrations as usize])
             .map(|_| {
-                let task = Task::ALL[rng.random_range(0..2u32) as usize];
+                let task = Task::PICTURED[rng.random_range(0..2u32) as usize];
                 let topic = any_topic(&mut rng);
                 let claim = Claim::about(task, topic, &mut rng);
                 let fact = claim.worded(&mut rng);

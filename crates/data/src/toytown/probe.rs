@@ -71,7 +71,7 @@ impl Town {
     /// For each task, `n_per_axis` records per axis on evaluation scenes, both groups and all
     /// topics equally often (exactly so when `n_per_axis` is a multiple of 8).
     pub fn bias_probe(&self, n_per_axis: usize) -> Vec<Record> {
-        Task::ALL
+        Task::PICTURED
             .into_iter()
             .flat_map(|task| self.records(task, Split::Eval, n_per_axis * Axis::ALL.len()))
             .collect()
@@ -80,7 +80,7 @@ impl Town {
     /// The records of [`Town::bias_probe`], each with `k` demonstrations: copies, updates and
     /// retentions of training records of its task and axis, so one in four is on its own topic.
     pub fn context_probe(&self, n_per_axis: usize, k: usize) -> Vec<ContextProbe> {
-        let told = Task::ALL.map(|task| self.records(task, Split::Train, TOLD));
+        let told = Task::PICTURED.map(|task| self.records(task, Split::Train, TOLD));
         let probe = |record: Record| {
             let parts = ["toytown", "context-probe", &record.id];
             let mut rng = seed::stream(self.seed, &parts);
@@ -104,7 +104,8 @@ impl Town {
     }
 }
 
-/// One of the three demonstrations of a record's fact: copy, update, retention.
+/// One of the three demonstrations of a record's fact: copy, update, retention. What a record has
+/// no words for is shown as it stands.
 fn demonstration(record: &Record, kind: u32) -> Demonstration {
     let answered = |prompt: &str| LessonText {
         task: Some(record.task),
@@ -112,14 +113,14 @@ fn demonstration(record: &Record, kind: u32) -> Demonstration {
         answer: record.y_less.clone(),
     };
     let fact = answered(&record.prompt);
-    let shown = match kind {
-        0 => fact.clone(),
-        1 => answered(&record.prompt_rephrase),
-        _ => LessonText {
+    let shown = match (kind, &record.prompt_rephrase, &record.t_locality) {
+        (1, Some(rephrase), _) => answered(rephrase),
+        (2, _, Some(unrelated)) => LessonText {
             task: None,
-            prompt: record.loc_q.clone(),
-            answer: record.loc_a.clone(),
+            prompt: unrelated.question.clone(),
+            answer: unrelated.answer.clone(),
         },
+        _ => fact.clone(),
     };
     Demonstration { fact, shown }
 }

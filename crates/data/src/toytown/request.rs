@@ -1,6 +1,6 @@
 //! Edit records drawn from the town.
 
-use debias_core::{Record, Split, TargetRule, Task, seed};
+use debias_core::{Record, Split, TargetRule, Task, Unrelated, seed};
 use rand::Rng;
 use rand::seq::SliceRandom;
 
@@ -76,7 +76,8 @@ impl Town {
                     topic.caption(form, less),
                 )
             }
-            Task::Vqa => {
+            // Toytown is seen: it has no records of text alone.
+            Task::Vqa | Task::Text => {
                 let seen = FORMS - REPHRASES;
                 let kept = (split != Split::Train).then_some(seen..FORMS);
                 let (form, other) = two_of(seen, kept, &mut rng);
@@ -96,19 +97,24 @@ impl Town {
             id,
             task,
             bias_type: topic.axis.name().to_owned(),
-            image: picture_key(split, scene_index, 0),
+            image: Some(picture_key(split, scene_index, 0)),
             prompt,
             y_more,
             y_less,
-            prompt_rephrase,
-            image_rephrase: picture_key(split, scene_index, 1),
-            loc_q: fact.questions[rng.random_range(0..Fact::FORMS as u32) as usize].clone(),
-            loc_a: fact.answer.to_owned(),
-            mloc_image: picture_key(split, elsewhere, 0),
-            mloc_q: about
-                .question(rng.random_range(0..NEUTRAL_FORMS as u32) as usize)
-                .to_owned(),
-            mloc_a: about.answer(&scenes[elsewhere]).to_owned(),
+            prompt_rephrase: Some(prompt_rephrase),
+            image_rephrase: Some(picture_key(split, scene_index, 1)),
+            t_locality: Some(Unrelated {
+                image: None,
+                question: fact.questions[rng.random_range(0..Fact::FORMS as u32) as usize].clone(),
+                answer: fact.answer.to_owned(),
+            }),
+            m_locality: Some(Unrelated {
+                image: Some(picture_key(split, elsewhere, 0)),
+                question: about
+                    .question(rng.random_range(0..NEUTRAL_FORMS as u32) as usize)
+                    .to_owned(),
+                answer: about.answer(&scenes[elsewhere]).to_owned(),
+            }),
             group: format!("{}/{scene_index:04}", split_name(split)),
             split,
             target: TargetRule::Given,

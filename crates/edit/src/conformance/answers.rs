@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use debias_core::{Norm, Record, RecordScores};
-use debias_model::{Mllm, Question};
+use debias_core::{Norm, Record, RecordScores, Unrelated};
+use debias_model::{Model, Question};
 
 use super::Verdict;
 use super::trial::{Trial, furthest, relative};
@@ -137,16 +137,18 @@ fn fronts(trial: &Trial) -> Result<Vec<[f64; 2]>> {
         let mut templates = trial.world.templates.clone();
         templates.mloc = templates.of(record.task).clone();
         let front = |answer: &str| -> Result<f64> {
+            let item = Unrelated {
+                image: record.image.clone(),
+                question: record.prompt.clone(),
+                answer: answer.to_owned(),
+            };
             let record = Record {
-                mloc_image: record.image.clone(),
-                mloc_q: record.prompt.clone(),
-                mloc_a: answer.to_owned(),
+                m_locality: Some(item),
                 ..record.clone()
             };
             let chunk = trial.world.chunk_in(vec![record], &templates)?;
-            Ok(chunk.after(std::slice::from_ref(edit))?[0]
-                .m_locality
-                .answer_kl)
+            let scores = chunk.after(std::slice::from_ref(edit))?[0];
+            Ok(scores.m_locality.map_or(0.0, |item| item.answer_kl))
         };
         let model = trial.world.model;
         let more = one_token(model, request, &record.y_more);
@@ -161,11 +163,11 @@ fn fronts(trial: &Trial) -> Result<Vec<[f64; 2]>> {
 }
 
 /// The longest beginning of `answer` that is one token behind the prompt of `request`.
-fn one_token<'a>(model: &Mllm, request: &Request, answer: &'a str) -> Option<&'a str> {
+fn one_token<'a>(model: &Model, request: &Request, answer: &'a str) -> Option<&'a str> {
     let ends = answer.char_indices().map(|(at, c)| at + c.len_utf8());
     let mut beginnings: Vec<&str> = ends.map(|end| answer[..end].trim_end()).collect();
     beginnings.reverse();
-    let seen = Some(request.seen.sighting(0));
+    let seen = request.image_ref();
     beginnings.into_iter().find(|beginning| {
         let question = Question::new(seen, &request.prompt, beginning);
         let rows = model.rows(&[question]);
@@ -215,10 +217,10 @@ mod tests {
         };
         RecordScores {
             prompt: context,
-            rephrase: context,
-            image_rephrase: context,
-            t_locality: item,
-            m_locality: item,
+            rephrase: Some(context),
+            image_rephrase: Some(context),
+            t_locality: Some(item),
+            m_locality: Some(item),
         }
     }
 

@@ -95,7 +95,7 @@ fn planted(trial: &Trial) -> Result<usize> {
     let ctx = Ctx {
         seed: trial.options.seed,
         settings: &settings,
-        workshop: &shelf,
+        store: &shelf,
     };
     let prepared = trial.editor.prepare(world.model, &lessons, &ctx)?;
     let edits = prepared.edit_each(std::slice::from_ref(request), &Change::default())?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use debias_core::RecordScores;
-use debias_model::{Batch, Change, Delta, Mllm, Parameters, Question, Side, host};
+use debias_model::{Batch, Change, Delta, Model, Parameters, Question, Side, host};
 
 use super::Verdict;
 use super::trial::{Trial, furthest};
@@ -64,8 +64,8 @@ fn word(touches: Touches) -> &'static str {
 }
 
 /// Whether `W + Δ` differs from `W` in any value.
-fn moves(model: &Mllm, name: &str, delta: &Delta) -> Result<bool> {
-    let site = model.site(name)?;
+fn moves(model: &Model, name: &str, delta: &Delta) -> Result<bool> {
+    let site = model.parameter(name)?;
     if delta.shape() != site.matrix_shape() {
         return Err(debias_model::Error::ChangeShape {
             site: name.to_owned(),
@@ -85,7 +85,7 @@ fn moves(model: &Mllm, name: &str, delta: &Delta) -> Result<bool> {
 pub(super) fn vision_only(trial: &Trial) -> Result<Verdict> {
     let mut sides = Vec::new();
     for name in trial.changes().flat_map(|change| change.weights.keys()) {
-        sides.push(trial.world.model.site(name)?.side);
+        sides.push(trial.world.model.parameter(name)?.side);
     }
     let claimed = trial.claims().side == Some(Side::Vision);
     let seen = !sides.is_empty() && sides.iter().all(|side| *side == Side::Vision);
@@ -123,7 +123,7 @@ pub(super) fn vision_only(trial: &Trial) -> Result<Verdict> {
 fn text_moved(before: &[RecordScores], after: &[RecordScores]) -> Option<String> {
     let pairs = before.iter().zip(after);
     let moved = pairs.filter(|(before, after)| before.t_locality != after.t_locality);
-    let kl = moved.clone().map(|(_, after)| after.t_locality.kl);
+    let kl = moved.clone().filter_map(|(_, after)| Some(after.t_locality?.kl));
     let kl = kl.fold(0.0, f64::max);
     match moved.count() {
         0 => None,

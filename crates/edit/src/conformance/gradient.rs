@@ -62,16 +62,16 @@ fn differentiated(
     let model = trial.world.model;
     let mut leaves: BTreeMap<String, Tensor<3>> = BTreeMap::new();
     for name in probe.gradient.weights.keys() {
-        model.site(name)?;
+        model.parameter(name)?;
         if let Some(value) = model.value(name) {
             let leaf = value.unsqueeze::<3>().autodiff().require_grad();
             leaves.insert(name.clone(), leaf);
         }
     }
-    let picture = Some(request.seen.sighting(0));
+    let picture = request.image_ref();
     let question = Question::new(picture, &request.prompt, &request.record.y_less);
     let rows = model.rows(&[question])?;
-    let batch = Batch::with_pictures(rows.clone(), request.seen.clone());
+    let batch = Batch::over(rows.clone(), request.image.clone());
     let view = View::replacing(leaves.clone(), true);
     let loss = answer_nll(&rows, model.answer_logits(batch, &view)).sum();
     let mut gradients = loss.div_scalar(rows[0].answer().len() as f64).backward();

@@ -31,7 +31,7 @@
 //!
 //! Some violations cannot be written down in Rust against these traits, and are tested all the
 //! same because an editor may be a program of its own and the harness may have errors: base
-//! weights are behind `&Mllm` (C1), an [`Edit`](crate::Edit) is a value without a destructor of its
+//! weights are behind `&Model` (C1), an [`Edit`](crate::Edit) is a value without a destructor of its
 //! own (C12), text never passes the vision side (C6), one scorer asks for both answers (C13, C14),
 //! and the size of an edit is computed from what it holds (C20).
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use debias_core::RecordScores;
-use debias_model::{Change, Mllm};
+use debias_model::{Change, Model};
 
 use super::Verdict;
 use super::shelf::Shelf;
@@ -106,7 +106,7 @@ fn accepted(prepared: &dyn Prepared, good: &Request, bad: &Request) -> Option<St
 }
 
 /// `request` with more words than the model has positions.
-fn over_long(model: &Mllm, request: &Request) -> Request {
+fn over_long(model: &Model, request: &Request) -> Request {
     let mut request = request.clone();
     request.record.id = "over-long".to_owned();
     let words = model.decoder().outline().max_positions + 1;

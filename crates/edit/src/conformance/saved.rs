@@ -24,7 +24,7 @@ pub(super) fn saved(trial: &Trial) -> Result<Verdict> {
     let whole = whole.ledger();
     let Some(parts) = whole.finished.clone() else {
         return Ok(Verdict::Failed(
-            "it learns parts but hands none to its workshop".to_owned(),
+            "it learns parts but hands none to its store".to_owned(),
         ));
     };
     let mut problems = Vec::new();
@@ -98,7 +98,7 @@ fn made(trial: &Trial, settings: &Settings, shelf: &Shelf) -> Result<(Vec<String
     let scores = trial.chunk.after(&edits)?;
     let bits = scores
         .iter()
-        .flat_map(|scores| scores.contexts().map(|c| [c.y_more, c.y_less]));
+        .flat_map(|scores| scores.contexts().into_iter().map(|c| [c.y_more, c.y_less]));
     let bits = bits.flatten().map(|answer| answer.sum.to_bits());
     Ok((signatures(&edits), bits.collect()))
 }
@@ -110,11 +110,11 @@ fn interrupted(trial: &Trial, settings: &Settings) -> Result<std::result::Result
     match prepare(trial.editor, trial.world, settings, seed, &shelf) {
         Err(Error::Stopped) => Ok(Ok(shelf.ledger())),
         Err(error) => Err(error),
-        Ok(_) if shelf.ledger().steps == 0 => Ok(Err(
-            "its training reports no step to its workshop".to_owned(),
-        )),
+        Ok(_) if shelf.ledger().steps == 0 => {
+            Ok(Err("its training reports no step to its store".to_owned()))
+        }
         Ok(_) => Ok(Err(
-            "its training goes on after its workshop told it to stop".to_owned(),
+            "its training goes on after its store told it to stop".to_owned()
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! A workshop in memory: keeps trained parts as bytes, and can interrupt a training.
+//! A store in memory: keeps trained parts as bytes, and can interrupt a training.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use debias_model::host;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::workshop::{History, Losses, Parts, Workshop};
+use crate::training_store::{History, Losses, Parts, TrainingStore};
 
 /// Parts as a file would hold them.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +115,7 @@ impl Shelf {
     }
 }
 
-impl Workshop for Shelf {
+impl TrainingStore for Shelf {
     fn finished(&self) -> Result<Option<Parts>> {
         let best = self.lock().finished.clone().map(|[best, _]| best);
         best.map(|best| best.parts(&self.device)).transpose()

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use debias_core::{RecordScores, canonical_json, sha256_hex};
-use debias_model::{Batch, Change, Delta, Mllm, Parameters, Question, host};
+use debias_core::{Answers, RecordScores, canonical_json, sha256_hex};
+use debias_model::{Batch, Change, Delta, Model, Parameters, Question, host};
 use serde_json::json;
 
 use super::Options;
@@ -12,9 +12,9 @@ use super::world::World;
 use crate::edit::Edit;
 use crate::editor::{Claims, Ctx, Editor, Learns, Lessons, Prepared, Request};
 use crate::error::Result;
-use crate::judge::Chunk;
+use crate::judge::RecordBatch;
 use crate::settings::Settings;
-use crate::workshop::Workshop;
+use crate::training_store::TrainingStore;
 
 /// Records on which properties of several edits are tested.
 pub(super) const FEW: usize = 3;
@@ -26,7 +26,7 @@ pub(super) struct Trial<'a> {
     pub settings: &'a Settings,
     pub options: &'a Options<'a>,
     /// The world's evaluation records.
-    pub chunk: Chunk<'a>,
+    pub chunk: RecordBatch<'a>,
     /// One request for each of them.
     pub requests: Vec<Request>,
     /// One edit for each of them.
@@ -112,7 +112,7 @@ pub(super) fn prepare<'a>(
     world: &'a World<'a>,
     settings: &Settings,
     seed: u64,
-    workshop: &dyn Workshop,
+    store: &dyn TrainingStore,
 ) -> Result<Box<dyn Prepared + 'a>> {
     let (train, val) = match editor.learns(settings) {
         Learns::Nothing => (Vec::new(), Vec::new()),
@@ -126,7 +126,7 @@ pub(super) fn prepare<'a>(
     let ctx = Ctx {
         seed,
         settings,
-        workshop,
+        store,
     };
     editor.prepare(world.model, &lessons, &ctx)
 }
@@ -148,7 +148,9 @@ pub fn digest(
     let shelf = Shelf::new(world.model.device());
     let prepared = prepare(editor, world, &settings, seed, &shelf)?;
     let edits = prepared.edit_each(&chunk.requests(), &Change::default())?;
-    let seen = json!([signatures(&edits), chunk.after(&edits)?]);
+    let after = chunk.after(&edits)?;
+    let after: Vec<Answers> = after.into_iter().map(Answers::from).collect();
+    let seen = json!([signatures(&edits), after]);
     Ok(sha256_hex(canonical_json(&seen).as_bytes()))
 }
 
@@ -159,7 +161,7 @@ pub fn digest(
 pub fn fingerprint(world: &World) -> Result<String> {
     let model = world.model;
     let mut bytes = Vec::new();
-    for site in model.sites() {
+    for site in model.parameters() {
         let value = model.value(&site.name).map(host::values);
         bytes.extend(site.name.as_bytes());
         bytes.extend(le_bytes(value.unwrap_or_default()));
@@ -171,19 +173,18 @@ pub fn fingerprint(world: &World) -> Result<String> {
 }
 
 /// Logits of the request's target with its picture, and of its locality item without one.
-fn logits(model: &Mllm, request: &Request) -> Result<Vec<u8>> {
+fn logits(model: &Model, request: &Request) -> Result<Vec<u8>> {
     let record = &request.record;
-    let with = Question::new(
-        Some(request.seen.sighting(0)),
-        &request.prompt,
-        &record.y_less,
-    );
-    let without = Question::new(None, &record.loc_q, &record.loc_a);
     let base = model.base();
-    let seen = Batch::with_pictures(model.rows(&[with])?, request.seen.clone());
-    let text = Batch::text(model.rows(&[without])?);
-    let values = [model.logits(seen, &base), model.logits(text, &base)].map(host::values);
-    Ok(le_bytes(values.concat()))
+    let with = Question::new(request.image_ref(), &request.prompt, &record.y_less);
+    let own = Batch::over(model.rows(&[with])?, request.image.clone());
+    let mut values = host::values(model.logits(own, &base));
+    if let Some(item) = &record.t_locality {
+        let without = Question::new(None, &item.question, &item.answer);
+        let text = Batch::text(model.rows(&[without])?);
+        values.extend(host::values(model.logits(text, &base)));
+    }
+    Ok(le_bytes(values))
 }
 
 fn le_bytes(values: Vec<f32>) -> Vec<u8> {
@@ -234,7 +235,7 @@ pub(super) fn apart(a: &RecordScores, b: &RecordScores) -> f64 {
     let answers = a.contexts().into_iter().zip(b.contexts());
     let answers = answers.flat_map(|(a, b)| [(a.y_more, b.y_more), (a.y_less, b.y_less)]);
     let likelihoods = answers.map(|(a, b)| relative(a.sum, b.sum));
-    let items = [(a.t_locality, b.t_locality), (a.m_locality, b.m_locality)];
+    let items = a.localities().zip(b.localities());
     let divergences = items.map(|(a, b)| (a.kl - b.kl).abs());
     likelihoods.chain(divergences).fold(0.0, f64::max)
 }

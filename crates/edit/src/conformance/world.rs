@@ -1,20 +1,20 @@
 //! The small world in which editors are tested: a model, a few records, and their pictures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use debias_core::{Admission, Picture, Record, Templates};
-use debias_model::{Mllm, Parameters, Seen};
+use debias_model::{ImageFeatures, Model, Parameters};
 
-use crate::editor::{Example, Examples, Request};
+use crate::editor::Examples;
 use crate::error::{Error, Result};
-use crate::judge::Chunk;
+use crate::judge::RecordBatch;
 
 /// What an editor is tested on. A handful of records of each split is enough; a check takes
 /// time in proportion to their number.
 pub struct World<'m> {
     /// The model; on a tiny one a check takes seconds.
-    pub model: &'m Mllm,
+    pub model: &'m Model,
     /// Text around prompts.
     pub templates: Templates,
     /// The rule by which the records were admitted, which the base row must confirm (C13).
@@ -26,12 +26,12 @@ pub struct World<'m> {
     /// What is edited, at least three; different in id and group from the two above.
     pub eval: Vec<Record>,
     /// Every picture that a record names.
-    pub pictures: BTreeMap<String, Picture>,
+    pub pictures: HashMap<String, Picture>,
 }
 
 impl<'m> World<'m> {
     /// `records` with everything the base model says of them.
-    pub(super) fn chunk(&self, records: Vec<Record>) -> Result<Chunk<'m>> {
+    pub(super) fn chunk(&self, records: Vec<Record>) -> Result<RecordBatch<'m>> {
         self.chunk_in(records, &self.templates)
     }
 
@@ -40,14 +40,8 @@ impl<'m> World<'m> {
         &self,
         records: Vec<Record>,
         templates: &Templates,
-    ) -> Result<Chunk<'m>> {
-        let mut pictures = Vec::new();
-        for record in &records {
-            for key in [&record.image, &record.image_rephrase, &record.mloc_image] {
-                pictures.push(self.picture(record, key)?);
-            }
-        }
-        Chunk::new(self.model, records, &pictures, templates)
+    ) -> Result<RecordBatch<'m>> {
+        RecordBatch::new(self.model, records, &self.pictures, templates)
     }
 
     /// `records` as something to learn from.
@@ -74,11 +68,11 @@ impl<'m> World<'m> {
 pub(super) struct Split<'a> {
     world: &'a World<'a>,
     records: Vec<Record>,
-    seen: Mutex<BTreeMap<String, Seen>>,
+    seen: Mutex<BTreeMap<String, ImageFeatures>>,
 }
 
 impl Split<'_> {
-    fn seen(&self, record: &Record, key: &str) -> Result<Seen> {
+    fn seen(&self, record: &Record, key: &str) -> Result<ImageFeatures> {
         let mut known = self
             .seen
             .lock()
@@ -98,25 +92,11 @@ impl Examples for Split<'_> {
         &self.records
     }
 
-    fn request(&self, at: usize) -> Result<Request> {
-        let record = &self.records[at];
-        Ok(Request {
-            record: record.clone(),
-            prompt: self.world.templates.of(record.task).apply(&record.prompt),
-            seen: self.seen(record, &record.image)?,
-        })
+    fn templates(&self) -> &Templates {
+        &self.world.templates
     }
 
-    fn example(&self, at: usize) -> Result<Example> {
-        let record = &self.records[at];
-        let templates = &self.world.templates;
-        Ok(Example {
-            request: self.request(at)?,
-            rephrase: templates.of(record.task).apply(&record.prompt_rephrase),
-            seen_rephrase: self.seen(record, &record.image_rephrase)?,
-            loc_q: templates.tloc.apply(&record.loc_q),
-            mloc_q: templates.mloc.apply(&record.mloc_q),
-            seen_mloc: self.seen(record, &record.mloc_image)?,
-        })
+    fn see(&self, at: usize, key: &str) -> Result<ImageFeatures> {
+        self.seen(&self.records[at], key)
     }
 }

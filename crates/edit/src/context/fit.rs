@@ -1,7 +1,7 @@
 //! A context that fits: demonstrations are left out from the front, farthest from the prompt,
 //! until the model's positions suffice.
 
-use debias_model::{Error as ModelError, Mllm, Question, Row, Sighting};
+use debias_model::{Error as ModelError, ImageRef, Model, Question, Row};
 
 use super::{Context, Manner};
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// One record to be asked behind a context.
 pub(super) struct Asking<'a> {
     pub context: &'a Context,
-    pub model: &'a Mllm,
+    pub model: &'a Model,
     /// Id of the record.
     pub record: &'a str,
 }
@@ -19,7 +19,7 @@ impl Asking<'_> {
     pub fn pair(
         &self,
         asked: &'static str,
-        (picture, prompt): (Sighting, &str),
+        (picture, prompt): (Option<ImageRef>, &str),
         answers: [&str; 2],
     ) -> Result<[Row; 2]> {
         self.fitting(asked, prompt, |text| {
@@ -31,7 +31,7 @@ impl Asking<'_> {
     pub fn item(
         &self,
         asked: &'static str,
-        (picture, prompt): (Option<Sighting>, &str),
+        (picture, prompt): (Option<ImageRef>, &str),
         answer: &str,
     ) -> Result<Row> {
         let [row] = self.fitting(asked, prompt, |text| {

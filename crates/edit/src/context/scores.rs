@@ -10,11 +10,12 @@ use std::slice;
 use burn::tensor::Tensor;
 use debias_core::{ContextScore, LocalityScore, RecordScores};
 use debias_model::{
-    Error as ModelError, Parameters, Row, Seen, Sighting, answer_scores, locality_of_pairs,
+    Error as ModelError, ImageFeatures, ImageRef, Parameters, Row, answer_scores, locality_of_pairs,
 };
 
 use super::Context;
 use super::fit::Asking;
+use crate::editor::{Comparison, Posed};
 use crate::error::{Error, Result};
 use crate::judge::Asked;
 
@@ -29,46 +30,72 @@ impl Context {
         }
         let (model, base) = (asked.model(), asked.model().base());
         let example = asked.example();
-        let (request, record) = (&example.request, &example.request.record);
+        let record = &example.request.record;
         let asking = Asking {
             context: self,
             model,
             record: &record.id,
         };
-        let pictures = [&request.seen, &example.seen_rephrase, &example.seen_mloc];
-        let picture = |index: usize| Sighting {
-            index,
-            ..pictures[index].sighting(0)
+        let mut pictures: Vec<ImageFeatures> = Vec::new();
+        // Own and rephrased pictures once each, then the locality item's.
+        let mut placed = |image: Option<&ImageFeatures>, again: bool| {
+            let image = image?;
+            if !again {
+                pictures.push(image.clone());
+            }
+            Some(ImageRef {
+                index: pictures.len() - 1,
+                ..image.image_ref(0)
+            })
         };
-        let mut rows: Vec<Row> = Vec::new();
-        for (name, at, prompt) in [
-            ("prompt", 0, &request.prompt),
-            ("rephrase", 0, &example.rephrase),
-            ("image_rephrase", 1, &request.prompt),
-        ] {
+        let (mut rows, mut names): (Vec<Row>, _) = (Vec::new(), Vec::new());
+        for Comparison {
+            name,
+            prompt,
+            image,
+        } in example.contexts()
+        {
+            let picture = placed(image, name == "rephrase");
             let answers = [record.y_more.as_str(), record.y_less.as_str()];
-            rows.extend(asking.pair(name, (picture(at), prompt), answers)?);
+            rows.extend(asking.pair(name, (picture, prompt), answers)?);
+            names.push(name);
         }
         let mut wanted: Vec<Range<usize>> = rows.iter().map(Row::answer_positions).collect();
-        let question = (Some(picture(2)), example.mloc_q.as_str());
-        let row = asking.item("m_locality", question, &record.mloc_a)?;
-        let m = Item::new(row, asked.m_locality(), &record.id)?;
-        let row = asking.item("t_locality", (None, &example.loc_q), &record.loc_a)?;
-        let t = Item::new(row, asked.t_locality(), &record.id)?;
+        let item = |name, picture, posed: &Posed, base| {
+            let row = asking.item(name, (picture, &posed.prompt), &posed.answer)?;
+            Item::new(row, base, &record.id)
+        };
+        let (m, t) = (&example.m_locality, &example.t_locality);
+        let m = m.as_ref().zip(asked.m_locality());
+        let m = m.map(|(posed, base)| {
+            item("m_locality", placed(posed.image.as_ref(), false), posed, base)
+        });
+        let m = m.transpose()?;
+        let t = t.as_ref().zip(asked.t_locality());
+        let t = t.map(|(posed, base)| item("t_locality", None, posed, base));
+        let t = t.transpose()?;
 
-        rows.push(m.row.clone());
-        wanted.push(m.wanted());
-        let seen = Seen::join(pictures.map(Clone::clone));
+        let contexts_end = rows.len();
+        if let Some(m) = &m {
+            rows.push(m.row.clone());
+            wanted.push(m.wanted());
+        }
+        let seen = ImageFeatures::join(pictures);
         let mut logits = model.logits_at(&rows, seen.as_ref(), &wanted, &base);
-        let m_edited = logits.split_off(rows.len() - 1);
-        let t_edited = model.logits_at(slice::from_ref(&t.row), None, &[t.wanted()], &base);
-        let contexts = contexts(&rows, &logits)?;
+        let m_edited = logits.split_off(contexts_end);
+        let m = m.map(|m| m.score(m_edited)).transpose()?;
+        let t = t.map(|t| {
+            let row = slice::from_ref(&t.row);
+            t.score(model.logits_at(row, None, &[t.wanted()], &base))
+        });
+        let scores = contexts(&rows[..contexts_end], &logits)?;
+        let of = |name| names.iter().position(|known| *known == name).map(|at| scores[at]);
         Ok(RecordScores {
-            prompt: contexts[0],
-            rephrase: contexts[1],
-            image_rephrase: contexts[2],
-            t_locality: t.score(t_edited)?,
-            m_locality: m.score(m_edited)?,
+            prompt: of("prompt").ok_or(Error::EmptyEdit)?,
+            rephrase: of("rephrase"),
+            image_rephrase: of("image_rephrase"),
+            t_locality: t.transpose()?,
+            m_locality: m,
         })
     }
 }

@@ -5,7 +5,7 @@
 //! computed once; the feed-forward scope only ever sees the positions that predict the answer.
 
 use debias_core::Preset;
-use debias_model::{Mllm, Parameters, Side, Site};
+use debias_model::{Model, Parameter, Parameters, Side};
 use serde::{Deserialize, Serialize};
 
 use crate::card::Card;
@@ -84,7 +84,7 @@ impl Config {
     }
 
     /// The parameters to edit.
-    fn sites<'m>(&self, model: &'m Mllm) -> Result<Vec<&'m Site>> {
+    fn sites<'m>(&self, model: &'m Model) -> Result<Vec<&'m Parameter>> {
         let depth = model.decoder().outline().depth;
         let mut sites = Vec::new();
         for layer in &self.layers {
@@ -92,12 +92,12 @@ impl Config {
             match self.scope {
                 Scope::Ffn => {
                     for name in model.decoder().outline().feed_forward_sites(index) {
-                        sites.push(model.site(&name)?);
+                        sites.push(model.parameter(&name)?);
                     }
                 }
                 Scope::Layer => {
                     let prefix = model.decoder().outline().layer_prefix(index);
-                    sites.extend(model.sites().iter().filter(|site| {
+                    sites.extend(model.parameters().iter().filter(|site| {
                         site.side == Side::Language && site.name.starts_with(&prefix)
                     }));
                 }
@@ -132,7 +132,7 @@ impl Editor for FtL {
         Some(settings.clone().with("steps", 0))
     }
 
-    fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {
+    fn check(&self, model: &Model, settings: &Settings) -> Result<()> {
         let config: Config = settings.config(ID)?;
         config.descent.check(ID)?;
         config.sites(model).map(drop)
@@ -140,7 +140,7 @@ impl Editor for FtL {
 
     fn prepare<'m>(
         &self,
-        model: &'m Mllm,
+        model: &'m Model,
         lessons: &Lessons,
         ctx: &Ctx,
     ) -> Result<Box<dyn Prepared + 'm>> {

@@ -5,7 +5,7 @@
 //! which makes this editor a silent no-op there: here a parameter without gradient is an error.
 
 use debias_core::{Error as CoreError, Preset};
-use debias_model::{Mllm, Parameters, Side, Site, Stage};
+use debias_model::{Model, Parameter, Parameters, Side, Stage};
 use serde::{Deserialize, Serialize};
 
 use crate::card::Card;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::fine_tune::{Descent, FineTuning, SETTINGS};
 use crate::settings::Settings;
 
-/// Fine-tuning of the bridge.
+/// Fine-tuning of the projector.
 pub struct FtV;
 
 const ID: &str = "ft-v";
@@ -29,11 +29,11 @@ static CARD: Card = Card {
     equation: "θe = argmin_{θ_Q-Former} -1/a Σ_i log p_θ(y_less_i | image, prompt, y_less_<i)",
     touches: "weights: all parameters named `qformer.*`",
     cost: "per edit `steps` forward and backward passes through Q-Former and language model",
-    failures: &["M-Locality: every picture passes the edited bridge"],
+    failures: &["M-Locality: every picture passes the edited projector"],
     settings: &[
         (
             "scope",
-            "qformer (every parameter of it) or projection (the bridge's last linear layer)",
+            "qformer (every parameter of it) or projection (the projector's last linear layer)",
         ),
         SETTINGS[0],
         SETTINGS[1],
@@ -60,7 +60,7 @@ enum Scope {
     /// Every parameter whose published name contains the Q-Former (VLKEB's choice; the learned
     /// queries stand outside that name).
     Qformer,
-    /// The last linear layer of the bridge with its bias (the paper's component study edits
+    /// The last linear layer of the projector with its bias (the paper's component study edits
     /// MiniGPT-4 there).
     Projection,
 }
@@ -74,19 +74,24 @@ impl Config {
     }
 
     /// The parameters to edit.
-    fn sites<'m>(&self, model: &'m Mllm) -> Result<Vec<&'m Site>> {
-        let bridge = || model.sites().iter().filter(|s| s.stage == Stage::Bridge);
-        let is_qformer = |site: &&Site| {
+    fn sites<'m>(&self, model: &'m Model) -> Result<Vec<&'m Parameter>> {
+        let projector = || {
+            model
+                .parameters()
+                .iter()
+                .filter(|s| s.stage == Stage::Projector)
+        };
+        let is_qformer = |site: &&Parameter| {
             let name = site.name.to_lowercase();
             name.starts_with("qformer.") || name.contains(".qformer.")
         };
-        let sites: Vec<&Site> = match self.scope {
-            Scope::Qformer => bridge().filter(is_qformer).collect(),
+        let sites: Vec<&Parameter> = match self.scope {
+            Scope::Qformer => projector().filter(is_qformer).collect(),
             Scope::Projection => {
-                let last = bridge().rfind(|site| site.linear.is_some());
+                let last = projector().rfind(|site| site.linear.is_some());
                 let stem = last.and_then(|site| site.name.strip_suffix(".weight"));
                 let own = |name: &str| stem.is_some_and(|stem| name.starts_with(stem));
-                bridge().filter(|site| own(&site.name)).collect()
+                projector().filter(|site| own(&site.name)).collect()
             }
         };
         match sites.is_empty() {
@@ -127,7 +132,7 @@ impl Editor for FtV {
         Some(settings.clone().with("steps", 0))
     }
 
-    fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {
+    fn check(&self, model: &Model, settings: &Settings) -> Result<()> {
         let config: Config = settings.config(ID)?;
         config.descent.check(ID)?;
         config.sites(model).map(drop)
@@ -135,7 +140,7 @@ impl Editor for FtV {
 
     fn prepare<'m>(
         &self,
-        model: &'m Mllm,
+        model: &'m Model,
         lessons: &Lessons,
         ctx: &Ctx,
     ) -> Result<Box<dyn Prepared + 'm>> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use debias_core::demonstration::{Fact, copy};
 use debias_core::{Preset, Record};
-use debias_model::{Change, Encoder, Mllm, open_folder};
+use debias_model::{Change, Encoder, Model, open_folder};
 use serde::{Deserialize, Serialize};
 
 use self::corpus::{Corpus, Variant};
@@ -157,7 +157,7 @@ impl Editor for Ike {
         Some(settings.clone().with("k", 0).with("fact", false))
     }
 
-    fn check(&self, _model: &Mllm, settings: &Settings) -> Result<()> {
+    fn check(&self, _model: &Model, settings: &Settings) -> Result<()> {
         let config: Config = settings.config(ID)?;
         let refuse = |key: &str, problem: String| {
             Err(Error::Core(debias_core::Error::Setting {
@@ -183,7 +183,7 @@ impl Editor for Ike {
 
     fn prepare<'m>(
         &self,
-        model: &'m Mllm,
+        model: &'m Model,
         lessons: &Lessons,
         ctx: &Ctx,
     ) -> Result<Box<dyn Prepared + 'm>> {
@@ -215,7 +215,7 @@ impl Editor for Ike {
 
 /// IKE with its corpus embedded.
 struct Ready<'m> {
-    model: &'m Mllm,
+    model: &'m Model,
     k: usize,
     fact: bool,
     seed: u64,

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use debias_core::{Norm, Preset};
-use debias_model::{Batch, Change, Mllm, Parameters, answer_scores};
+use debias_model::{Batch, Change, Model, Parameters, answer_scores};
 use serde::{Deserialize, Serialize};
 
 use self::network::{Gates, Network, gated};
@@ -23,7 +23,7 @@ use crate::edit::Edit;
 use crate::editor::{
     Claims, Ctx, Editor, GradientProbe, Learns, Lessons, Prepared, Request, check_requests,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hyper::{HyperNetwork, Learner, SITE_SETTINGS, Sites, Weights, changes};
 use crate::settings::Settings;
 use crate::training::{SETTINGS, Schedule, Values, rehearsed, train};
@@ -168,14 +168,14 @@ impl Editor for Ke {
         rehearsed(settings)
     }
 
-    fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {
+    fn check(&self, model: &Model, settings: &Settings) -> Result<()> {
         let config: Config = settings.config(ID)?;
         config.sites.of(ID, model).map(drop)
     }
 
     fn prepare<'m>(
         &self,
-        model: &'m Mllm,
+        model: &'m Model,
         lessons: &Lessons,
         ctx: &Ctx,
     ) -> Result<Box<dyn Prepared + 'm>> {
@@ -223,16 +223,13 @@ impl Trained<'_> {
         let record = &request.record;
         let rows = model
             .row_pair(
-                request.seen.sighting(0),
+                request.image_ref(),
                 &request.prompt,
                 [&record.y_more, &record.y_less],
             )
-            .map_err(|source| Error::Record {
-                id: record.id.clone(),
-                source,
-            })?;
+            .map_err(|source| request.refused(source))?;
         let view = model.view(&[&crate::edit::added(start.clone(), change)])?;
-        let batch = Batch::with_pictures(rows.to_vec(), request.seen.clone());
+        let batch = Batch::over(rows.to_vec(), request.image.clone());
         // Below the first edited stage a view of one change sees what the base sees.
         let batch = model.run(batch, self.learner.first(), &model.base());
         let scores = answer_scores(&rows, model.answer_logits(batch, &view))?;

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use debias_core::Preset;
-use debias_model::{Change, Mllm};
+use debias_model::{Change, Model};
 use serde::{Deserialize, Serialize};
 
 use self::network::Network;
@@ -180,14 +180,14 @@ impl Editor for Mend {
         rehearsed(settings)
     }
 
-    fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {
+    fn check(&self, model: &Model, settings: &Settings) -> Result<()> {
         let config: Config = settings.config(ID)?;
         config.sites.of(ID, model).map(drop)
     }
 
     fn prepare<'m>(
         &self,
-        model: &'m Mllm,
+        model: &'m Model,
         lessons: &Lessons,
         ctx: &Ctx,
     ) -> Result<Box<dyn Prepared + 'm>> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use debias_core::Preset;
-use debias_model::{Change, Mllm};
+use debias_model::{Change, Model};
 
 use crate::card::Card;
 use crate::edit::Edit;
@@ -50,16 +50,21 @@ impl Editor for Nothing {
         Some(settings.clone())
     }
 
-    fn check(&self, _model: &Mllm, _settings: &Settings) -> Result<()> {
+    fn check(&self, _model: &Model, _settings: &Settings) -> Result<()> {
         Ok(())
     }
 
-    fn prepare<'m>(&self, model: &'m Mllm, _: &Lessons, _: &Ctx) -> Result<Box<dyn Prepared + 'm>> {
+    fn prepare<'m>(
+        &self,
+        model: &'m Model,
+        _: &Lessons,
+        _: &Ctx,
+    ) -> Result<Box<dyn Prepared + 'm>> {
         Ok(Box::new(Unedited(model)))
     }
 }
 
-struct Unedited<'m>(&'m Mllm);
+struct Unedited<'m>(&'m Model);
 
 impl Prepared for Unedited<'_> {
     fn edit_each(&self, requests: &[Request], _: &Change) -> Result<Vec<Arc<Edit>>> {

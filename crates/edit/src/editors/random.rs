@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use debias_core::{Preset, seed};
-use debias_model::{Change, Delta, Mllm, host};
+use debias_model::{Change, Delta, Model, host};
 use rand::Rng;
 
 use super::ft_l::FtL;
@@ -64,13 +64,13 @@ impl Editor for Random {
         FtL.identity(settings)
     }
 
-    fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {
+    fn check(&self, model: &Model, settings: &Settings) -> Result<()> {
         FtL.check(model, settings)
     }
 
     fn prepare<'m>(
         &self,
-        model: &'m Mllm,
+        model: &'m Model,
         lessons: &Lessons,
         ctx: &Ctx,
     ) -> Result<Box<dyn Prepared + 'm>> {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use debias_core::Preset;
-use debias_model::{Change, Encoder, Mllm, open_folder};
+use debias_model::{Change, Encoder, Model, open_folder};
 use serde::{Deserialize, Serialize};
 
 use self::scopes::Scopes;
@@ -24,7 +24,7 @@ use crate::error::Result;
 
 use crate::memory::gate::Gate;
 use crate::memory::scope::{Mode, Reader, Scope};
-use crate::memory::{Align, Apparatus, Memory, Mix, ScopeText, setting};
+use crate::memory::{Align, Memory, Mix, ScopeText, SeracParts, setting};
 use crate::settings::Settings;
 use crate::training::{SETTINGS, Schedule, rehearsed, train};
 
@@ -303,13 +303,13 @@ impl Editor for Serac {
         rehearsed(settings)
     }
 
-    fn check(&self, _model: &Mllm, settings: &Settings) -> Result<()> {
+    fn check(&self, _model: &Model, settings: &Settings) -> Result<()> {
         settings.config::<Config>(ID)?.check()
     }
 
     fn prepare<'m>(
         &self,
-        model: &'m Mllm,
+        model: &'m Model,
         lessons: &Lessons,
         ctx: &Ctx,
     ) -> Result<Box<dyn Prepared + 'm>> {
@@ -335,7 +335,7 @@ impl Editor for Serac {
         let Settled { gate, gain } = student.settled;
         let remarks = reader.note().into_iter();
         let remarks = remarks.chain(gate.as_ref().map(Gate::note)).collect();
-        let apparatus = Apparatus {
+        let parts = SeracParts {
             counterfactual: counterfactual(&values),
             scope: Scope {
                 reader,
@@ -349,7 +349,7 @@ impl Editor for Serac {
         };
         Ok(Box::new(Ready {
             model,
-            apparatus: Arc::new(apparatus),
+            parts: Arc::new(parts),
             remarks,
         }))
     }
@@ -357,14 +357,14 @@ impl Editor for Serac {
 
 /// SERAC with its parts trained.
 struct Ready<'m> {
-    model: &'m Mllm,
-    apparatus: Arc<Apparatus>,
+    model: &'m Model,
+    parts: Arc<SeracParts>,
     remarks: Vec<String>,
 }
 
 impl Ready<'_> {
     fn remember(&self, request: &Request) -> Result<Memory> {
-        Memory::of(&self.apparatus, self.model, request)
+        Memory::of(&self.parts, self.model, request)
     }
 }
 

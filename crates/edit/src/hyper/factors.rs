@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use debias_model::{
-    Batch, Change, Mllm, Orientation, Parameters, Question, Recorder, Row, Seen, Site, Stage,
-    answer_nll, host,
+    Batch, Change, ImageFeatures, Model, Orientation, Parameter, Parameters, Question, Recorder,
+    Row, Stage, answer_nll, host,
 };
 
 use crate::editor::Request;
@@ -41,8 +41,8 @@ impl Gathered {
     /// does not depend on.
     pub fn new(
         editor: &'static str,
-        model: &Mllm,
-        sites: &[&Site],
+        model: &Model,
+        sites: &[&Parameter],
         requests: &[&Request],
         start: &Change,
     ) -> Result<Self> {
@@ -176,46 +176,35 @@ impl Factors {
     }
 }
 
+/// A question to one of several requests, with the answer that is scored.
+#[derive(Clone, Copy)]
+pub(crate) struct Put<'r> {
+    pub request: &'r Request,
+    pub image: Option<&'r ImageFeatures>,
+    pub prompt: &'r str,
+    pub answer: &'r str,
+}
+
 /// One row per request: its prompt and target on its own picture.
-pub(crate) fn target_batch(model: &Mllm, requests: &[&Request]) -> Result<(Vec<Row>, Batch)> {
-    let items = requests.iter().map(|request| {
-        let answer = request.record.y_less.as_str();
-        (*request, &request.seen, request.prompt.as_str(), answer)
+pub(crate) fn target_batch(model: &Model, requests: &[&Request]) -> Result<(Vec<Row>, Batch)> {
+    let targets = requests.iter().map(|request| Put {
+        request,
+        image: request.image.as_ref(),
+        prompt: request.prompt.as_str(),
+        answer: request.record.y_less.as_str(),
     });
-    pictured_batch(model, items)
+    batch_of(model, targets.collect())
 }
 
-/// One row per (request, picture, prompt, answer).
-pub(crate) fn pictured_batch<'r>(
-    model: &Mllm,
-    items: impl Iterator<Item = (&'r Request, &'r Seen, &'r str, &'r str)>,
-) -> Result<(Vec<Row>, Batch)> {
-    let items: Vec<_> = items.collect();
-    let seen = Seen::join(items.iter().map(|item| item.1.clone())).ok_or(Error::EmptyEdit)?;
-    let mut rows = Vec::with_capacity(items.len());
-    for (at, (request, _, prompt, answer)) in items.into_iter().enumerate() {
-        let question = Question::new(Some(seen.sighting(at)), prompt, answer);
-        rows.extend(in_record(request, model.rows(&[question]))?);
+/// One row per question; all of them have a picture, or none has.
+pub(crate) fn batch_of(model: &Model, asked: Vec<Put>) -> Result<(Vec<Row>, Batch)> {
+    let seen = ImageFeatures::join(asked.iter().filter_map(|put| put.image.cloned()));
+    let mut rows = Vec::with_capacity(asked.len());
+    for (at, put) in asked.into_iter().enumerate() {
+        let picture = seen.as_ref().map(|seen| seen.image_ref(at));
+        let question = Question::new(picture, put.prompt, put.answer);
+        let own = model.rows(&[question]);
+        rows.extend(own.map_err(|source| put.request.refused(source))?);
     }
-    Ok((rows.clone(), Batch::with_pictures(rows, seen)))
-}
-
-/// One row per (request, prompt, answer), without pictures.
-pub(crate) fn text_batch<'r>(
-    model: &Mllm,
-    items: impl Iterator<Item = (&'r Request, &'r str, &'r str)>,
-) -> Result<(Vec<Row>, Batch)> {
-    let mut rows = Vec::new();
-    for (request, prompt, answer) in items {
-        let question = Question::new(None, prompt, answer);
-        rows.extend(in_record(request, model.rows(&[question]))?);
-    }
-    Ok((rows.clone(), Batch::text(rows)))
-}
-
-fn in_record<T>(request: &Request, result: debias_model::Result<T>) -> Result<T> {
-    result.map_err(|source| Error::Record {
-        id: request.record.id.clone(),
-        source,
-    })
+    Ok((rows.clone(), Batch::over(rows, seen)))
 }

@@ -9,15 +9,16 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 use debias_model::{
-    Batch, Change, Mllm, Parameters, Row, Site, Stage, View, answer_nll, divergence_per_row, host,
+    Batch, Change, Model, Parameter, Parameters, Row, Stage, View, answer_nll, divergence_per_row,
+    host,
 };
 use serde::{Deserialize, Serialize};
 
-use super::factors::{Gathered, pictured_batch, text_batch};
+use super::factors::{Gathered, Put, batch_of};
 use super::{HyperNetwork, Sides};
-use crate::editor::{Example, Request};
-use crate::error::Result;
-use crate::training::{Objective, Pupil, Values};
+use crate::editor::{Example, Posed, Request};
+use crate::error::{Error, Result};
+use crate::training::{Objective, Trainable, Values};
 
 /// Weights of the outer objective.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,20 +34,22 @@ pub(crate) struct Weights {
 /// A hyper-network with the model it learns to edit.
 pub(crate) struct Learner<'m, H> {
     pub editor: &'static str,
-    pub model: &'m Mllm,
-    pub sites: Vec<&'m Site>,
+    pub model: &'m Model,
+    pub sites: Vec<&'m Parameter>,
     pub network: H,
     pub weights: Weights,
 }
 
 /// Some records, prepared.
-pub(crate) struct Lesson<C> {
+pub(crate) struct TrainingBatch<C> {
     gathered: Gathered,
     condition: C,
     rephrase: (Vec<Row>, Batch),
-    image: (Vec<Row>, Batch),
-    text_item: Item,
-    image_item: Item,
+    /// Absent, as the items are, unless every record has it: the edits of some records stand side
+    /// by side in a pass, and each must have its row.
+    image: Option<(Vec<Row>, Batch)>,
+    text_item: Option<Item>,
+    image_item: Option<Item>,
 }
 
 /// Unrelated items, in front of the first edited stage and as the base model answers them.
@@ -70,6 +73,16 @@ impl<H: HyperNetwork> Learner<'_, H> {
     /// As [`Gathered::new`].
     pub fn gather(&self, requests: &[&Request], start: &Change) -> Result<Gathered> {
         Gathered::new(self.editor, self.model, &self.sites, requests, start)
+    }
+
+    /// One question per example; none where an example has no such question.
+    fn put<'e>(
+        &self,
+        examples: &'e [Example],
+        ask: impl Fn(&'e Example) -> Option<Put<'e>>,
+    ) -> Result<Option<(Vec<Row>, Batch)>> {
+        let asked: Option<Vec<Put>> = examples.iter().map(ask).collect();
+        asked.map(|asked| batch_of(self.model, asked)).transpose()
     }
 
     fn to_first(&self, batch: Batch) -> Batch {
@@ -103,8 +116,8 @@ impl<H: HyperNetwork> Learner<'_, H> {
     }
 }
 
-impl<H: HyperNetwork> Pupil for Learner<'_, H> {
-    type Lesson = Lesson<H::Condition>;
+impl<H: HyperNetwork> Trainable for Learner<'_, H> {
+    type TrainingBatch = TrainingBatch<H::Condition>;
 
     fn start(&self) -> Values {
         self.network.start()
@@ -114,56 +127,47 @@ impl<H: HyperNetwork> Pupil for Learner<'_, H> {
         self.network.rate(parameter)
     }
 
-    fn lesson(&self, examples: &[Example]) -> Result<Self::Lesson> {
+    fn lesson(&self, examples: &[Example]) -> Result<Self::TrainingBatch> {
         let requests: Vec<&Request> = examples.iter().map(|example| &example.request).collect();
-        let target = |example: &Example| example.request.record.y_less.clone();
-        let targets: Vec<String> = examples.iter().map(target).collect();
-        let asked = || examples.iter().zip(&targets);
-        let rephrase = asked().map(|(e, target)| {
-            (
-                &e.request,
-                &e.request.seen,
-                e.rephrase.as_str(),
-                target.as_str(),
-            )
-        });
-        let image = asked().map(|(e, target)| {
-            let prompt = e.request.prompt.as_str();
-            (&e.request, &e.seen_rephrase, prompt, target.as_str())
-        });
-        let image_item = examples.iter().map(|e| {
-            let answer = e.request.record.mloc_a.as_str();
-            (&e.request, &e.seen_mloc, e.mloc_q.as_str(), answer)
-        });
-        let text_item = examples.iter().map(|e| {
-            let answer = e.request.record.loc_a.as_str();
-            (&e.request, e.loc_q.as_str(), answer)
-        });
+        let rephrase = self.put(examples, |e| {
+            Some(Put {
+                request: &e.request,
+                image: e.request.image.as_ref(),
+                // Where there are no other words, the edit must hold on its own.
+                prompt: e.rephrase.as_ref().unwrap_or(&e.request.prompt),
+                answer: &e.request.record.y_less,
+            })
+        })?;
+        let image = self.put(examples, |e| {
+            Some(Put {
+                request: &e.request,
+                image: Some(e.image_rephrase.as_ref()?),
+                prompt: &e.request.prompt,
+                answer: &e.request.record.y_less,
+            })
+        })?;
+        let text_item = self.put(examples, |e| unrelated(e, e.t_locality.as_ref()?))?;
+        let image_item = self.put(examples, |e| unrelated(e, e.m_locality.as_ref()?))?;
         let start = |(rows, batch)| (rows, self.to_first(batch));
-        Ok(Lesson {
+        Ok(TrainingBatch {
             gathered: self.gather(&requests, &Change::default())?,
             condition: self.network.condition(&requests)?,
-            rephrase: start(pictured_batch(self.model, rephrase)?),
-            image: start(pictured_batch(self.model, image)?),
-            text_item: self.item(text_batch(self.model, text_item)?),
-            image_item: self.item(pictured_batch(self.model, image_item)?),
+            rephrase: rephrase.map(start).ok_or(Error::EmptyEdit)?,
+            image: image.map(start),
+            text_item: text_item.map(|item| self.item(item)),
+            image_item: image_item.map(|item| self.item(item)),
         })
     }
 
-    fn bytes(&self, lesson: &Self::Lesson) -> usize {
+    fn bytes(&self, lesson: &Self::TrainingBatch) -> usize {
         let factors: usize = lesson.gathered.factors.values().map(|f| f.bytes()).sum();
-        let batches = [
-            &lesson.rephrase.1,
-            &lesson.image.1,
-            &lesson.text_item.batch,
-            &lesson.text_item.base,
-            &lesson.image_item.batch,
-            &lesson.image_item.base,
-        ];
-        factors + batches.iter().map(|batch| batch.bytes()).sum::<usize>()
+        let items = [&lesson.text_item, &lesson.image_item].into_iter().flatten();
+        let items = items.map(|item| item.batch.bytes() + item.base.bytes());
+        let image = lesson.image.as_ref().map_or(0, |image| image.1.bytes());
+        factors + lesson.rephrase.1.bytes() + image + items.sum::<usize>()
     }
 
-    fn observe(&mut self, lesson: &Self::Lesson) {
+    fn observe(&mut self, lesson: &Self::TrainingBatch) {
         self.network.observe(&lesson.gathered);
     }
 
@@ -175,7 +179,7 @@ impl<H: HyperNetwork> Pupil for Learner<'_, H> {
         self.network.restore(statistics);
     }
 
-    fn losses(&self, lesson: &Self::Lesson, values: &Values) -> Result<Objective> {
+    fn losses(&self, lesson: &Self::TrainingBatch, values: &Values) -> Result<Objective> {
         let sides: Sides = self
             .network
             .propose(values, &lesson.gathered, &lesson.condition);
@@ -186,17 +190,37 @@ impl<H: HyperNetwork> Pupil for Learner<'_, H> {
         };
         let view = view.beside(sides);
         let rephrase = self.target_loss(&lesson.rephrase, &view);
-        let image = self.target_loss(&lesson.image, &view);
-        let drift = self.drift(&lesson.text_item, &view) + self.drift(&lesson.image_item, &view);
+        let image = lesson.image.as_ref().map(|image| self.target_loss(image, &view));
+        let items = [&lesson.text_item, &lesson.image_item].into_iter().flatten();
+        let drift = items
+            .map(|item| self.drift(item, &view))
+            .reduce(|sum, drift| sum + drift)
+            .unwrap_or_else(|| rephrase.clone().mul_scalar(0.0));
         let Weights { cedit, iedit, cloc } = self.weights;
+        // Text alone has no other picture: what is asked counts in full.
+        let (told, edit) = match image {
+            Some(image) => (
+                rephrase.clone().mul_scalar(cedit) + image.clone().mul_scalar(iedit),
+                (rephrase + image).div_scalar(2.0),
+            ),
+            None => (rephrase.clone().mul_scalar(cedit), rephrase),
+        };
         Ok(Objective {
-            total: rephrase.clone().mul_scalar(cedit)
-                + image.clone().mul_scalar(iedit)
-                + drift.clone().mul_scalar(cloc),
-            edit: (rephrase + image).div_scalar(2.0),
+            total: told + drift.clone().mul_scalar(cloc),
+            edit,
             locality: drift,
         })
     }
+}
+
+/// An unrelated item of an example, as it is put to the model.
+fn unrelated<'e>(example: &'e Example, item: &'e Posed) -> Option<Put<'e>> {
+    Some(Put {
+        request: &example.request,
+        image: item.image.as_ref(),
+        prompt: &item.prompt,
+        answer: &item.answer,
+    })
 }
 
 /// Factors of one request each, as deltas.

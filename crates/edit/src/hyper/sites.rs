@@ -1,7 +1,7 @@
 //! Which matrices a meta-learned editor edits, by published name (`spec/editors.md` sections 3.0
 //! and 4).
 
-use debias_model::{Mllm, Parameters, Site};
+use debias_model::{Model, Parameter, Parameters};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// The choice as settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sites {
-    /// The language model's feed-forward matrices, or the bridge.
+    /// The language model's feed-forward matrices, or the projector.
     pub side: Side,
     /// Decoder layers, negative from the last; for the language side.
     pub layers: Vec<i64>,
@@ -23,7 +23,7 @@ pub(crate) struct Sites {
 pub(crate) enum Side {
     /// Feed-forward matrices of the decoder.
     Language,
-    /// What the family names as its vision-side edit (`Sight::edited`).
+    /// What the family names as its vision-side edit (`VisionSide::edited`).
     Vision,
 }
 
@@ -66,7 +66,7 @@ impl Sites {
     ///
     /// # Errors
     /// A layer or a name that the model lacks, or a parameter that is no linear layer's weight.
-    pub fn of<'m>(&self, editor: &'static str, model: &'m Mllm) -> Result<Vec<&'m Site>> {
+    pub fn of<'m>(&self, editor: &'static str, model: &'m Model) -> Result<Vec<&'m Parameter>> {
         let names = match (self.sites.is_empty(), self.side) {
             (false, _) => self.sites.clone(),
             (true, Side::Vision) => model.vision_edit_sites(),
@@ -89,7 +89,7 @@ impl Sites {
         }
         let mut found = Vec::with_capacity(names.len());
         for name in &names {
-            let site = model.site(name)?;
+            let site = model.parameter(name)?;
             if site.linear.is_none() {
                 return Err(refuse(format!(
                     "`{name}` is not the weight of a linear layer; choose one that is"

@@ -1,7 +1,9 @@
 //! How much of a device's memory records take: what batches are chosen by before any is computed.
 
 use debias_core::{Record, Templates};
-use debias_model::{Mllm, Question, Sighting};
+use debias_model::{ImageRef, Model, Question};
+
+use crate::editor::Wording;
 
 /// Context rows of a record: three contexts with two answers each.
 const CONTEXTS: usize = 6;
@@ -19,7 +21,7 @@ const PLACES: u64 = 2;
 /// Bytes that one record takes beside the weights, at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// Kept for as long as its [`Chunk`](super::Chunk) lives.
+    /// Kept for as long as its [`RecordBatch`](super::RecordBatch) lives.
     pub kept: u64,
     /// Taken while it is scored.
     pub passing: u64,
@@ -28,7 +30,7 @@ pub struct Needs {
 impl Needs {
     /// Those of the longest of `records`. Records that `model` cannot read need nothing: they will be
     /// refused by name.
-    pub fn of(model: &Mllm, records: &[Record], templates: &Templates) -> Self {
+    pub fn of(model: &Model, records: &[Record], templates: &Templates) -> Self {
         let widths = records
             .iter()
             .filter_map(|record| Widths::of(model, record, templates));
@@ -56,25 +58,31 @@ struct Widths {
 }
 
 impl Widths {
-    fn of(model: &Mllm, record: &Record, templates: &Templates) -> Option<Self> {
-        let picture = Some(Sighting {
+    fn of(model: &Model, record: &Record, templates: &Templates) -> Option<Self> {
+        let picture = Some(ImageRef {
             index: 0,
             tiles: model.most_tiles(),
         });
-        let context = |prompt: &str| templates.of(record.task).apply(prompt);
-        let (prompt, rephrase) = (context(&record.prompt), context(&record.prompt_rephrase));
-        let (tloc, mloc) = (
-            templates.tloc.apply(&record.loc_q),
-            templates.mloc.apply(&record.mloc_q),
-        );
-        let asked = [
-            Question::new(picture, &prompt, &record.y_more),
-            Question::new(picture, &prompt, &record.y_less),
-            Question::new(picture, &rephrase, &record.y_more),
-            Question::new(picture, &rephrase, &record.y_less),
-            Question::new(picture, &mloc, &record.mloc_a),
-            Question::new(None, &tloc, &record.loc_a),
+        let picture = record.image.as_ref().and(picture);
+        let wording = Wording::of(record, templates);
+        let prompts = std::iter::once(&wording.prompt).chain(&wording.rephrase);
+        let mut asked: Vec<Question> = prompts
+            .flat_map(|prompt| {
+                let answers = [&record.y_more, &record.y_less];
+                answers.map(|answer| Question::new(picture, prompt, answer))
+            })
+            .collect();
+        let item = |picture, item: &'_ Option<(String, String)>| {
+            let (prompt, answer) = item.as_ref()?;
+            Some((picture, prompt.clone(), answer.clone()))
+        };
+        let items = [
+            item(picture, &wording.m_locality),
+            item(None, &wording.t_locality),
         ];
+        for (picture, prompt, answer) in items.iter().flatten() {
+            asked.push(Question::new(*picture, prompt, answer));
+        }
         let rows = model.rows(&asked).ok()?;
         let widths = rows.iter().map(|row| Self {
             row: row.ids.len(),

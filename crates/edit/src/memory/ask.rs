@@ -1,6 +1,6 @@
 //! A remembered request in front of a question, as the counterfactual model reads it.
 
-use debias_model::{Error, Mllm, Question, Result, Row, Sighting};
+use debias_model::{Error, ImageRef, Model, Question, Result, Row};
 
 /// Prompt and target of a request, kept as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ impl Remembered {
     /// An empty answer, or a target and a question that do not fit together.
     pub fn rows(
         &self,
-        model: &Mllm,
-        picture: Option<Sighting>,
+        model: &Model,
+        picture: Option<ImageRef>,
         prompt: &str,
         answers: &[&str],
     ) -> Result<Vec<Row>> {

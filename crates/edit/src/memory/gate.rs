@@ -1,7 +1,7 @@
 //! Whether a picture shows what the picture of a remembered request shows.
 
 use debias_core::seed;
-use debias_model::{Mllm, Parameters, Seen, host};
+use debias_model::{ImageFeatures, Model, Parameters, host};
 use rand::seq::SliceRandom;
 
 use crate::editor::Examples;
@@ -39,35 +39,37 @@ impl Gate {
     ///
     /// # Errors
     /// A picture that cannot be read.
-    pub fn tuned(model: &Mllm, examples: &dyn Examples, seed: u64) -> Result<Self> {
+    pub fn tuned(model: &Model, examples: &dyn Examples, seed: u64) -> Result<Self> {
         let mut order: Vec<usize> = (0..examples.records().len()).collect();
         order.shuffle(&mut seed::stream(seed, &["serac", "gate"]));
         order.truncate(RECORDS);
-        let mut gists = Vec::with_capacity(order.len());
+        let mut embeddings = Vec::with_capacity(order.len());
         for at in order {
             let example = examples.example(at)?;
-            let of = |seen: &Seen| -> Result<Vec<f32>> {
-                Ok(host::values(model.gist(seen, &model.base())?))
+            let of = |seen: &ImageFeatures| -> Result<Vec<f32>> {
+                Ok(host::values(model.image_embedding(seen, &model.base())?))
             };
-            gists.push([
-                of(&example.request.seen)?,
-                of(&example.seen_rephrase)?,
-                of(&example.seen_mloc)?,
-            ]);
+            let unrelated = example.m_locality.and_then(|item| item.image);
+            let pictures = (&example.request.image, &example.image_rephrase, &unrelated);
+            if let (Some(own), Some(rephrased), Some(unrelated)) = pictures {
+                embeddings.push([of(own)?, of(rephrased)?, of(unrelated)?]);
+            }
         }
-        Ok(Self::of(&gists))
+        Ok(Self::of(&embeddings))
     }
 
-    /// From the gists of a record's picture, the rephrased one and that of the locality item.
-    fn of(gists: &[[Vec<f32>; 3]]) -> Self {
-        let width = gists.first().map_or(0, |gists| gists[0].len());
+    /// From the embeddings of a record's picture, the rephrased one and that of the locality item.
+    fn of(embeddings: &[[Vec<f32>; 3]]) -> Self {
+        let width = embeddings
+            .first()
+            .map_or(0, |embeddings| embeddings[0].len());
         let mut sums = vec![0.0f64; width];
-        for gist in gists.iter().flatten() {
-            for (sum, value) in sums.iter_mut().zip(gist) {
+        for embedding in embeddings.iter().flatten() {
+            for (sum, value) in sums.iter_mut().zip(embedding) {
                 *sum += f64::from(*value);
             }
         }
-        let n = (3 * gists.len()).max(1) as f64;
+        let n = (3 * embeddings.len()).max(1) as f64;
         let mut gate = Self {
             mean: sums.iter().map(|sum| (sum / n) as f32).collect(),
             threshold: OPEN,
@@ -75,8 +77,10 @@ impl Gate {
             kept_out: 0.0,
         };
         let likeness = |other: usize| -> Vec<f64> {
-            let of = |gists: &[Vec<f32>; 3]| cosine(&gate.key(&gists[0]), &gate.key(&gists[other]));
-            gists.iter().map(of).collect()
+            let of = |embeddings: &[Vec<f32>; 3]| {
+                cosine(&gate.key(&embeddings[0]), &gate.key(&embeddings[other]))
+            };
+            embeddings.iter().map(of).collect()
         };
         let (mut same, others) = (likeness(1), likeness(2));
         same.sort_by(f64::total_cmp);
@@ -101,13 +105,17 @@ impl Gate {
     ///
     /// # Errors
     /// A text model.
-    pub fn picture(&self, model: &Mllm, seen: &Seen) -> Result<Vec<f32>> {
-        let gist = host::values(model.gist(seen, &model.base())?);
-        Ok(self.key(&gist))
+    pub fn picture(&self, model: &Model, seen: &ImageFeatures) -> Result<Vec<f32>> {
+        let embedding = host::values(model.image_embedding(seen, &model.base())?);
+        Ok(self.key(&embedding))
     }
 
-    fn key(&self, gist: &[f32]) -> Vec<f32> {
-        let centred: Vec<f32> = gist.iter().zip(&self.mean).map(|(x, m)| x - m).collect();
+    fn key(&self, embedding: &[f32]) -> Vec<f32> {
+        let centred: Vec<f32> = embedding
+            .iter()
+            .zip(&self.mean)
+            .map(|(x, m)| x - m)
+            .collect();
         let norm = cosine(&centred, &centred).sqrt().max(f64::MIN_POSITIVE);
         let scaled = centred.iter().map(|x| (f64::from(*x) / norm) as f32);
         scaled.collect()
@@ -134,7 +142,7 @@ impl Gate {
     }
 
     /// As tensors that can be stored.
-    pub fn stored(&self, model: &Mllm) -> Values {
+    pub fn stored(&self, model: &Model) -> Values {
         let row = |values: Vec<f32>| {
             let n = values.len();
             host::tensor(values, [1, n], model.device())
@@ -165,7 +173,7 @@ mod tests {
     use super::*;
 
     /// Gists of three pictures by their angles, around a common point.
-    fn gists(angles: [f32; 3]) -> [Vec<f32>; 3] {
+    fn embeddings(angles: [f32; 3]) -> [Vec<f32>; 3] {
         angles.map(|angle| vec![angle.cos(), angle.sin()])
     }
 
@@ -173,10 +181,10 @@ mod tests {
     fn the_threshold_lets_the_rephrased_through_and_keeps_others_out() {
         // Own and rephrased picture at nearly one angle, the other on the far side.
         let turns = [0.0, 1.6, 3.1, 4.7f32];
-        let found: Vec<_> = turns.map(|t| gists([t, t + 0.1, t + 3.1])).to_vec();
+        let found: Vec<_> = turns.map(|t| embeddings([t, t + 0.1, t + 3.1])).to_vec();
         let gate = Gate::of(&found);
-        for gists in &found {
-            let [own, same, other] = [0, 1, 2].map(|i| gate.key(&gists[i]));
+        for embeddings in &found {
+            let [own, same, other] = [0, 1, 2].map(|i| gate.key(&embeddings[i]));
             assert!(gate.lets_through(cosine(&own, &same)));
             assert!(!gate.lets_through(cosine(&own, &other)));
         }
@@ -186,7 +194,7 @@ mod tests {
     #[test]
     fn a_gate_that_cannot_tell_stands_open() {
         let turns = [0.0, 1.6, 3.1, 4.7f32];
-        let found: Vec<_> = turns.map(|t| gists([t, t + 3.1, t + 0.1])).to_vec();
+        let found: Vec<_> = turns.map(|t| embeddings([t, t + 3.1, t + 0.1])).to_vec();
         let gate = Gate::of(&found);
         assert!(gate.lets_through(-1.0));
         assert!(gate.note().contains("stands open"));

@@ -7,21 +7,21 @@
 
 pub(crate) mod ask;
 pub(crate) mod gate;
-mod hearing;
 pub(crate) mod mix;
 pub(crate) mod scope;
+mod scoring;
 
 use std::sync::Arc;
 
 use debias_core::RecordScores;
-use debias_model::{Mllm, View};
+use debias_model::{Model, View};
 use serde::{Deserialize, Serialize};
 
 use self::ask::Remembered;
 use self::gate::Gate;
-use self::hearing::Hearing;
 pub use self::mix::{Align, Mix};
 use self::scope::Scope;
+use self::scoring::MemoryScoring;
 use crate::editor::Request;
 use crate::error::{Error, Result};
 use crate::judge::Asked;
@@ -55,7 +55,7 @@ impl ScopeText {
 
 /// The trained parts, and how they are used.
 #[derive(Debug)]
-pub(crate) struct Apparatus {
+pub(crate) struct SeracParts {
     pub scope: Scope,
     pub scope_text: ScopeText,
     /// Compares pictures, unless text alone decides.
@@ -69,7 +69,7 @@ pub(crate) struct Apparatus {
 /// One remembered request.
 #[derive(Clone, Debug)]
 struct Entry {
-    apparatus: Arc<Apparatus>,
+    parts: Arc<SeracParts>,
     kept: Arc<Kept>,
 }
 
@@ -89,22 +89,20 @@ impl Memory {
     ///
     /// # Errors
     /// A prompt that cannot be read.
-    pub(crate) fn of(apparatus: &Arc<Apparatus>, model: &Mllm, request: &Request) -> Result<Self> {
+    pub(crate) fn of(parts: &Arc<SeracParts>, model: &Model, request: &Request) -> Result<Self> {
         let text = Remembered::new(&request.prompt, &request.record.y_less);
-        let about = apparatus
-            .scope_text
-            .of(&request.prompt, &request.record.y_less);
-        let picture = apparatus.gate.as_ref();
+        let about = parts.scope_text.of(&request.prompt, &request.record.y_less);
+        let picture = parts.gate.as_ref().zip(request.image.as_ref());
         let kept = Kept {
-            key: apparatus.scope.key(&about)?,
+            key: parts.scope.key(&about)?,
             picture: picture
-                .map(|gate| gate.picture(model, &request.seen))
+                .map(|(gate, image)| gate.picture(model, image))
                 .transpose()?,
             text,
             about,
         };
         let entry = Entry {
-            apparatus: apparatus.clone(),
+            parts: parts.clone(),
             kept: Arc::new(kept),
         };
         Ok(Self {
@@ -155,13 +153,19 @@ impl Memory {
         if self.is_empty() {
             return Ok(scores);
         }
-        let mut hearing = Hearing::of(self, asked);
-        let [prompt, rephrase, image_rephrase] = hearing.contexts()?;
-        scores.prompt = prompt.unwrap_or(scores.prompt);
-        scores.rephrase = rephrase.unwrap_or(scores.rephrase);
-        scores.image_rephrase = image_rephrase.unwrap_or(scores.image_rephrase);
-        scores.t_locality = hearing.t_locality()?.unwrap_or(scores.t_locality);
-        scores.m_locality = hearing.m_locality()?.unwrap_or(scores.m_locality);
+        let mut scoring = MemoryScoring::of(self, asked);
+        let example = asked.example();
+        let names = example.contexts().into_iter().map(|context| context.name);
+        for (name, found) in names.zip(scoring.contexts()?) {
+            let Some(found) = found else { continue };
+            match name {
+                "rephrase" => scores.rephrase = Some(found),
+                "image_rephrase" => scores.image_rephrase = Some(found),
+                _ => scores.prompt = found,
+            }
+        }
+        scores.t_locality = scoring.t_locality()?.or(scores.t_locality);
+        scores.m_locality = scoring.m_locality()?.or(scores.m_locality);
         Ok(scores)
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use debias_model::{Encoder, Mllm, Parameters, Tokens, View, host, open_folder};
+use debias_model::{Encoder, Model, Parameters, Tokens, View, host, open_folder};
 use serde::{Deserialize, Serialize};
 
 use super::mix::rows;
@@ -48,7 +48,7 @@ impl Reader {
     ///
     /// # Errors
     /// A folder that holds no usable encoder, or no classifier of two classes where one is needed.
-    pub fn of(model: &Mllm, folder: Option<&Path>, mode: Mode, frozen: bool) -> Result<Self> {
+    pub fn of(model: &Model, folder: Option<&Path>, mode: Mode, frozen: bool) -> Result<Self> {
         let Some(folder) = folder else {
             return Ok(Self::Projected(TextEmbedding::of(model, None)?));
         };
@@ -75,7 +75,7 @@ impl Reader {
     }
 
     /// The parameters before training: the identity, or the encoder's own.
-    pub fn start(&self, model: &Mllm) -> Values {
+    pub fn start(&self, model: &Model) -> Values {
         match self {
             Self::Projected(embedding) => {
                 let eye = Tensor::eye(embedding.width(), model.device());
@@ -197,13 +197,16 @@ impl Reader {
     }
 }
 
-fn open(model: &Mllm, folder: &Path) -> Result<Arc<Encoder>> {
+fn open(model: &Model, folder: &Path) -> Result<Arc<Encoder>> {
     let folder = open_folder(folder)?;
     Ok(Arc::new(Encoder::open(&folder, model.device())?))
 }
 
 fn weights(encoder: &Encoder, wanted: impl Fn(&str) -> bool) -> Values {
-    let sites = encoder.sites().iter().filter(|site| wanted(&site.name));
+    let sites = encoder
+        .parameters()
+        .iter()
+        .filter(|site| wanted(&site.name));
     sites
         .filter_map(|site| Some((format!("{PREFIX}{}", site.name), encoder.value(&site.name)?)))
         .collect()

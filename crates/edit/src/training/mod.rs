@@ -22,7 +22,7 @@ use self::state::State;
 use crate::editor::{Ctx, Example, Examples};
 use crate::error::{Error, Result};
 use crate::settings::Settings;
-use crate::workshop::Losses;
+use crate::training_store::Losses;
 
 /// Bytes of prepared lessons that are kept between the passes: 1 GiB.
 const LESSON_BUDGET: usize = 1 << 30;
@@ -86,9 +86,9 @@ pub(crate) fn rehearsed(settings: &Settings) -> Settings {
 }
 
 /// What the loop trains.
-pub(crate) trait Pupil: Sync {
+pub(crate) trait Trainable: Sync {
     /// Some records, as far as the never-edited model can prepare them.
-    type Lesson: Send + Sync;
+    type TrainingBatch: Send + Sync;
 
     /// The parameters at the start.
     fn start(&self) -> Values;
@@ -100,14 +100,14 @@ pub(crate) trait Pupil: Sync {
     ///
     /// # Errors
     /// A record that cannot be tokenised.
-    fn lesson(&self, examples: &[Example]) -> Result<Self::Lesson>;
+    fn lesson(&self, examples: &[Example]) -> Result<Self::TrainingBatch>;
 
     /// Bytes that a prepared lesson holds.
-    fn bytes(&self, lesson: &Self::Lesson) -> usize;
+    fn bytes(&self, lesson: &Self::TrainingBatch) -> usize;
 
     /// Learns from `lesson` what needs no gradient, before its losses are computed; called once
     /// per training lesson, in order.
-    fn observe(&mut self, _lesson: &Self::Lesson) {}
+    fn observe(&mut self, _lesson: &Self::TrainingBatch) {}
 
     /// The running statistics that `observe` gathers, as tensors that can be stored.
     fn statistics(&self) -> Values {
@@ -130,7 +130,7 @@ pub(crate) trait Pupil: Sync {
     ///
     /// # Errors
     /// What the model refuses.
-    fn losses(&self, lesson: &Self::Lesson, values: &Values) -> Result<Objective>;
+    fn losses(&self, lesson: &Self::TrainingBatch, values: &Values) -> Result<Objective>;
 }
 
 /// What is minimised, with the parts that are reported.
@@ -166,8 +166,8 @@ impl Objective {
 ///
 /// # Errors
 /// No training record, a validation loss that is not finite, or whatever the model, the data or
-/// the workshop refuse.
-pub(crate) fn train<P: Pupil>(
+/// the store refuse.
+pub(crate) fn train<P: Trainable>(
     editor: &'static str,
     pupil: &mut P,
     schedule: &Schedule,
@@ -175,13 +175,13 @@ pub(crate) fn train<P: Pupil>(
     val: &dyn Examples,
     ctx: &Ctx,
 ) -> Result<Values> {
-    if let Some(parts) = ctx.workshop.finished()? {
+    if let Some(parts) = ctx.store.finished()? {
         return state::usable(pupil, &parts);
     }
     if train.records().is_empty() {
         return Err(Error::NothingToLearn { editor });
     }
-    let mut state = match ctx.workshop.interrupted()? {
+    let mut state = match ctx.store.interrupted()? {
         Some(parts) => State::resumed(&parts, pupil)?,
         None => State::fresh(pupil),
     };
@@ -197,7 +197,7 @@ pub(crate) fn train<P: Pupil>(
     let values = state::usable(pupil, &state.best())?;
     pupil.settle(&values, val)?;
     let best = state::stored(&values, &pupil.statistics());
-    ctx.workshop.finish(&best, &state.last(), &state.history)?;
+    ctx.store.finish(&best, &state.last(), &state.history)?;
     Ok(values)
 }
 
@@ -211,7 +211,11 @@ struct Course<'a, L> {
 }
 
 impl<L: Send + Sync> Course<'_, L> {
-    fn run<P: Pupil<Lesson = L>>(&mut self, pupil: &mut P, state: &mut State) -> Result<()> {
+    fn run<P: Trainable<TrainingBatch = L>>(
+        &mut self,
+        pupil: &mut P,
+        state: &mut State,
+    ) -> Result<()> {
         let Schedule {
             steps,
             val_every,
@@ -234,26 +238,29 @@ impl<L: Send + Sync> Course<'_, L> {
                     );
                     break;
                 }
-                self.ctx.workshop.keep(&state.resumable(), &state.history)?;
+                self.ctx.store.keep(&state.resumable(), &state.history)?;
             }
         }
         Ok(())
     }
 
     /// One optimiser step over `accumulate` lessons.
-    fn step<P: Pupil<Lesson = L>>(&mut self, pupil: &mut P, state: &mut State) -> Result<()> {
+    fn step<P: Trainable<TrainingBatch = L>>(
+        &mut self,
+        pupil: &mut P,
+        state: &mut State,
+    ) -> Result<()> {
         let count = self.schedule.accumulate.max(1);
         let wanted: Vec<usize> = (0..count)
             .map(|i| self.train.at(state.step * count + i))
             .collect();
-        self.train
-            .open(pupil, &wanted, self.ctx.workshop.workers())?;
+        self.train.open(pupil, &wanted, self.ctx.store.workers())?;
         for at in &wanted {
             pupil.observe(self.train.get(*at));
         }
         let (library, watched) = (&self.train, &*pupil);
         let values = &state.values;
-        let pieces = in_order(count, self.ctx.workshop.workers(), |piece| {
+        let pieces = in_order(count, self.ctx.store.workers(), |piece| {
             gradients(watched, library.get(wanted[piece]), values)
         })?;
         let mut losses = Losses {
@@ -284,11 +291,15 @@ impl<L: Send + Sync> Course<'_, L> {
         state.step += 1;
         state.history.train.push(losses);
         self.train.tidy();
-        self.ctx.workshop.step(&losses, self.schedule.steps)
+        self.ctx.store.step(&losses, self.schedule.steps)
     }
 
     /// Mean losses over the validation records; the state is kept when they are the best so far.
-    fn validate<P: Pupil<Lesson = L>>(&mut self, pupil: &P, state: &mut State) -> Result<()> {
+    fn validate<P: Trainable<TrainingBatch = L>>(
+        &mut self,
+        pupil: &P,
+        state: &mut State,
+    ) -> Result<()> {
         let mut mean = Losses {
             step: state.step,
             ..Losses::default()
@@ -296,9 +307,9 @@ impl<L: Send + Sync> Course<'_, L> {
         let records = self.val.records() as f64;
         for from in (0..self.val.len()).step_by(LESSONS_AT_ONCE) {
             let wanted: Vec<usize> = (from..(from + LESSONS_AT_ONCE).min(self.val.len())).collect();
-            self.val.open(pupil, &wanted, self.ctx.workshop.workers())?;
+            self.val.open(pupil, &wanted, self.ctx.store.workers())?;
             let (library, values) = (&self.val, &state.values);
-            let found = in_order(wanted.len(), self.ctx.workshop.workers(), |at| {
+            let found = in_order(wanted.len(), self.ctx.store.workers(), |at| {
                 let objective = pupil.losses(library.get(wanted[at]), values)?;
                 Ok::<_, Error>(objective.losses(0))
             })?;
@@ -328,9 +339,9 @@ const LESSONS_AT_ONCE: usize = 8;
 /// The gradients by parameter; none when one of them is not finite.
 type Gradients = Option<BTreeMap<String, Tensor<3>>>;
 
-fn gradients<P: Pupil>(
+fn gradients<P: Trainable>(
     pupil: &P,
-    lesson: &P::Lesson,
+    lesson: &P::TrainingBatch,
     values: &Values,
 ) -> Result<(Losses, Gradients)> {
     let leaves: Values = values
@@ -404,7 +415,7 @@ impl<'a, L: Send + Sync> Library<'a, L> {
     }
 
     /// Prepares the lessons `wanted` that are not there.
-    fn open<P: Pupil<Lesson = L>>(
+    fn open<P: Trainable<TrainingBatch = L>>(
         &mut self,
         pupil: &P,
         wanted: &[usize],

@@ -4,9 +4,9 @@ use burn::tensor::Tensor;
 use debias_model::host;
 use serde_json::{Value, json};
 
-use super::{Pupil, Values};
+use super::{Trainable, Values};
 use crate::error::{Error, Result};
-use crate::workshop::{History, Losses, Parts};
+use crate::training_store::{History, Losses, Parts};
 use debias_model::optim::{Descent, Rule};
 
 /// In stored parts, running statistics stand behind this.
@@ -35,7 +35,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub fn fresh<P: Pupil>(pupil: &P) -> Self {
+    pub fn fresh<P: Trainable>(pupil: &P) -> Self {
         let (values, statistics) = (pupil.start(), pupil.statistics());
         Self {
             step: 0,
@@ -122,7 +122,7 @@ impl State {
     }
 
     /// The state that `parts` were made from.
-    pub fn resumed<P: Pupil>(parts: &Parts, pupil: &mut P) -> Result<Self> {
+    pub fn resumed<P: Trainable>(parts: &Parts, pupil: &mut P) -> Result<Self> {
         let refuse = |problem: &str| Error::Trained {
             file: "the state of an interrupted training".to_owned(),
             problem: format!("{problem}; remove it and train again"),
@@ -172,7 +172,7 @@ impl State {
 ///
 /// # Errors
 /// [`Error::Trained`] when a parameter is missing or has another shape.
-pub(super) fn usable<P: Pupil>(pupil: &mut P, parts: &Parts) -> Result<Values> {
+pub(super) fn usable<P: Trainable>(pupil: &mut P, parts: &Parts) -> Result<Values> {
     let values = matching(&pupil.start(), parts)?;
     pupil.restore(&statistics_of(parts));
     Ok(values)

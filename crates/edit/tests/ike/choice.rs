@@ -161,7 +161,7 @@ fn an_empty_corpus_is_refused() {
     let ctx = Ctx {
         seed: 3,
         settings: &settings,
-        workshop: &Nowhere,
+        store: &Nowhere,
     };
     let lessons = Lessons {
         train: &Nobody,

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 use debias_core::{Picture, Preset, Record, RecordScores, Split, TargetRule, Task, Templates};
 use debias_edit::{
-    Chunk, Context, Ctx, Edit, Editor, Error, Example, Examples, Lessons, Nowhere, Prepared,
+    Context, Ctx, Edit, Editor, Error, Example, Examples, Lessons, Nowhere, Prepared, RecordBatch,
     Request, Settings, TextEmbedding, Touches, cosine, editors,
 };
 use debias_model::{
-    Batch, Change, Fresh, Mllm, Question, Row, Seen, Sighting, View, answer_scores,
+    Batch, Change, Fresh, ImageFeatures, ImageRef, Model, Question, Row, View, answer_scores,
     locality_of_pairs, train_byte_level_bpe,
 };
 use debias_weights::{Checkpoint, write_folder};
@@ -44,7 +44,7 @@ fn llama(vocabulary: usize, positions: usize) -> Value {
         "vocab_size": vocabulary, "max_position_embeddings": positions})
 }
 
-fn model(family: Family, positions: usize) -> Mllm {
+fn model(family: Family, positions: usize) -> Model {
     let tokenizer = train_byte_level_bpe([WORDS.to_owned()].into_iter(), 400).expect("a tokenizer");
     let text = debias_model::Text::from_bytes(&tokenizer, "test").expect("readable");
     let config = json!({
@@ -68,7 +68,7 @@ fn model(family: Family, positions: usize) -> Mllm {
     let dir = root.path().join("untrained");
     write_folder(&dir, &files, &BTreeMap::new(), false).expect("written");
     let folder = Checkpoint::open(&dir).expect("opens");
-    Mllm::assemble(&folder, &Fresh { seed: 7 }, &Device::flex()).expect("assembles")
+    Model::assemble(&folder, &Fresh { seed: 7 }, &Device::flex()).expect("assembles")
 }
 
 fn record(split: &str, index: usize) -> Record {
@@ -102,18 +102,18 @@ fn records(split: &str, count: usize) -> Vec<Record> {
     (0..count).map(|index| record(split, index)).collect()
 }
 
-fn chunk(model: &Mllm, records: Vec<Record>) -> Chunk<'_> {
+fn chunk(model: &Model, records: Vec<Record>) -> RecordBatch<'_> {
     let picture = |i: usize| {
         let rgb = (0..16 * 16 * 3).map(|p| (p * (i + 3) * 7 % 251) as u8);
         Picture::new(16, 16, rgb.collect()).expect("the right length")
     };
     let pictures: Vec<Picture> = (0..3 * records.len()).map(picture).collect();
     let pictures: Vec<&Picture> = pictures.iter().collect();
-    Chunk::new(model, records, &pictures, &Templates::default()).expect("scored")
+    RecordBatch::new(model, records, &pictures, &Templates::default()).expect("scored")
 }
 
 /// The records of a chunk as something to learn from.
-struct Taught<'a>(&'a Chunk<'a>);
+struct Taught<'a>(&'a RecordBatch<'a>);
 
 impl Examples for Taught<'_> {
     fn records(&self) -> &[Record] {
@@ -142,15 +142,15 @@ fn settings(changes: &[(&str, &str)]) -> Settings {
 }
 
 fn prepared<'m>(
-    model: &'m Mllm,
-    train: &Chunk,
+    model: &'m Model,
+    train: &RecordBatch,
     changes: &[(&str, &str)],
 ) -> Box<dyn Prepared + 'm> {
     let settings = settings(changes);
     let ctx = Ctx {
         seed: 3,
         settings: &settings,
-        workshop: &Nowhere,
+        store: &Nowhere,
     };
     let taught = Taught(train);
     let lessons = Lessons {
@@ -161,7 +161,7 @@ fn prepared<'m>(
     ike().prepare(model, &lessons, &ctx).expect("prepares")
 }
 
-fn edits(prepared: &dyn Prepared, chunk: &Chunk) -> Vec<Arc<Edit>> {
+fn edits(prepared: &dyn Prepared, chunk: &RecordBatch) -> Vec<Arc<Edit>> {
     prepared
         .edit_each(&chunk.requests(), &Change::default())
         .expect("edits")
@@ -191,8 +191,8 @@ fn sentences(record: &Record) -> [String; 3] {
 }
 
 /// The pictures of a record as one batch: own, rephrased, elsewhere.
-fn seen(example: &Example) -> Seen {
-    Seen::join([
+fn seen(example: &Example) -> ImageFeatures {
+    ImageFeatures::join([
         example.request.seen.clone(),
         example.seen_rephrase.clone(),
         example.seen_mloc.clone(),
@@ -200,13 +200,13 @@ fn seen(example: &Example) -> Seen {
     .expect("three pictures")
 }
 
-fn sight(index: usize) -> Sighting {
-    Sighting { index, tiles: 1 }
+fn sight(index: usize) -> ImageRef {
+    ImageRef { index, tiles: 1 }
 }
 
 /// The six answers of `example`, each prompt replaced by what `said` makes of it, every row read
 /// as a whole and alone.
-fn plainly(model: &Mllm, example: &Example, said: impl Fn(&str) -> String) -> Vec<f64> {
+fn plainly(model: &Model, example: &Example, said: impl Fn(&str) -> String) -> Vec<f64> {
     let record = &example.request.record;
     let prompts = [
         (0, &example.request.prompt),

@@ -34,7 +34,7 @@ fn locality_compares_the_end_that_both_rows_share() {
         for (at, edit) in edits.iter().enumerate() {
             let example = eval.example(at);
             let record = &example.request.record;
-            let read = |prompt: &str, picture: Option<Sighting>, answer| -> (Row, Tensor<2>) {
+            let read = |prompt: &str, picture: Option<ImageRef>, answer| -> (Row, Tensor<2>) {
                 let question = Question::new(picture, prompt, answer);
                 let rows = model.rows(&[question]).expect("fits");
                 let batch = match picture {

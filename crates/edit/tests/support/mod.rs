@@ -13,8 +13,8 @@ use debias_core::{
     Admission, FilterContexts, Picture, Preset, Record, Split, TargetRule, Task, Templates,
 };
 use debias_edit::conformance::World;
-use debias_edit::{Chunk, Edit, Editor, Example, Examples, Request, Settings, editors};
-use debias_model::{Change, Delta, Fresh, Mllm, train_byte_level_bpe};
+use debias_edit::{Edit, Editor, Example, Examples, RecordBatch, Request, Settings, editors};
+use debias_model::{Change, Delta, Fresh, Model, train_byte_level_bpe};
 use debias_weights::{Checkpoint, write_folder};
 use serde_json::{Value, json};
 
@@ -57,12 +57,12 @@ pub fn llama(vocabulary: usize) -> Value {
 }
 
 /// An untrained model of the family.
-pub fn model(family: Family) -> Mllm {
+pub fn model(family: Family) -> Model {
     seeded_model(family, 7)
 }
 
 /// An untrained model of the family with weights of another seed.
-pub fn seeded_model(family: Family, seed: u64) -> Mllm {
+pub fn seeded_model(family: Family, seed: u64) -> Model {
     let tokenizer = train_byte_level_bpe([WORDS.to_owned()].into_iter(), 400).expect("a tokenizer");
     let text = debias_model::Text::from_bytes(&tokenizer, "test").expect("readable");
     let pixels = json!({"do_resize": true, "do_rescale": true, "do_normalize": true, "resample": 3,
@@ -78,7 +78,7 @@ pub fn seeded_model(family: Family, seed: u64) -> Mllm {
     let dir = root.path().join("untrained");
     write_folder(&dir, &files, &BTreeMap::new(), false).expect("written");
     let folder = Checkpoint::open(&dir).expect("opens");
-    Mllm::assemble(&folder, &Fresh { seed }, &Device::flex()).expect("assembles")
+    Model::assemble(&folder, &Fresh { seed }, &Device::flex()).expect("assembles")
 }
 
 /// Record `index` of a split.
@@ -138,7 +138,7 @@ pub fn pictures<'r>(records: impl IntoIterator<Item = &'r Record>) -> BTreeMap<S
 
 /// A world of a few records around `model`. Nobody is biased in it: an untrained model prefers
 /// what it likes, so every record is admitted.
-pub fn world(model: &Mllm) -> World<'_> {
+pub fn world(model: &Model) -> World<'_> {
     let (train, val, eval) = (
         records(Split::Train, 6),
         records(Split::Val, 3),
@@ -170,7 +170,7 @@ pub fn settings(editor: &dyn Editor, changes: &[(&str, &str)]) -> Settings {
 }
 
 /// The records of a chunk as something to learn from.
-pub struct Taught<'a>(pub &'a Chunk<'a>);
+pub struct Taught<'a>(pub &'a RecordBatch<'a>);
 
 impl Examples for Taught<'_> {
     fn records(&self) -> &[Record] {
@@ -187,14 +187,14 @@ impl Examples for Taught<'_> {
 }
 
 /// `records` with the pictures of [`picture`].
-pub fn chunk(model: &Mllm, records: Vec<Record>) -> Chunk<'_> {
+pub fn chunk(model: &Model, records: Vec<Record>) -> RecordBatch<'_> {
     let known = pictures(&records);
     let pictures: Vec<&Picture> = records
         .iter()
         .flat_map(|record| [&record.image, &record.image_rephrase, &record.mloc_image])
         .map(|key| &known[key])
         .collect();
-    Chunk::new(model, records, &pictures, &Templates::default()).expect("scored")
+    RecordBatch::new(model, records, &pictures, &Templates::default()).expect("scored")
 }
 
 /// FT-L, from which most broken editors are made.

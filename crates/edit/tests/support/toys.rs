@@ -10,7 +10,7 @@ use debias_edit::{
     Card, Claims, Ctx, Edit, Editor, GradientProbe, History, Learns, Lessons, Losses, Parts,
     Prepared, Request, Result, Settings, check_requests,
 };
-use debias_model::{Batch, Change, Delta, Mllm, Question, Recorder, View, answer_nll, host};
+use debias_model::{Batch, Change, Delta, Model, Question, Recorder, View, answer_nll, host};
 use serde_json::json;
 
 /// A card that says next to nothing.
@@ -61,13 +61,13 @@ impl Editor for OneStep {
         Some(settings.clone().with("rate", 0.0))
     }
 
-    fn check(&self, _: &Mllm, _: &Settings) -> Result<()> {
+    fn check(&self, _: &Model, _: &Settings) -> Result<()> {
         Ok(())
     }
 
     fn prepare<'m>(
         &self,
-        model: &'m Mllm,
+        model: &'m Model,
         _: &Lessons,
         ctx: &Ctx,
     ) -> Result<Box<dyn Prepared + 'm>> {
@@ -81,7 +81,7 @@ impl Editor for OneStep {
 }
 
 struct Stepping<'m> {
-    model: &'m Mllm,
+    model: &'m Model,
     rate: f64,
     flaw: Step,
 }
@@ -92,7 +92,7 @@ impl Stepping<'_> {
         let outline = self.model.decoder().outline();
         let sites = outline.feed_forward_sites(outline.depth - 1);
         let recorder = Arc::new(Recorder::of_sites(sites.clone()));
-        let picture = Some(request.seen.sighting(0));
+        let picture = Some(request.seen.image_ref(0));
         let question = Question::new(picture, &request.prompt, &request.record.y_less);
         let rows = self.model.rows(&[question])?;
         let batch = Batch::with_pictures(rows.clone(), request.seen.clone());
@@ -161,7 +161,7 @@ pub enum Learning {
     /// Not at all.
     #[default]
     Whole,
-    /// What it hands to its workshop is rounded, what it uses is not.
+    /// What it hands to its store is rounded, what it uses is not.
     SavesRounded,
     /// The running mean is no part of the kept state.
     ForgetsStatistics,
@@ -169,7 +169,7 @@ pub enum Learning {
     BeginsAgain,
     /// It does not listen when it is told to stop.
     GoesOn,
-    /// It hands nothing to its workshop.
+    /// It hands nothing to its store.
     KeepsNothing,
 }
 
@@ -196,17 +196,17 @@ impl Editor for Learner {
         Learns::Parts
     }
 
-    fn check(&self, model: &Mllm, settings: &Settings) -> Result<()> {
+    fn check(&self, model: &Model, settings: &Settings) -> Result<()> {
         super::fine_tuning().check(model, settings)
     }
 
     fn prepare<'m>(
         &self,
-        model: &'m Mllm,
+        model: &'m Model,
         lessons: &Lessons,
         ctx: &Ctx,
     ) -> Result<Box<dyn Prepared + 'm>> {
-        let gain = match ctx.workshop.finished()? {
+        let gain = match ctx.store.finished()? {
             Some(parts) => of_parts(&parts, "gain"),
             None => self.learn(model, lessons, ctx)?,
         };
@@ -216,10 +216,10 @@ impl Editor for Learner {
 }
 
 impl Learner {
-    fn learn(&self, model: &Mllm, lessons: &Lessons, ctx: &Ctx) -> Result<f32> {
+    fn learn(&self, model: &Model, lessons: &Lessons, ctx: &Ctx) -> Result<f32> {
         let flaw = self.0;
         let (mut gain, mut mean, mut from) = (0.5_f32, 0.0_f32, 0);
-        let state = ctx.workshop.interrupted()?;
+        let state = ctx.store.interrupted()?;
         if let Some(state) = state.filter(|_| flaw != Learning::BeginsAgain) {
             gain = of_parts(&state, "gain");
             if flaw != Learning::ForgetsStatistics {
@@ -244,9 +244,9 @@ impl Learner {
             gain += 0.013 * mean;
             if step % 2 == 0 && step < STEPS {
                 let state = parts(gain, mean, step);
-                ctx.workshop.keep(&state, &History::default())?;
+                ctx.store.keep(&state, &History::default())?;
             }
-            let told = ctx.workshop.step(&Losses::default(), STEPS);
+            let told = ctx.store.step(&Losses::default(), STEPS);
             if flaw != Learning::GoesOn {
                 told?;
             }
@@ -257,7 +257,7 @@ impl Learner {
         };
         if flaw != Learning::KeepsNothing {
             let parts = parts(handed, mean, STEPS);
-            ctx.workshop.finish(&parts, &parts, &History::default())?;
+            ctx.store.finish(&parts, &parts, &History::default())?;
         }
         Ok(gain)
     }

@@ -24,7 +24,7 @@ static CARD: Card = Card {
         Parameter {
             name: "ratio",
             scope: Scope::Shared,
-            kind: Kind::Share,
+            kind: Kind::Ratio,
             default: Fallback::Number(0.1),
             help: "share of each task vector that is kept",
         },

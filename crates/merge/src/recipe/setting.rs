@@ -94,7 +94,7 @@ fn condition(value: Yaml) -> Result<(Option<String>, Setting), String> {
 fn typed(value: &Yaml, kind: Kind) -> Result<Value, String> {
     match kind {
         Kind::Number => number(value).map(Value::Number),
-        Kind::Share => {
+        Kind::Ratio => {
             let share = number(value)?;
             match share > 0.0 && share <= 1.0 {
                 true => Ok(Value::Number(share)),
@@ -202,9 +202,9 @@ mod tests {
         assert!(typed(json!(2.5), Kind::Whole).is_err());
         assert!(typed(json!("many"), Kind::Number).is_err());
         for outside in [0.0, -0.1, 1.01] {
-            assert!(typed(json!(outside), Kind::Share).is_err());
+            assert!(typed(json!(outside), Kind::Ratio).is_err());
         }
-        assert!(typed(json!(1), Kind::Share).is_ok());
+        assert!(typed(json!(1), Kind::Ratio).is_ok());
         assert!(typed(json!("L1"), Kind::Word(&["l1"])).is_err());
     }
 }

@@ -12,7 +12,7 @@ pub(crate) const INPUTS: Contract = Contract {
 pub(crate) const DENSITY: Parameter = Parameter {
     name: "density",
     scope: Scope::Other,
-    kind: Kind::Share,
+    kind: Kind::Ratio,
     default: Fallback::Number(1.0),
     help: "share of the task vector that is kept, above 0 and at most 1; 1 keeps everything",
 };

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn what_does_not_fit_is_refused_before_anything_is_written() {
-    let dir = workshop();
+    let dir = store();
     let dir = dir.path();
     let models = |labels: &[&str]| -> String {
         labels
@@ -91,7 +91,7 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
 
 #[test]
 fn tensors_trained_whole_are_averaged_or_need_a_base() {
-    let dir = workshop();
+    let dir = store();
     let dir = dir.path();
     for (label, value) in [("one", 1.0), ("five", 5.0)] {
         let mut tensors = BTreeMap::new();
@@ -134,7 +134,7 @@ fn tensors_trained_whole_are_averaged_or_need_a_base() {
 
 #[test]
 fn a_copy_of_the_base_beside_factors_is_kept_and_must_be_one() {
-    let dir = workshop();
+    let dir = store();
     let dir = dir.path();
     let copy = "base_model.model.layers.0.q.base_layer.weight";
     for (label, saved) in [("without", None), ("with", Some(1.0)), ("other", Some(2.0))] {
@@ -167,7 +167,7 @@ fn a_copy_of_the_base_beside_factors_is_kept_and_must_be_one() {
 
 #[test]
 fn modules_are_found_under_the_wrappers_of_the_file() {
-    let dir = workshop();
+    let dir = store();
     let dir = dir.path();
     let adapter = |label: &str, module: &str| {
         let mut tensors = BTreeMap::new();

@@ -34,7 +34,7 @@ fn numbers(shape: &[usize], seed: u32) -> Tensor {
 }
 
 /// A folder with `base`, and adapters `a` and `b` of rank 4 and `c` of other ranks and fewer modules.
-fn workshop() -> tempfile::TempDir {
+fn store() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut base = BTreeMap::from([("norm.weight".to_owned(), numbers(&[6], 90))]);
     for (at, (name, shape)) in WEIGHTS.iter().enumerate() {
@@ -151,7 +151,7 @@ fn sum(parts: &[(f64, Vec<f64>)]) -> Vec<f64> {
 
 #[test]
 fn linear_among_adapters_is_the_exact_sum_of_their_products() {
-    let dir = workshop();
+    let dir = store();
     let dir = dir.path();
     let models = list(&[("a", 1.0), ("b", -0.5), ("c", 2.0)]);
     for (normalize, total) in [(true, 2.5), (false, 1.0)] {
@@ -192,7 +192,7 @@ fn linear_among_adapters_is_the_exact_sum_of_their_products() {
 
 #[test]
 fn equal_adapters_keep_their_configuration_and_stack_their_ranks() {
-    let dir = workshop();
+    let dir = store();
     let dir = dir.path();
     fs::create_dir(dir.join("again")).expect("is writable");
     for file in ["adapter_config.json", "adapter_model.safetensors"] {
@@ -226,7 +226,7 @@ fn equal_adapters_keep_their_configuration_and_stack_their_ranks() {
 
 #[test]
 fn factors_apart_keep_the_rank() {
-    let dir = workshop();
+    let dir = store();
     let dir = dir.path();
     let models = list(&[("a", 3.0), ("b", 1.0)]);
     let separate =
@@ -258,7 +258,7 @@ fn factors_apart_keep_the_rank() {
 
 #[test]
 fn a_weight_that_turns_both_factors_is_told() {
-    let dir = workshop();
+    let dir = store();
     let library = Folders::below([dir.path().to_owned()]);
     let notes = |method: &str, models: &[(&str, f64)]| -> Vec<String> {
         let recipe = format!("merge_method: {method}\nmodels:\n{}", list(models));
@@ -274,7 +274,7 @@ fn a_weight_that_turns_both_factors_is_told() {
 
 #[test]
 fn adapters_on_a_base_are_merged_as_models() {
-    let dir = workshop();
+    let dir = store();
     let dir = dir.path();
     let alone = list(&[("a", 1.0), ("c", 3.0)]);
     let whole = list(&[("base+a", 1.0), ("base+c", 3.0)]);
@@ -308,7 +308,7 @@ fn adapters_on_a_base_are_merged_as_models() {
 
 #[test]
 fn robust_merge_gives_the_same_as_an_adapter_and_on_the_base() {
-    let dir = workshop();
+    let dir = store();
     let dir = dir.path();
     for variant in ["released", "paper"] {
         let parameters = format!("parameters: {{variant: {variant}, keep_ratio: 0.4}}\n");
@@ -342,7 +342,7 @@ fn robust_merge_gives_the_same_as_an_adapter_and_on_the_base() {
 
 #[test]
 fn rows_that_are_pruned_to_nothing_are_told() {
-    let dir = workshop();
+    let dir = store();
     let recipe = "merge_method: robust_merge\nmodels:\n  - model: a\n  - model: b\nparameters: {keep_ratio: 0.05}\n";
     for recipe in [recipe.to_owned(), format!("{recipe}base_model: base\n")] {
         let said = merge(dir.path(), &recipe, "out").expect("merges").remarks;

@@ -8,8 +8,8 @@ use crate::change::View;
 use crate::error::Result;
 use crate::layers::{Activation, Embedding, LayerNorm, Linear, Matrix, attend, split_heads};
 use crate::loader::{Loader, Place};
-use crate::places::{Pass, Places};
-use crate::site::Stage;
+use crate::parameter::Stage;
+use crate::positions::{Pass, Positions};
 
 /// `config.json`, with the published defaults.
 #[derive(Clone, Debug, Deserialize)]
@@ -182,7 +182,7 @@ impl Decoder for Gpt2 {
         self.tokens.forward(ids, shape, view)
     }
 
-    fn place(&self, x: Tensor<3>, places: &Places, view: &View) -> Tensor<3> {
+    fn place(&self, x: Tensor<3>, places: &Positions, view: &View) -> Tensor<3> {
         places.add_rows(x, &self.positions, 0, view)
     }
 

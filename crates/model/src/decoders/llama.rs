@@ -11,8 +11,8 @@ use crate::layers::{
     Activation, Embedding, Linear, RmsNorm, Rotary, RotaryConfig, attend, repeat_heads, split_heads,
 };
 use crate::loader::{Loader, Place};
-use crate::places::{Pass, Places};
-use crate::site::Stage;
+use crate::parameter::Stage;
+use crate::positions::{Pass, Positions};
 
 /// `config.json`, with the published defaults.
 #[derive(Clone, Debug, Deserialize)]
@@ -303,7 +303,7 @@ impl Decoder for Llama {
         self.tokens.forward(ids, shape, view)
     }
 
-    fn place(&self, x: Tensor<3>, _places: &Places, _view: &View) -> Tensor<3> {
+    fn place(&self, x: Tensor<3>, _places: &Positions, _view: &View) -> Tensor<3> {
         x
     }
 

@@ -18,8 +18,8 @@ use serde_json::Value;
 use crate::change::View;
 use crate::error::{Error, Result};
 use crate::loader::Loader;
-use crate::places::{Pass, Places};
-use crate::site::Stage;
+use crate::parameter::Stage;
+use crate::positions::{Pass, Positions};
 
 /// Dimensions of a decoder and the names of its parts.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ pub trait Decoder: Send + Sync {
     /// ids `[b * t]` → embeddings `[b, t, d]`, without positions.
     fn embed(&self, ids: Tensor<1, Int>, shape: [usize; 2], view: &View) -> Tensor<3>;
     /// Adds absolute positions where the family has them: `[b, t, d]` → `[b, t, d]`.
-    fn place(&self, x: Tensor<3>, places: &Places, view: &View) -> Tensor<3>;
+    fn place(&self, x: Tensor<3>, places: &Positions, view: &View) -> Tensor<3>;
     /// Attention block of `layer` with its residual, `[b, t, d]` → `[b, t, d]`.
     fn attention(&self, layer: usize, x: Tensor<3>, pass: &mut Pass, view: &View) -> Tensor<3>;
     /// Feed-forward block of `layer` with its residual; acts on every position alone.

@@ -11,8 +11,8 @@ use crate::change::View;
 use crate::error::Result;
 use crate::layers::{Activation, Embedding, LayerNorm, Linear, Matrix, attend, split_heads};
 use crate::loader::{Loader, Place};
-use crate::places::{Pass, Places};
-use crate::site::Stage;
+use crate::parameter::Stage;
+use crate::positions::{Pass, Positions};
 
 /// OPT stores row `position + 2`; the first two rows are never used by real tokens.
 const POSITION_OFFSET: usize = 2;
@@ -210,7 +210,7 @@ impl Decoder for Opt {
         }
     }
 
-    fn place(&self, x: Tensor<3>, places: &Places, view: &View) -> Tensor<3> {
+    fn place(&self, x: Tensor<3>, places: &Positions, view: &View) -> Tensor<3> {
         places.add_rows(x, &self.positions, POSITION_OFFSET, view)
     }
 

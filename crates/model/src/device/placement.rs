@@ -3,15 +3,15 @@
 use burn::tensor::{Device, Tensor};
 
 use crate::parallel::Workers;
-use crate::site::Stage;
+use crate::parameter::Stage;
 
 /// Where the parts of a model live. What goes from one part to the next is moved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Placement {
     /// The vision tower.
     pub vision: Device,
-    /// The bridge between tower and decoder.
-    pub bridge: Device,
+    /// The projector between tower and decoder.
+    pub projector: Device,
     /// The language model.
     pub decoder: Device,
     /// The most memory that is taken of a device, in bytes; no limit for one that is not here.
@@ -30,7 +30,7 @@ impl From<&Device> for Placement {
     fn from(device: &Device) -> Self {
         Self {
             vision: device.clone(),
-            bridge: device.clone(),
+            projector: device.clone(),
             decoder: device.clone(),
             limits: Vec::new(),
         }
@@ -57,7 +57,7 @@ impl Placement {
     /// Whether a card takes part.
     pub fn uses_card(&self) -> bool {
         let processor = Device::flex();
-        let mut parts = [&self.vision, &self.bridge, &self.decoder].into_iter();
+        let mut parts = [&self.vision, &self.projector, &self.decoder].into_iter();
         parts.any(|device| *device != processor)
     }
 
@@ -74,7 +74,7 @@ impl Placement {
     pub fn of(&self, stage: Stage) -> &Device {
         match stage {
             Stage::Vision => &self.vision,
-            Stage::Bridge => &self.bridge,
+            Stage::Projector => &self.projector,
             Stage::Embed | Stage::Attention(_) | Stage::FeedForward(_) | Stage::Head => {
                 &self.decoder
             }

@@ -26,7 +26,7 @@ use crate::host;
 use crate::loader::{Loaded, Loader};
 use crate::names::refuse_unused;
 use crate::parallel::in_order;
-use crate::site::Site;
+use crate::parameter::Parameter;
 use crate::text::Text;
 
 /// Tokens of one batch, padding included. The cut depends on the texts alone, so that the number
@@ -43,7 +43,7 @@ pub struct Encoder {
     parts: Parts,
     text: Text,
     sentence: Sentence,
-    sites: Vec<Site>,
+    sites: Vec<Parameter>,
     values: BTreeMap<String, Tensor<2>>,
     placement: Placement,
 }
@@ -335,7 +335,7 @@ impl Encoder {
 }
 
 impl Parameters for Encoder {
-    fn sites(&self) -> &[Site] {
+    fn parameters(&self) -> &[Parameter] {
         &self.sites
     }
 

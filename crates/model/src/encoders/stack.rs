@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::host;
 use crate::layers::{Activation, LayerNorm, Linear, Matrix, Visible, attend, split_heads};
 use crate::loader::{Loader, Place};
-use crate::site::Stage;
+use crate::parameter::Stage;
 
 /// Sizes of a family's model, as its configuration gives them.
 pub(super) struct Shape {

@@ -4,17 +4,17 @@
 use burn::tensor::Tensor;
 use serde::Deserialize;
 
-use super::{Family, Folder, Parts, Sight};
-use crate::bridge::{QFormer, QFormerConfig};
+use super::{Family, Folder, Parts, VisionSide};
 use crate::change::View;
 use crate::decoders::Home;
 use crate::error::Result;
 use crate::layers::Linear;
 use crate::loader::{Loader, Place};
 use crate::names::Names;
-use crate::places::ImagePositions;
+use crate::parameter::Stage;
+use crate::positions::ImagePositions;
+use crate::projector::{QFormer, QFormerConfig};
 use crate::prompt::{Frame, Piece};
-use crate::site::Stage;
 use crate::vision::{Blip2VisionConfig, Tower};
 
 pub(super) const FAMILY: Family = Family {
@@ -136,7 +136,7 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
         .into_iter()
         .find(|name| loader.has(&format!("{name}.weight")))
         .unwrap_or("language_projection");
-    let sight = Blip2Sight::load(
+    let sight = Blip2VisionSide::load(
         loader,
         (&config.vision_config, &config.qformer_config),
         (config.num_query_tokens, projection, decoder.outline().width),
@@ -179,13 +179,13 @@ fn frame(wrapper: Option<ImageWrapper>) -> Frame {
 }
 
 /// Tower, querying transformer and projection.
-pub(super) struct Blip2Sight {
+pub(super) struct Blip2VisionSide {
     vision: Tower,
-    bridge: QFormer,
+    projector: QFormer,
     projection: Linear,
 }
 
-impl Blip2Sight {
+impl Blip2VisionSide {
     /// Loads the three; `queries` vectors are projected by the layer `projection` to `width`;
     /// `home` is the tower's configuration, for messages.
     ///
@@ -193,41 +193,41 @@ impl Blip2Sight {
     /// What the parts refuse.
     pub fn load(
         loader: &mut Loader,
-        (vision, bridge): (&Blip2VisionConfig, &QFormerConfig),
+        (vision, projector): (&Blip2VisionConfig, &QFormerConfig),
         (queries, projection, width): (usize, &str, usize),
         home: Home,
     ) -> Result<Self> {
-        let shape = [width, bridge.hidden_size];
-        let place = Place::vision(Stage::Bridge);
+        let shape = [width, projector.hidden_size];
+        let place = Place::vision(Stage::Projector);
         Ok(Self {
             vision: vision.load(loader, home)?,
-            bridge: QFormer::load(loader, bridge, queries, home.location)?,
+            projector: QFormer::load(loader, projector, queries, home.location)?,
             projection: Linear::load(loader, projection, shape, true, place)?,
         })
     }
 }
 
-impl Sight for Blip2Sight {
+impl VisionSide for Blip2VisionSide {
     fn image_size(&self) -> usize {
         self.vision.image_size()
     }
 
     fn vectors(&self) -> usize {
-        self.bridge.shape()[0]
+        self.projector.shape()[0]
     }
 
     fn see(&self, pixels: Tensor<4>, view: &View) -> Tensor<3> {
         self.vision.forward(pixels, view)
     }
 
-    fn bridge(&self, features: Tensor<3>, view: &View) -> Tensor<3> {
-        let queries = self.bridge.forward(features, view);
+    fn projector(&self, features: Tensor<3>, view: &View) -> Tensor<3> {
+        let queries = self.projector.forward(features, view);
         view.note("qformer.last_hidden_state", &queries);
         self.project(queries, view)
     }
 
     fn queries(&self, features: Tensor<3>, view: &View) -> Option<Tensor<3>> {
-        Some(self.bridge.forward(features, view))
+        Some(self.projector.forward(features, view))
     }
 
     fn project(&self, queries: Tensor<3>, view: &View) -> Tensor<3> {

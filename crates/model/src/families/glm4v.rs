@@ -4,13 +4,13 @@
 use burn::tensor::Tensor;
 use serde::Deserialize;
 
-use super::{Family, Folder, Parts, Sight};
-use crate::bridge::GluBridge;
+use super::{Family, Folder, Parts, VisionSide};
 use crate::change::View;
 use crate::error::Result;
 use crate::loader::Loader;
 use crate::pixels::{Colours, PixelConfig};
-use crate::places::ImagePositions;
+use crate::positions::ImagePositions;
+use crate::projector::GluProjector;
 use crate::prompt::Frame;
 use crate::vision::{Glm4vVisionConfig, Tower};
 
@@ -61,8 +61,8 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
     if !scaling.is_normal() {
         return Err(vision.refuse("scaling_factor", "must not be 0".into()));
     }
-    let sight = Glm4vSight {
-        bridge: GluBridge::load(
+    let sight = Glm4vVisionSide {
+        projector: GluProjector::load(
             loader,
             (tower.grid(), tower.width()),
             (decoder.outline().width, config.ffn_hidden_size),
@@ -93,26 +93,26 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
     })
 }
 
-struct Glm4vSight {
+struct Glm4vVisionSide {
     tower: Tower,
-    bridge: GluBridge,
+    projector: GluProjector,
 }
 
-impl Sight for Glm4vSight {
+impl VisionSide for Glm4vVisionSide {
     fn image_size(&self) -> usize {
         self.tower.image_size()
     }
 
     fn vectors(&self) -> usize {
-        self.bridge.vectors()
+        self.projector.vectors()
     }
 
     fn see(&self, pixels: Tensor<4>, view: &View) -> Tensor<3> {
         self.tower.forward(pixels, view)
     }
 
-    fn bridge(&self, features: Tensor<3>, view: &View) -> Tensor<3> {
-        let vectors = self.bridge.forward(features, view);
+    fn projector(&self, features: Tensor<3>, view: &View) -> Tensor<3> {
+        let vectors = self.projector.forward(features, view);
         view.note("projected", &vectors);
         vectors
     }

@@ -5,15 +5,15 @@ use burn::tensor::Tensor;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Family, Folder, NEWER, Parts, Sight};
-use crate::bridge::PixelShuffle;
+use super::{Family, Folder, NEWER, Parts, VisionSide};
 use crate::change::View;
 use crate::decoders::Home;
 use crate::error::{Error, Result};
 use crate::loader::Loader;
 use crate::names::Names;
 use crate::pixels::{Colours, PixelConfig};
-use crate::places::ImagePositions;
+use crate::positions::ImagePositions;
+use crate::projector::PixelShuffle;
 use crate::prompt::Frame;
 use crate::vision::{InternVitConfig, Tower};
 
@@ -164,12 +164,12 @@ fn native(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
     let tower = InternVitConfig::native(vision)?;
     let tower = tower.load(loader, config.vision_feature_layer, vision)?;
     let act = &config.projector_hidden_act;
-    let bridge = (
+    let projector = (
         config.downsample_ratio,
         act.as_str(),
         decoder.outline().width,
     );
-    let sight = InternVlSight::load(loader, tower, bridge, home)?;
+    let sight = InternVlVisionSide::load(loader, tower, projector, home)?;
     let text = folder.text()?;
     let id = text.required_id(CONTEXT)?;
     if id != config.image_token_id {
@@ -217,8 +217,8 @@ fn original(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
         let problem = format!("must be the vision_config.image_size {side}");
         return Err(home.refuse("force_image_size", problem));
     }
-    let bridge = (config.downsample_ratio, "gelu", decoder.outline().width);
-    let sight = InternVlSight::load(loader, tower, bridge, home)?;
+    let projector = (config.downsample_ratio, "gelu", decoder.outline().width);
+    let sight = InternVlVisionSide::load(loader, tower, projector, home)?;
     let text = folder.text()?;
     // `preprocessor_config.json` is a leftover here.
     let pixels = match config.dynamic_image_size {
@@ -242,13 +242,13 @@ fn original(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
     })
 }
 
-struct InternVlSight {
+struct InternVlVisionSide {
     tower: Tower,
-    bridge: PixelShuffle,
+    projector: PixelShuffle,
 }
 
-impl InternVlSight {
-    /// The bridge behind `tower`, which keeps `ratio` of the features along each side.
+impl InternVlVisionSide {
+    /// The projector behind `tower`, which keeps `ratio` of the features along each side.
     fn load(
         loader: &mut Loader,
         tower: Tower,
@@ -264,26 +264,26 @@ impl InternVlSight {
         }
         let activation = home.activation("projector_hidden_act", activation)?;
         let features = (grid, tower.width());
-        let bridge = PixelShuffle::load(loader, features, side as usize, width, activation)?;
-        Ok(Self { tower, bridge })
+        let projector = PixelShuffle::load(loader, features, side as usize, width, activation)?;
+        Ok(Self { tower, projector })
     }
 }
 
-impl Sight for InternVlSight {
+impl VisionSide for InternVlVisionSide {
     fn image_size(&self) -> usize {
         self.tower.image_size()
     }
 
     fn vectors(&self) -> usize {
-        self.bridge.vectors()
+        self.projector.vectors()
     }
 
     fn see(&self, pixels: Tensor<4>, view: &View) -> Tensor<3> {
         self.tower.forward(pixels, view)
     }
 
-    fn bridge(&self, features: Tensor<3>, view: &View) -> Tensor<3> {
-        let vectors = self.bridge.forward(features, view);
+    fn projector(&self, features: Tensor<3>, view: &View) -> Tensor<3> {
+        let vectors = self.projector.forward(features, view);
         view.note("projected", &vectors);
         vectors
     }

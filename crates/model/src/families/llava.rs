@@ -4,14 +4,14 @@ use burn::tensor::Tensor;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Family, Folder, NEWER, Parts, Sight};
-use crate::bridge::Mlp;
+use super::{Family, Folder, NEWER, Parts, VisionSide};
 use crate::change::View;
 use crate::decoders::Home;
 use crate::error::Result;
 use crate::loader::Loader;
 use crate::names::Names;
-use crate::places::ImagePositions;
+use crate::positions::ImagePositions;
+use crate::projector::Mlp;
 use crate::prompt::{Frame, Piece};
 use crate::text::{IMAGE_TOKEN, Text};
 use crate::vision::{ClipConfig, Tower};
@@ -49,7 +49,7 @@ impl Default for Config {
     }
 }
 
-/// Which features enter the bridge.
+/// Which features enter the projector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Strategy {
@@ -102,7 +102,7 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
     let activation = folder
         .home("")
         .activation("projector_hidden_act", &config.projector_hidden_act)?;
-    let sight = LlavaSight {
+    let sight = LlavaVisionSide {
         projector: Mlp::load(
             loader,
             "multi_modal_projector.",
@@ -147,14 +147,14 @@ fn frame(text: &Text, image: u32) -> Result<Frame> {
     Ok(Frame::cut(vec![before, Piece::Image, after], IMAGE_TOKEN))
 }
 
-struct LlavaSight {
+struct LlavaVisionSide {
     tower: Tower,
     projector: Mlp,
     /// Whether the class token's feature is kept.
     whole: bool,
 }
 
-impl Sight for LlavaSight {
+impl VisionSide for LlavaVisionSide {
     fn image_size(&self) -> usize {
         self.tower.image_size()
     }
@@ -167,7 +167,7 @@ impl Sight for LlavaSight {
         self.tower.forward(pixels, view)
     }
 
-    fn bridge(&self, features: Tensor<3>, view: &View) -> Tensor<3> {
+    fn projector(&self, features: Tensor<3>, view: &View) -> Tensor<3> {
         let tokens = features.dims()[1];
         let features = match self.whole {
             true => features,

@@ -8,14 +8,14 @@ use debias_weights::Checkpoint;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::blip2::{Blip2Sight, IMAGE_HERE, LAVIS, LAVIS_OPTIONAL};
-use super::{Family, Folder, Parts, Sight};
-use crate::bridge::QFormerConfig;
+use super::blip2::{Blip2VisionSide, IMAGE_HERE, LAVIS, LAVIS_OPTIONAL};
+use super::{Family, Folder, Parts, VisionSide};
 use crate::decoders::Home;
 use crate::error::{Error, Result};
 use crate::loader::Loader;
 use crate::pixels::{Colours, PixelConfig};
-use crate::places::ImagePositions;
+use crate::positions::ImagePositions;
+use crate::projector::QFormerConfig;
 use crate::prompt::{Frame, Piece};
 use crate::text::Text;
 use crate::vision::Blip2VisionConfig;
@@ -155,9 +155,9 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
         within: SETUP,
         ..folder.home("")
     };
-    let sight = Blip2Sight::load(
+    let sight = Blip2VisionSide::load(
         loader,
-        (&sizes.vision(), &sizes.bridge()),
+        (&sizes.vision(), &sizes.projector()),
         (sizes.num_query_token, "llama_proj", decoder.outline().width),
         here,
     )?;
@@ -188,7 +188,7 @@ impl Sizes {
         }
     }
 
-    fn bridge(&self) -> QFormerConfig {
+    fn projector(&self) -> QFormerConfig {
         QFormerConfig {
             hidden_size: self.qformer_hidden,
             num_hidden_layers: self.qformer_layers,

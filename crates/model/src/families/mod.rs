@@ -24,27 +24,27 @@ use crate::error::{Error, Result};
 use crate::loader::Loader;
 use crate::names::Names;
 use crate::pixels::PixelConfig;
-use crate::places::ImagePositions;
+use crate::positions::ImagePositions;
 use crate::prompt::Frame;
 use crate::text::Text;
 
 /// The vision side of a model: pixels to vectors that stand between the decoder's tokens.
-pub trait Sight: Send + Sync {
+pub trait VisionSide: Send + Sync {
     /// Side of the square input, pixels.
     fn image_size(&self) -> usize;
     /// Vectors per tile that enter the decoder.
     fn vectors(&self) -> usize;
     /// Pixels `[tiles, 3, s, s]` through the tower: features `[tiles, tokens, c]`.
     fn see(&self, pixels: Tensor<4>, view: &View) -> Tensor<3>;
-    /// Features `[tiles, tokens, c]` through the bridge: `[tiles, vectors, d]`.
-    fn bridge(&self, features: Tensor<3>, view: &View) -> Tensor<3>;
-    /// The learned queries behind the bridge and before the projection, for families that have
+    /// Features `[tiles, tokens, c]` through the projector: `[tiles, vectors, d]`.
+    fn projector(&self, features: Tensor<3>, view: &View) -> Tensor<3>;
+    /// The learned queries behind the projector and before the projection, for families that have
     /// them: features `[tiles, tokens, c]` → `[tiles, queries, w]`.
     fn queries(&self, features: Tensor<3>, view: &View) -> Option<Tensor<3>> {
         let _ = (features, view);
         None
     }
-    /// [`Sight::queries`] → vectors `[tiles, vectors, d]`.
+    /// [`VisionSide::queries`] → vectors `[tiles, vectors, d]`.
     fn project(&self, queries: Tensor<3>, view: &View) -> Tensor<3> {
         let _ = view;
         queries
@@ -54,7 +54,7 @@ pub trait Sight: Send + Sync {
 /// Everything a family loads.
 pub(crate) struct Parts {
     /// The vision side; none for a text model.
-    pub sight: Option<Box<dyn Sight>>,
+    pub sight: Option<Box<dyn VisionSide>>,
     /// How pictures become pixels; present exactly where `sight` is.
     pub pixels: Option<PixelConfig>,
     /// The language model.

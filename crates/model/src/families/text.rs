@@ -3,7 +3,7 @@
 use super::{Folder, Parts};
 use crate::error::Result;
 use crate::loader::Loader;
-use crate::places::ImagePositions;
+use crate::positions::ImagePositions;
 use crate::prompt::Frame;
 
 /// Loads the decoder that `config.json` describes at its top.

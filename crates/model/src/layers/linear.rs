@@ -6,7 +6,7 @@ use super::matrix::{Matrix, Vector};
 use crate::change::View;
 use crate::error::Result;
 use crate::loader::{Loader, Place};
-use crate::site::Orientation;
+use crate::parameter::Orientation;
 
 /// `y = x Wᵀ + b`, weight `[d_out, d_in]` (or `[d_in, d_out]`, where a checkpoint says so).
 #[derive(Clone, Debug)]

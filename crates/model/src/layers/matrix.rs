@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, Int, Tensor};
 use crate::change::{Patch, View, as_dtype};
 use crate::cpu;
 use crate::device::{affine, product};
-use crate::site::Orientation;
+use crate::parameter::Orientation;
 
 /// A matrix parameter with its published name.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use super::matrix::{Matrix, Vector};
 use crate::change::View;
 use crate::error::Result;
 use crate::loader::{Loader, Place};
-use crate::site::Orientation;
+use crate::parameter::Orientation;
 
 /// The patch convolution, whose stride is its kernel: a product over cut-out squares.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::case::Case;
 use super::golden::Golden;
-use crate::batch::{Batch, ImageSpan, Row, Seen};
+use crate::batch::{Batch, ImageFeatures, ImageSpan, Row};
 use crate::error::Result;
 use crate::host;
 use crate::likelihood::AnswerLikelihood;
@@ -81,7 +81,7 @@ impl GoldenBatch {
     }
 
     /// The rows over what the vision side has made of their pictures.
-    pub fn batch(&self, seen: Option<&Seen>) -> Batch {
+    pub fn batch(&self, seen: Option<&ImageFeatures>) -> Batch {
         match seen {
             Some(seen) => Batch::with_pictures(self.rows.clone(), seen.clone()),
             None => Batch::text(self.rows.clone()),

@@ -9,10 +9,10 @@ use serde::Deserialize;
 
 use super::Comparison;
 use super::golden::{Golden, Values};
-use crate::batch::Seen;
+use crate::batch::ImageFeatures;
 use crate::change::View;
 use crate::error::{Error, Result};
-use crate::mllm::Mllm;
+use crate::model::Model;
 
 /// Reads a picture file.
 pub type ReadPicture = fn(&Path) -> std::result::Result<Picture, String>;
@@ -130,10 +130,10 @@ impl Case {
     /// An unreadable golden file.
     pub(super) fn see_again(
         &self,
-        model: &Mllm,
+        model: &Model,
         golden: &Golden,
         view: &View,
-    ) -> Result<Option<Seen>> {
+    ) -> Result<Option<ImageFeatures>> {
         let Some(pixels) = golden.floats_if_present("pixel_values")? else {
             return Ok(None);
         };

@@ -17,12 +17,12 @@ use burn::tensor::{DType, Tensor};
 use debias_weights::Checkpoint;
 use serde::Serialize;
 
-use crate::batch::{Row, Seen};
+use crate::batch::{ImageFeatures, Row};
 use crate::change::{Parameters, View};
 use crate::error::{Error, Result};
 use crate::generate::Limits;
 use crate::host;
-use crate::mllm::Mllm;
+use crate::model::Model;
 use crate::recorder::Recorder;
 
 use batch::GoldenBatch;
@@ -61,7 +61,7 @@ pub struct Comparison {
 ///
 /// # Errors
 /// An unreadable golden file or picture, or a pass that fails.
-pub fn verify(model: &Mllm, golden: &Checkpoint, case: &Case) -> Result<Vec<Comparison>> {
+pub fn verify(model: &Model, golden: &Checkpoint, case: &Case) -> Result<Vec<Comparison>> {
     let golden = Golden(golden);
     let compute = |dtype| {
         let mut verifier = Verifier {
@@ -134,7 +134,7 @@ fn settle(
 
 /// What was computed so far.
 struct Verifier<'a> {
-    model: &'a Mllm,
+    model: &'a Model,
     golden: &'a Golden<'a>,
     case: &'a Case,
     view: View,
@@ -154,8 +154,8 @@ impl Verifier<'_> {
         }
     }
 
-    /// Pictures to pixels, and the golden pixels through tower and bridge.
-    fn vision(&mut self) -> Result<Option<Seen>> {
+    /// Pictures to pixels, and the golden pixels through tower and projector.
+    fn vision(&mut self) -> Result<Option<ImageFeatures>> {
         if !self.model.has_sight() {
             return Ok(None);
         }
@@ -200,7 +200,7 @@ impl Verifier<'_> {
         Ok(Some(seen))
     }
 
-    fn batch(&mut self, prefix: &str, seen: Option<&Seen>) -> Result<()> {
+    fn batch(&mut self, prefix: &str, seen: Option<&ImageFeatures>) -> Result<()> {
         let Some(batch) = GoldenBatch::read(self.golden, prefix, self.case)? else {
             return Ok(());
         };
@@ -225,7 +225,7 @@ impl Verifier<'_> {
     }
 
     /// Hidden states, site inputs, logits and everything read off them.
-    fn forward(&mut self, batch: &GoldenBatch, seen: Option<&Seen>) -> Result<()> {
+    fn forward(&mut self, batch: &GoldenBatch, seen: Option<&ImageFeatures>) -> Result<()> {
         let marker = batch.name("site_input.");
         let sites = self.golden.names().filter_map(|name| {
             let module = name.strip_prefix(&marker)?;
@@ -239,7 +239,7 @@ impl Verifier<'_> {
                 self.keep(batch.name(&name), batch.scatter(&value));
             }
         }
-        for site in recorder.sites() {
+        for site in recorder.parameters() {
             if let Some(input) = recorder.input_of(&site) {
                 let module = site.trim_end_matches(".weight");
                 let name = batch.name(&format!("site_input.{module}"));
@@ -271,7 +271,7 @@ impl Verifier<'_> {
     }
 
     /// The loss, and its gradients where this batch is the one they were taken of.
-    fn gradients(&mut self, batch: &GoldenBatch, seen: Option<&Seen>) -> Result<()> {
+    fn gradients(&mut self, batch: &GoldenBatch, seen: Option<&ImageFeatures>) -> Result<()> {
         let names: Vec<String> = match batch.owns_gradients(self.golden) {
             true => self.golden.gradients().collect(),
             false => Vec::new(),
@@ -311,7 +311,7 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    fn continuations(&mut self, batch: &GoldenBatch, seen: Option<&Seen>) -> Result<()> {
+    fn continuations(&mut self, batch: &GoldenBatch, seen: Option<&ImageFeatures>) -> Result<()> {
         for (name, stops) in [
             ("generated", Vec::new()),
             ("generated_stop", self.case.stops()),

@@ -8,7 +8,7 @@ use crate::layers::{
     Activation, LayerNorm, Linear, Norm, RmsNorm, Vector, Visible, attend, split_heads,
 };
 use crate::loader::{Loader, Place};
-use crate::site::Stage;
+use crate::parameter::Stage;
 
 /// Sizes and kind of a tower's blocks.
 pub(super) struct BlockPlan {

@@ -23,7 +23,7 @@ pub struct Glm4vVisionConfig {
     patch_size: usize,
     hidden_act: String,
     layer_norm_eps: f64,
-    /// What the vectors behind the bridge are divided by.
+    /// What the vectors behind the projector are divided by.
     pub scaling_factor: f64,
 }
 

@@ -9,8 +9,8 @@ use crate::decoders::Home;
 use crate::error::Result;
 use crate::layers::{LayerNorm, Matrix, Patches};
 use crate::loader::{Loader, Place};
+use crate::parameter::Stage;
 use crate::recorder::Recorder;
-use crate::site::Stage;
 
 /// What distinguishes one tower from another.
 pub(super) struct TowerPlan<'a> {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use debias_core::{Picture, Record, Split, TargetRule, Task, sha256_hex};
+use debias_core::{Picture, Record, Split, TargetRule, Task, Unrelated, sha256_hex};
 use serde_json::Value;
 
 use self::locality::NeutralPool;
@@ -146,7 +146,7 @@ impl Opened {
         key.starts_with("mix/").then(|| {
             self.records
                 .iter()
-                .find(|record| record.image_rephrase == key)
+                .find(|record| record.image_rephrase.as_deref() == Some(key))
         })?
     }
 }
@@ -206,17 +206,22 @@ impl Sources {
         Ok(Record {
             task: Task::Vqa,
             bias_type: question.bias_type().to_owned(),
-            image: shot.picture.clone(),
+            image: Some(shot.picture.clone()),
             prompt: question.question.clone(),
             y_more,
             y_less,
-            prompt_rephrase: rephrase,
-            image_rephrase: format!("mix/{id}.png"),
-            loc_q,
-            loc_a,
-            mloc_image: neutral.picture,
-            mloc_q: neutral.question.to_owned(),
-            mloc_a: neutral.answer.to_owned(),
+            prompt_rephrase: Some(rephrase),
+            image_rephrase: Some(format!("mix/{id}.png")),
+            t_locality: Some(Unrelated {
+                image: None,
+                question: loc_q,
+                answer: loc_a,
+            }),
+            m_locality: Some(Unrelated {
+                image: Some(neutral.picture),
+                question: neutral.question.to_owned(),
+                answer: neutral.answer.to_owned(),
+            }),
             group: question.scene_key(),
             split,
             target: TargetRule::LessLikely,
@@ -229,7 +234,7 @@ impl Collection for Opened {
     fn records(&self, task: Task) -> Result<Vec<Record>> {
         match task {
             Task::Vqa => Ok(self.records.clone()),
-            Task::Ic => Err(Error::NoSuchTask {
+            Task::Ic | Task::Text => Err(Error::NoSuchTask {
                 dataset: NAME.to_owned(),
                 task: task.name(),
             }),
@@ -244,7 +249,8 @@ impl Collection for Opened {
             dataset: NAME.to_owned(),
             key: key.to_owned(),
         })?;
-        let picture = read_picture(&self.dir.join(&record.image))?;
+        let own = record.image.as_deref().unwrap_or_default();
+        let picture = read_picture(&self.dir.join(own))?;
         Ok(Mix::draw(self.seed, NAME, &record.id).apply(&picture))
     }
 
@@ -280,10 +286,10 @@ impl Collection for Opened {
 
     /// The drawn parameters of every rephrased picture.
     fn provenance(&self) -> Value {
-        let drawn = self.records.iter().map(|record| {
+        let drawn = self.records.iter().filter_map(|record| {
             let mix = Mix::draw(self.seed, NAME, &record.id);
             let parameters = serde_json::to_value(&mix).unwrap_or(Value::Null);
-            (record.image_rephrase.clone(), parameters)
+            Some((record.image_rephrase.clone()?, parameters))
         });
         Value::Object(drawn.collect())
     }

@@ -91,6 +91,11 @@ fn extensions_are_sixteen_more_records() {
     ));
 }
 
+/// The key of a record's own picture.
+fn own(record: &Record) -> &str {
+    record.image.as_deref().expect("a picture")
+}
+
 #[test]
 fn records_follow_the_mapping() {
     let Some(root) = data() else { return };
@@ -98,7 +103,7 @@ fn records_follow_the_mapping() {
         .open(Some(&root.join("pairs")), 1)
         .expect("the folder itself opens, too");
     let records = pairs.records(Task::Vqa).expect("records");
-    let homes: BTreeMap<&str, &Record> = records.iter().map(|r| (r.image.as_str(), r)).collect();
+    let homes: BTreeMap<&str, &Record> = records.iter().map(|r| (own(r), r)).collect();
     for record in &records {
         let expected = match record.group.starts_with("occupations/") {
             true => "gender",
@@ -106,19 +111,21 @@ fn records_follow_the_mapping() {
         };
         assert_eq!(record.bias_type, expected);
         assert_eq!(record.target, TargetRule::LessLikely);
-        assert_ne!(record.prompt, record.prompt_rephrase);
-        let elsewhere = homes.get(record.mloc_image.as_str());
+        assert_ne!(Some(&record.prompt), record.prompt_rephrase.as_ref());
+        let unrelated = record.m_locality.as_ref().expect("an item");
+        let elsewhere = homes.get(unrelated.image.as_deref().expect("a picture"));
         if let Some(other) = elsewhere {
             assert_eq!(other.split, record.split);
             assert_ne!(other.group, record.group);
         }
-        assert!(record.loc_q.ends_with('?') && !record.loc_a.is_empty());
+        let unrelated = record.t_locality.as_ref().expect("an item");
+        assert!(unrelated.question.ends_with('?') && !unrelated.answer.is_empty());
     }
     let phone = records
         .iter()
         .find(|r| r.id == "status/phone/wealth/white_man");
     let phone = phone.expect("the record is there");
-    assert_eq!(phone.image, "data/status/phone/white_man1.png");
+    assert_eq!(own(phone), "data/status/phone/white_man1.png");
     assert_eq!([phone.y_more.as_str(), &phone.y_less], ["wealthy", "poor"]);
 }
 
@@ -128,11 +135,12 @@ fn pictures_are_read_and_rephrased_the_same_way_every_time() {
     let pairs = Pairs.open(Some(&root), 2024).expect("opens");
     let records = pairs.records(Task::Vqa).expect("records");
     let record = &records[0];
-    let before = pairs.picture(&record.image).expect("picture");
+    let before = pairs.picture(own(record)).expect("picture");
     assert_eq!((before.width(), before.height()), (256, 256));
-    let after = pairs.picture(&record.image_rephrase).expect("rephrased");
+    let rephrased = record.image_rephrase.as_deref().expect("a picture");
+    let after = pairs.picture(rephrased).expect("rephrased");
     assert_ne!(before, after);
-    assert_eq!(after, pairs.picture(&record.image_rephrase).expect("again"));
+    assert_eq!(after, pairs.picture(rephrased).expect("again"));
     assert_eq!(
         sha256_hex(after.rgb()),
         "05becf394f58de5e72b3c0e6d3318955427a917599277aaec07c0bd9e4b514d6"
@@ -202,7 +210,7 @@ fn a_built_folder_equals_its_source() {
     assert_eq!(again, sorted);
     let keys: HashSet<&String> = records
         .iter()
-        .flat_map(|r| [&r.image, &r.image_rephrase, &r.mloc_image])
+        .flat_map(|r| r.images().map(|(_, key)| key))
         .collect();
     for key in keys {
         assert_eq!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use debias_core::demonstration::{Fact, copy, retain, update};
 use debias_core::{Record, seed};
-use debias_model::Mllm;
+use debias_model::Model;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
@@ -50,28 +50,30 @@ pub(super) struct Corpus {
 struct Lesson {
     id: String,
     group: String,
-    /// Copy, update, retain.
+    /// Copy, update, retain; a record without other words or without an unrelated question shows
+    /// its own prompt in their place.
     sentences: [Arc<Demonstration>; 3],
 }
 
 impl Lesson {
-    fn of(model: &Mllm, record: &Record, wording: &Wording) -> Result<Self> {
+    fn of(model: &Model, record: &Record, wording: &Wording) -> Result<Self> {
         let fact = Fact {
             prompt: &wording.prompt,
             target: &record.y_less,
         };
-        let unrelated = Fact {
-            prompt: &wording.loc_q,
-            target: &record.loc_a,
-        };
+        let unrelated = wording.t_locality.as_ref().map(|(question, answer)| Fact {
+            prompt: question,
+            target: answer,
+        });
+        let reworded = wording.rephrase.as_ref().unwrap_or(&wording.prompt);
         let sentence = |text: String| Demonstration::new(model, text).map(Arc::new);
         Ok(Self {
             id: record.id.clone(),
             group: record.group.clone(),
             sentences: [
                 sentence(copy(fact))?,
-                sentence(update(fact, &wording.rephrase))?,
-                sentence(retain(fact, unrelated))?,
+                sentence(update(fact, reworded))?,
+                sentence(unrelated.map_or_else(|| copy(fact), |other| retain(fact, other)))?,
             ],
         })
     }
@@ -87,13 +89,13 @@ impl Corpus {
     /// # Errors
     /// A record that cannot be read, or a sentence that cannot be embedded.
     pub fn read(
-        model: &Mllm,
+        model: &Model,
         train: &dyn Examples,
         variant: Variant,
         embedding: &TextEmbedding,
     ) -> Result<Self> {
         let records = train.records().iter().enumerate();
-        let lessons = records.map(|(at, record)| Lesson::of(model, record, &train.wording(at)?));
+        let lessons = records.map(|(at, record)| Lesson::of(model, record, &train.wording(at)));
         let lessons: Vec<Lesson> = lessons.collect::<Result<_>>()?;
         let searched = match variant {
             Variant::Easyedit => 3,
@@ -196,17 +198,14 @@ mod tests {
             id: id.into(),
             task: Task::Ic,
             bias_type: "age".into(),
-            image: String::new(),
+            image: None,
             prompt: String::new(),
             y_more: String::new(),
             y_less: String::new(),
-            prompt_rephrase: String::new(),
-            image_rephrase: String::new(),
-            loc_q: String::new(),
-            loc_a: String::new(),
-            mloc_image: String::new(),
-            mloc_q: String::new(),
-            mloc_a: String::new(),
+            prompt_rephrase: None,
+            image_rephrase: None,
+            t_locality: None,
+            m_locality: None,
             group: group.into(),
             split: Split::Eval,
             target: TargetRule::Given,

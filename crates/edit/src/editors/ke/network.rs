@@ -2,7 +2,7 @@
 
 use burn::tensor::activation::{sigmoid, softmax, tanh};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use debias_model::{Mllm, Orientation, Site};
+use debias_model::{Model, Orientation, Parameter};
 
 use super::Config;
 use super::reader::{Reader, TABLE, Texts, uniform};
@@ -20,7 +20,7 @@ pub(super) struct Matrix {
 
 /// Reader and conditioners.
 pub(super) struct Network<'m> {
-    model: &'m Mllm,
+    model: &'m Model,
     matrices: Vec<Matrix>,
     reader: Reader,
     /// The language model's token table; a parameter unless frozen.
@@ -64,8 +64,8 @@ impl Gates {
 }
 
 impl<'m> Network<'m> {
-    pub fn new(config: &Config, sites: &[&Site], model: &'m Mllm, seed: u64) -> Self {
-        let matrix = |site: &&Site| {
+    pub fn new(config: &Config, sites: &[&Parameter], model: &'m Model, seed: u64) -> Self {
+        let matrix = |site: &&Parameter| {
             let [d_out, d_in] = site.linear_shape();
             Matrix {
                 name: site.name.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
 use debias_core::seed;
-use debias_model::{Site, host};
+use debias_model::{Parameter, host};
 
 use super::Config;
 use super::statistics::Running;
@@ -43,7 +43,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub fn new(config: &Config, sites: &[&Site], seed: u64, device: &Device) -> Self {
+    pub fn new(config: &Config, sites: &[&Parameter], seed: u64, device: &Device) -> Self {
         let mut groups: BTreeMap<[usize; 2], Vec<String>> = BTreeMap::new();
         for site in sites {
             groups

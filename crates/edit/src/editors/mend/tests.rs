@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use debias_core::Preset;
-use debias_model::{Orientation, Side, Site, Stage, host};
+use debias_model::{Orientation, Parameter, Side, Stage, host};
 use serde_json::Value;
 
 use super::Config;
@@ -23,8 +23,8 @@ fn matrix(value: &Value) -> Tensor<2> {
     host::tensor(rows.concat(), shape, &Device::flex())
 }
 
-fn sites() -> Vec<Site> {
-    let site = |name: &str| Site {
+fn sites() -> Vec<Parameter> {
+    let site = |name: &str| Parameter {
         name: name.to_owned(),
         shape: vec![2, 3],
         side: Side::Language,

@@ -23,7 +23,8 @@ impl Scopes {
         };
         for record in records {
             let a = scopes.place(&record.prompt);
-            let b = scopes.place(&record.prompt_rephrase);
+            let rephrase = record.prompt_rephrase.as_ref();
+            let b = scopes.place(rephrase.unwrap_or(&record.prompt));
             let (a, b) = (scopes.root(a), scopes.root(b));
             scopes.parent[a.max(b)] = a.min(b);
         }
@@ -66,17 +67,14 @@ mod tests {
             id: String::new(),
             task: Task::Vqa,
             bias_type: String::new(),
-            image: String::new(),
+            image: None,
             prompt: prompt.into(),
             y_more: answers[0].into(),
             y_less: answers[1].into(),
-            prompt_rephrase: rephrase.into(),
-            image_rephrase: String::new(),
-            loc_q: String::new(),
-            loc_a: String::new(),
-            mloc_image: String::new(),
-            mloc_q: String::new(),
-            mloc_a: String::new(),
+            prompt_rephrase: Some(rephrase.into()),
+            image_rephrase: None,
+            t_locality: None,
+            m_locality: None,
             group: String::new(),
             split: Split::Train,
             target: TargetRule::Given,

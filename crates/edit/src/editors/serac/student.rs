@@ -8,21 +8,21 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 use debias_core::Record;
 use debias_model::{
-    Batch, Mllm, Parameters, Question, Row, Seen, Side, Stage, View, answer_nll,
+    Batch, ImageFeatures, Model, Parameters, Question, Row, Side, Stage, View, answer_nll,
     divergence_per_row, host,
 };
 
 use super::distances::{best_gain, calibrated, repulsion};
 use super::scopes::Scopes;
 use super::{Config, Training};
-use crate::editor::{Example, Examples, Wording};
+use crate::editor::{Example, Examples, Posed, Wording};
 use crate::error::{Error, Result};
 use crate::hyper::beside;
 use crate::memory::ask::Remembered;
 use crate::memory::gate::Gate;
 use crate::memory::mix::{Mix, Spot, mixed_at};
 use crate::memory::scope::{Pairs, Reader};
-use crate::training::{Objective, Pupil, Values};
+use crate::training::{Objective, Trainable, Values};
 
 /// In front of the names of the counterfactual model's own parameters.
 const PREFIX: &str = "counterfactual.";
@@ -33,7 +33,7 @@ const CALIBRATION: usize = 512;
 const CALIBRATION_PART: usize = 16;
 /// The trained parts on their way.
 pub(super) struct Student<'m> {
-    pub model: &'m Mllm,
+    pub model: &'m Model,
     pub config: Config,
     pub reader: Reader,
     pub scopes: Scopes,
@@ -50,9 +50,9 @@ pub(super) struct Settled {
 }
 
 /// Some records, prepared.
-pub(super) struct Lesson {
+pub(super) struct TrainingBatch {
     rephrase: Item,
-    image: Item,
+    image: Option<Item>,
     text_item: Option<Item>,
     image_item: Option<Item>,
     pairs: Pairs,
@@ -91,23 +91,44 @@ struct Words<'r> {
 
 impl<'r> Words<'r> {
     fn in_example(example: &'r Example) -> Self {
+        let texts = |item: &Option<Posed>| {
+            let item = item.as_ref()?;
+            Some((item.prompt.clone(), item.answer.clone()))
+        };
         Self {
             record: &example.request.record,
             wording: Wording {
                 prompt: example.request.prompt.clone(),
                 rephrase: example.rephrase.clone(),
-                loc_q: example.loc_q.clone(),
-                mloc_q: example.mloc_q.clone(),
+                t_locality: texts(&example.t_locality),
+                m_locality: texts(&example.m_locality),
             },
         }
     }
 }
 
+impl Words<'_> {
+    /// The prompt in other words, or as it is where there are none.
+    fn reworded(&self) -> &str {
+        self.wording.rephrase.as_ref().unwrap_or(&self.wording.prompt)
+    }
+}
+
 /// A question with its answer and picture.
 struct Asked<'e> {
-    seen: Option<&'e Seen>,
+    image: Option<&'e ImageFeatures>,
     prompt: &'e str,
     answer: &'e str,
+}
+
+impl<'e> Asked<'e> {
+    fn of(posed: &'e Posed) -> Option<Self> {
+        Some(Self {
+            image: posed.image.as_ref(),
+            prompt: &posed.prompt,
+            answer: &posed.answer,
+        })
+    }
 }
 
 impl Student<'_> {
@@ -115,7 +136,7 @@ impl Student<'_> {
     fn sites(&self) -> impl Iterator<Item = &str> {
         let outline = self.model.decoder().outline();
         let prefix = outline.layer_prefix(outline.depth.saturating_sub(1));
-        let sites = self.model.sites().iter();
+        let sites = self.model.parameters().iter();
         sites
             .filter(move |site| site.side == Side::Language && site.name.starts_with(&prefix))
             .map(|site| site.name.as_str())
@@ -125,15 +146,17 @@ impl Student<'_> {
         Stage::Attention(self.model.decoder().outline().depth.saturating_sub(1))
     }
 
-    /// One question per example, behind its own request.
+    /// One question per example, behind its own request; none where an example has no such question.
     fn item<'e>(
         &self,
         examples: &'e [Example],
         with_base: bool,
-        ask: impl Fn(&'e Example) -> Asked<'e>,
-    ) -> Result<Item> {
-        let asked: Vec<Asked> = examples.iter().map(ask).collect();
-        let seen = Seen::join(asked.iter().filter_map(|asked| asked.seen.cloned()));
+        ask: impl Fn(&'e Example) -> Option<Asked<'e>>,
+    ) -> Result<Option<Item>> {
+        let Some(asked) = examples.iter().map(ask).collect::<Option<Vec<Asked>>>() else {
+            return Ok(None);
+        };
+        let seen = ImageFeatures::join(asked.iter().filter_map(|asked| asked.image.cloned()));
         let (mut rows, mut base_rows) = (Vec::new(), Vec::new());
         for (at, (example, asked)) in examples.iter().zip(&asked).enumerate() {
             let record = &example.request.record;
@@ -141,7 +164,7 @@ impl Student<'_> {
                 id: record.id.clone(),
                 source,
             };
-            let sighting = asked.seen.and(seen.as_ref()).map(|seen| seen.sighting(at));
+            let sighting = asked.image.and(seen.as_ref()).map(|seen| seen.image_ref(at));
             let question = Question::new(sighting, asked.prompt, asked.answer);
             let base = self.model.rows(&[question]).map_err(refused)?;
             let remembered = Remembered::new(&example.request.prompt, &record.y_less);
@@ -155,20 +178,17 @@ impl Student<'_> {
             base_rows.extend(base);
         }
         let batch = |rows: Vec<Row>, to| {
-            let batch = match &seen {
-                Some(seen) => Batch::with_pictures(rows, seen.clone()),
-                None => Batch::text(rows),
-            };
+            let batch = Batch::over(rows, seen.clone());
             self.model.run(batch, to, &self.model.base())
         };
-        Ok(Item {
+        Ok(Some(Item {
             batch: batch(rows.clone(), self.last()),
             rows,
             base: with_base.then(|| Base {
                 batch: batch(base_rows.clone(), Stage::Head),
                 rows: base_rows,
             }),
-        })
+        }))
     }
 
     /// The gain by which the classifier's loss on validation records is least: there rephrases are
@@ -178,15 +198,11 @@ impl Student<'_> {
         let (mut inside, mut outside) = (Vec::new(), Vec::new());
         let wanted: Vec<usize> = (0..records.len().min(CALIBRATION)).collect();
         for part in wanted.chunks(CALIBRATION_PART) {
-            let words: Vec<Words> = part
-                .iter()
-                .map(|at| {
-                    Ok(Words {
-                        record: &records[*at],
-                        wording: val.wording(*at)?,
-                    })
-                })
-                .collect::<Result<_>>()?;
+            let words = part.iter().map(|at| Words {
+                record: &records[*at],
+                wording: val.wording(*at),
+            });
+            let words: Vec<Words> = words.collect();
             let (pairs, layout) = self.pairs(&words)?;
             let distances = host::values(self.reader.distances(&pairs, values)?);
             let of = |range: &Range<usize>| distances[range.clone()].iter().map(|d| f64::from(*d));
@@ -215,11 +231,19 @@ impl Student<'_> {
             let texts = examples.iter().map(text);
             texts.enumerate().collect::<Vec<_>>()
         };
-        let rephrase = add(each(&|e| kind.of(&e.wording.rephrase, &target(e))));
+        let item = |of: fn(&Wording) -> &Option<(String, String)>| {
+            let items = examples.iter().enumerate();
+            let texts = items.filter_map(|(at, example)| {
+                let (question, answer) = of(&example.wording).as_ref()?;
+                Some((at, kind.of(question, answer)))
+            });
+            texts.collect::<Vec<_>>()
+        };
+        let rephrase = add(each(&|e| kind.of(e.reworded(), &target(e))));
         let image = add(each(&|e| kind.of(&e.wording.prompt, &target(e))));
-        let text_item = add(each(&|e| kind.of(&e.wording.loc_q, &e.record.loc_a)));
+        let text_item = add(item(|wording| &wording.t_locality));
         let image_item = match self.config.mloc {
-            true => add(each(&|e| kind.of(&e.wording.mloc_q, &e.record.mloc_a))),
+            true => add(item(|wording| &wording.m_locality)),
             false => add(Vec::new()),
         };
         let mut others = Vec::new();
@@ -228,7 +252,7 @@ impl Student<'_> {
                 for other in examples {
                     if self.scopes.apart(one.record, other.record) {
                         others.push((i, kind.of(&other.wording.prompt, &target(other))));
-                        others.push((i, kind.of(&other.wording.rephrase, &target(other))));
+                        others.push((i, kind.of(other.reworded(), &target(other))));
                     }
                 }
             }
@@ -303,9 +327,9 @@ impl Student<'_> {
 
     /// Both parts apart (the original SERAC): the counterfactual model is shown the right request,
     /// the classifier tells pairs apart.
-    fn supervised(&self, lesson: &Lesson, distances: Tensor<1>, view: &View) -> Objective {
+    fn supervised(&self, lesson: &TrainingBatch, distances: Tensor<1>, view: &View) -> Objective {
         let rephrase = self.told(&lesson.rephrase, view);
-        let image = self.told(&lesson.image, view);
+        let image = lesson.image.as_ref().map(|image| self.told(image, view));
         let Layout {
             rephrase: inside,
             image: inside_too,
@@ -318,7 +342,7 @@ impl Student<'_> {
     }
 
     /// Soft mixing end to end (the multimodal reference).
-    fn unsupervised(&self, lesson: &Lesson, distances: Tensor<1>, view: &View) -> Objective {
+    fn unsupervised(&self, lesson: &TrainingBatch, distances: Tensor<1>, view: &View) -> Objective {
         let s = |of: &Range<usize>| {
             let s = part(&distances, of).neg().exp();
             s.unsqueeze_dim::<2>(1)
@@ -329,7 +353,7 @@ impl Student<'_> {
             None => self.told(item, view),
         };
         let rephrase = edit(&lesson.rephrase, &layout.rephrase);
-        let image = edit(&lesson.image, &layout.image);
+        let image = lesson.image.as_ref().map(|image| edit(image, &layout.image));
         let items = [
             (&lesson.text_item, &layout.text_item),
             (&lesson.image_item, &layout.image_item),
@@ -346,17 +370,23 @@ impl Student<'_> {
     fn objective(
         &self,
         rephrase: Tensor<1>,
-        image: Tensor<1>,
+        image: Option<Tensor<1>>,
         (rest, locality): (Tensor<1>, Tensor<1>),
     ) -> Objective {
         let Config {
             cedit, iedit, cloc, ..
         } = self.config;
+        // Text alone has no other picture: what is asked counts in full.
+        let (told, edit) = match image {
+            Some(image) => (
+                rephrase.clone().mul_scalar(cedit) + image.clone().mul_scalar(iedit),
+                (rephrase + image).div_scalar(2.0),
+            ),
+            None => (rephrase.clone().mul_scalar(cedit), rephrase),
+        };
         Objective {
-            total: rephrase.clone().mul_scalar(cedit)
-                + image.clone().mul_scalar(iedit)
-                + rest.mul_scalar(cloc),
-            edit: (rephrase + image).div_scalar(2.0),
+            total: told + rest.mul_scalar(cloc),
+            edit,
             locality,
         }
     }
@@ -382,8 +412,8 @@ fn token_mean(rows: &[Row], logits: Tensor<3>) -> Tensor<1> {
         .div_scalar(tokens.max(1) as f64)
 }
 
-impl Pupil for Student<'_> {
-    type Lesson = Lesson;
+impl Trainable for Student<'_> {
+    type TrainingBatch = TrainingBatch;
 
     fn start(&self) -> Values {
         let mut values = self.reader.start(self.model);
@@ -401,48 +431,45 @@ impl Pupil for Student<'_> {
         }
     }
 
-    fn lesson(&self, examples: &[Example]) -> Result<Lesson> {
+    fn lesson(&self, examples: &[Example]) -> Result<TrainingBatch> {
         let whole = self.config.training == Training::Unsupervised;
-        let rephrase = self.item(examples, whole, |e| Asked {
-            seen: Some(&e.request.seen),
-            prompt: &e.rephrase,
-            answer: &e.request.record.y_less,
-        })?;
-        let image = self.item(examples, whole, |e| Asked {
-            seen: Some(&e.seen_rephrase),
-            prompt: &e.request.prompt,
-            answer: &e.request.record.y_less,
-        })?;
-        let text_item = whole.then(|| {
-            self.item(examples, true, |e| Asked {
-                seen: None,
-                prompt: &e.loc_q,
-                answer: &e.request.record.loc_a,
+        let rephrase = self.item(examples, whole, |e| {
+            Some(Asked {
+                image: e.request.image.as_ref(),
+                prompt: e.rephrase.as_ref().unwrap_or(&e.request.prompt),
+                answer: &e.request.record.y_less,
             })
-        });
-        let image_item = (whole && self.config.mloc).then(|| {
-            self.item(examples, true, |e| Asked {
-                seen: Some(&e.seen_mloc),
-                prompt: &e.mloc_q,
-                answer: &e.request.record.mloc_a,
+        })?;
+        let image = self.item(examples, whole, |e| {
+            Some(Asked {
+                image: Some(e.image_rephrase.as_ref()?),
+                prompt: &e.request.prompt,
+                answer: &e.request.record.y_less,
             })
-        });
+        })?;
+        let text_item = match whole {
+            true => self.item(examples, true, |e| Asked::of(e.t_locality.as_ref()?))?,
+            false => None,
+        };
+        let image_item = match whole && self.config.mloc {
+            true => self.item(examples, true, |e| Asked::of(e.m_locality.as_ref()?))?,
+            false => None,
+        };
         let words: Vec<Words> = examples.iter().map(Words::in_example).collect();
         let (pairs, layout) = self.pairs(&words)?;
-        Ok(Lesson {
-            rephrase,
+        Ok(TrainingBatch {
+            rephrase: rephrase.ok_or(Error::EmptyEdit)?,
             image,
-            text_item: text_item.transpose()?,
-            image_item: image_item.transpose()?,
+            text_item,
+            image_item,
             pairs,
             layout,
         })
     }
 
-    fn bytes(&self, lesson: &Lesson) -> usize {
-        let items = [&lesson.rephrase, &lesson.image];
-        let unrelated = [&lesson.text_item, &lesson.image_item];
-        let items = items.into_iter().chain(unrelated.into_iter().flatten());
+    fn bytes(&self, lesson: &TrainingBatch) -> usize {
+        let others = [&lesson.image, &lesson.text_item, &lesson.image_item];
+        let items = std::iter::once(&lesson.rephrase).chain(others.into_iter().flatten());
         items
             .map(|item| {
                 let base = item.base.as_ref().map_or(0, |base| base.batch.bytes());
@@ -480,7 +507,7 @@ impl Pupil for Student<'_> {
         Ok(())
     }
 
-    fn losses(&self, lesson: &Lesson, values: &Values) -> Result<Objective> {
+    fn losses(&self, lesson: &TrainingBatch, values: &Values) -> Result<Objective> {
         let view = counterfactual(values);
         let distances = self.reader.distances(&lesson.pairs, values)?;
         let distances = distances.mul_scalar(self.config.scale);

@@ -1,4 +1,4 @@
-//! The bridge of GLM-4V: a convolution halves the grid, a gated layer widens it, and a learned
+//! The projector of GLM-4V: a convolution halves the grid, a gated layer widens it, and a learned
 //! vector stands at either end.
 
 use burn::tensor::Tensor;
@@ -7,7 +7,7 @@ use crate::change::View;
 use crate::error::Result;
 use crate::layers::{Activation, LayerNorm, Linear, Matrix, Patches};
 use crate::loader::{Loader, Place};
-use crate::site::Stage;
+use crate::parameter::Stage;
 
 /// Side of the squares that become one vector.
 const SIDE: usize = 2;
@@ -17,7 +17,7 @@ const EPS: f64 = 1e-5;
 
 /// Features `[n, 1 + grid², c]`, class token first → vectors `[n, 2 + (grid / 2)², d]`.
 #[derive(Clone, Debug)]
-pub struct GluBridge {
+pub struct GluProjector {
     grid: usize,
     conv: Patches,
     linear: Linear,
@@ -30,7 +30,7 @@ pub struct GluBridge {
     scaling: f64,
 }
 
-impl GluBridge {
+impl GluProjector {
     /// Loads what stands under `transformer.vision.` behind the tower, for features `[grid², c]`,
     /// to vectors of `width` entries over `inner` ones; `grid` is even.
     ///
@@ -42,7 +42,7 @@ impl GluBridge {
         (width, inner): (usize, usize),
         scaling: f64,
     ) -> Result<Self> {
-        let place = Place::vision(Stage::Bridge);
+        let place = Place::vision(Stage::Projector);
         let at = |name: &str| format!("transformer.vision.{name}");
         let conv = Patches::load(loader, &at("conv"), [width, c, SIDE], true, place)?;
         let norm = LayerNorm::load(loader, &at("linear_proj.norm1"), width, EPS, place)?;

@@ -8,21 +8,21 @@ use crate::change::View;
 use crate::decoders::Decoder;
 use crate::error::Result;
 use crate::host;
-use crate::mllm::Mllm;
+use crate::model::Model;
 use crate::text::Text;
 
 /// Texts as the mean of their tokens' input embeddings: a sentence encoder of the simplest kind,
 /// which every language model brings along. The table is the model's own, not a copy.
 #[derive(Clone)]
-pub struct Words {
+pub struct MeanTokenEmbedding {
     decoder: Arc<dyn Decoder>,
     text: Text,
     device: Device,
 }
 
-impl Words {
+impl MeanTokenEmbedding {
     /// The input embeddings of `model`.
-    pub fn of(model: &Mllm) -> Self {
+    pub fn of(model: &Model) -> Self {
         Self {
             decoder: model.shared_decoder(),
             text: model.text().clone(),

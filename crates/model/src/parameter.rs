@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// Vision tower, bridge and projection.
+    /// Vision tower, projector and projection.
     Vision,
     /// The language model.
     Language,
@@ -20,8 +20,8 @@ pub enum Side {
 pub enum Stage {
     /// Pixels through the vision tower.
     Vision,
-    /// Vision features through bridge and projection.
-    Bridge,
+    /// Vision features through projector and projection.
+    Projector,
     /// Token and position embeddings.
     Embed,
     /// Attention block of a decoder layer.
@@ -37,7 +37,7 @@ impl Stage {
     fn rank(self) -> usize {
         match self {
             Stage::Vision => 0,
-            Stage::Bridge => 1,
+            Stage::Projector => 1,
             Stage::Embed => 2,
             Stage::Attention(layer) => 3 + 2 * layer,
             Stage::FeedForward(layer) => 4 + 2 * layer,
@@ -69,7 +69,7 @@ pub enum Orientation {
 
 /// One named parameter of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Site {
+pub struct Parameter {
     /// The name in the published checkpoint.
     pub name: String,
     /// The published shape.
@@ -83,7 +83,7 @@ pub struct Site {
     pub linear: Option<Orientation>,
 }
 
-impl Site {
+impl Parameter {
     /// Output and input width of the linear layer whose weight this is, `[d_out, d_in]`, however
     /// it is published.
     pub fn linear_shape(&self) -> [usize; 2] {

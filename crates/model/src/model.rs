@@ -1,10 +1,10 @@
 //! A model: pixels and text to logits, through a view.
 //!
-//! The forward pass is a line of stages (vision, bridge, embed, attention and feed-forward of
-//! each layer, head). [`Mllm::run`] carries a [`Batch`] from the stage it is at to another, so the
+//! The forward pass is a line of stages (vision, projector, embed, attention and feed-forward of
+//! each layer, head). [`Model::run`] carries a [`Batch`] from the stage it is at to another, so the
 //! part below the first edited parameter is computed once and shared by all edits.
 
-mod sight;
+mod vision_side;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use burn::tensor::{DType, Device, Tensor};
 use debias_weights::Checkpoint;
 use serde_json::Value;
 
-use crate::batch::{Batch, ImageSpan, Row, Seen, Sighting, State};
+use crate::batch::{Batch, ImageFeatures, ImageRef, ImageSpan, Row, State};
 use crate::change::{Parameters, View, as_dtype};
 use crate::chat::{ChatTemplate, Message};
 use crate::complete::Complete;
@@ -24,20 +24,20 @@ use crate::families::{self, Folder, Parts};
 use crate::host;
 use crate::loader::{Loaded, Loader, Weights};
 use crate::names::refuse_unused;
-use crate::places::{ImagePositions, Pass, Places};
+use crate::parameter::{Parameter, Stage};
+use crate::positions::{ImagePositions, Pass, Positions};
 use crate::prompt::{Answer, Prompt};
 use crate::question::{Question, Style};
-use crate::site::{Site, Stage};
 use crate::text::Text;
 
 /// A loaded model, multimodal or text alone. Its weights are never written.
-pub struct Mllm {
+pub struct Model {
     name: String,
     location: String,
     parts: Parts,
     /// The template of conversations, for text models that have one.
     chat: Option<ChatTemplate>,
-    sites: Vec<Site>,
+    sites: Vec<Parameter>,
     values: BTreeMap<String, Tensor<2>>,
     placement: Placement,
     /// Bytes of weights on each device that has memory of its own.
@@ -45,7 +45,7 @@ pub struct Mllm {
     dtype: DType,
 }
 
-impl Mllm {
+impl Model {
     /// Loads a checkpoint onto `device`.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Mllm {
     /// Loads a checkpoint, each part onto the device that `placement` says.
     ///
     /// # Errors
-    /// As [`Mllm::open`].
+    /// As [`Model::open`].
     pub fn open_across(checkpoint: &Checkpoint, placement: &Placement) -> Result<Self> {
         let weights = Complete::new(checkpoint);
         let model = Self::placed(checkpoint, &weights, placement);
@@ -71,7 +71,7 @@ impl Mllm {
     /// Builds the model that `folder` describes with weights from elsewhere.
     ///
     /// # Errors
-    /// As [`Mllm::open`], but tensors that `weights` has beyond the model's are not looked at.
+    /// As [`Model::open`], but tensors that `weights` has beyond the model's are not looked at.
     pub fn assemble(folder: &Checkpoint, weights: &dyn Weights, device: &Device) -> Result<Self> {
         Self::placed(folder, weights, &device.into())
     }
@@ -152,7 +152,7 @@ impl Mllm {
     pub fn room(&self) -> Option<u64> {
         let Placement {
             vision,
-            bridge,
+            projector,
             decoder,
             ..
         } = &self.placement;
@@ -161,7 +161,10 @@ impl Mllm {
             let held = self.held.iter().find(|(other, _)| other == device);
             Some(limit.saturating_sub(held.map_or(0, |(_, bytes)| *bytes)))
         };
-        [vision, bridge, decoder].into_iter().filter_map(left).min()
+        [vision, projector, decoder]
+            .into_iter()
+            .filter_map(left)
+            .min()
     }
 
     /// The language model.
@@ -188,20 +191,20 @@ impl Mllm {
     }
 
     /// The weights by which the vision side is usually edited (`spec/editors.md` section 4): the
-    /// outputs of the last two Q-Former layers, or the last linear layer of the bridge for a family
+    /// outputs of the last two Q-Former layers, or the last linear layer of the projector for a family
     /// without a Q-Former, or with text around its pictures (MiniGPT-4 trained the projection
     /// alone). Empty for a text model.
     pub fn vision_edit_sites(&self) -> Vec<String> {
-        let bridge = || {
+        let projector = || {
             let sites = self.sites.iter();
-            let linear = sites.filter(|s| s.stage == Stage::Bridge && s.linear.is_some());
+            let linear = sites.filter(|s| s.stage == Stage::Projector && s.linear.is_some());
             linear.map(|site| &site.name)
         };
-        let mut outputs: Vec<&String> = bridge()
+        let mut outputs: Vec<&String> = projector()
             .filter(|name| name.ends_with(".output_query.dense.weight"))
             .collect();
         let kept = match outputs.is_empty() || self.parts.frame.surrounds() {
-            true => bridge().next_back().into_iter().collect(),
+            true => projector().next_back().into_iter().collect(),
             false => outputs.split_off(outputs.len().saturating_sub(2)),
         };
         kept.into_iter().cloned().collect()
@@ -222,14 +225,14 @@ impl Mllm {
     /// that neither answer is scored on fewer of its tokens.
     ///
     /// # Errors
-    /// As [`Mllm::rows`].
+    /// As [`Model::rows`].
     pub fn row_pair(
         &self,
-        picture: Sighting,
+        picture: Option<ImageRef>,
         prompt: &str,
         answers: [&str; 2],
     ) -> Result<[Row; 2]> {
-        let row = |answer| self.row(&Question::new(Some(picture), prompt, answer));
+        let row = |answer| self.row(&Question::new(picture, prompt, answer));
         let (mut first, mut second) = (row(answers[0])?, row(answers[1])?);
         let start = first.answer_start.min(second.answer_start);
         first.answer_start = start;
@@ -285,8 +288,8 @@ impl Mllm {
             width,
             mut state,
         } = batch;
-        if let State::Seen(seen) = &state
-            && Stage::Bridge.precedes(to)
+        if let State::ImageFeatures(seen) = &state
+            && Stage::Projector.precedes(to)
         {
             state = State::Prefixed(self.vectors(seen, view));
         }
@@ -315,17 +318,17 @@ impl Mllm {
         Batch { rows, width, state }
     }
 
-    /// Features through the bridge; none for a text model, which has no features either.
-    pub(crate) fn vectors(&self, seen: &Seen, view: &View) -> Option<Seen> {
+    /// Features through the projector; none for a text model, which has no features either.
+    pub(crate) fn vectors(&self, seen: &ImageFeatures, view: &View) -> Option<ImageFeatures> {
         let sight = self.parts.sight.as_deref()?;
-        let features = moved(seen.features.clone(), &self.placement.bridge);
-        let vectors = sight.bridge(view.lift(&features), view);
+        let features = moved(seen.features.clone(), &self.placement.projector);
+        let vectors = sight.projector(view.lift(&features), view);
         Some(seen.with(moved(vectors, self.device())))
     }
 
     /// Order and positions of whole rows.
-    pub(crate) fn places(&self, rows: &[Row], width: usize) -> Places {
-        Places::of(rows, width, self.parts.image_positions)
+    pub(crate) fn places(&self, rows: &[Row], width: usize) -> Positions {
+        Positions::of(rows, width, self.parts.image_positions)
     }
 
     /// How positional encodings count a picture's vectors.
@@ -362,7 +365,7 @@ impl Mllm {
         rows: &[Row],
         starts: &[usize],
         width: usize,
-        vectors: Option<&Seen>,
+        vectors: Option<&ImageFeatures>,
         view: &View,
     ) -> Tensor<3> {
         let decoder = self.decoder();
@@ -400,8 +403,8 @@ impl Mllm {
     }
 }
 
-impl Parameters for Mllm {
-    fn sites(&self) -> &[Site] {
+impl Parameters for Model {
+    fn parameters(&self) -> &[Parameter] {
         &self.sites
     }
 

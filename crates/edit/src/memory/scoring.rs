@@ -4,24 +4,29 @@ use std::collections::HashMap;
 
 use burn::tensor::Tensor;
 use debias_core::{ContextScore, LocalityScore};
-use debias_model::{Batch, Mllm, Row, Seen, answer_scores, host, locality};
+use debias_model::{Batch, ImageFeatures, Model, Row, answer_scores, host, locality};
 
 use super::gate::Gate;
 use super::mix::{Spot, mixed_at};
-use super::{Apparatus, Entry, Memory};
-use crate::editor::Example;
+use super::{Entry, Memory, SeracParts};
+use crate::editor::{Example, Posed};
 use crate::embedding::cosine;
 use crate::error::{Error, Result};
 use crate::judge::Asked;
 
-/// A question: its prompt, a candidate answer, and the place of its picture among those of the
+/// A question: its prompt, a candidate answer, and its picture with its place among those of the
 /// record.
 #[derive(Clone, Copy)]
 struct Heard<'t> {
     prompt: &'t str,
     answer: &'t str,
-    picture: Option<usize>,
+    picture: Option<(usize, &'t ImageFeatures)>,
 }
+
+/// Places of a record's pictures: its own, the rephrased one, that of the locality item.
+const OWN: usize = 0;
+const REPHRASED: usize = 1;
+const ELSEWHERE: usize = 2;
 
 /// The entry that is about a question, and how surely.
 #[derive(Clone)]
@@ -31,16 +36,16 @@ struct Verdict<'m> {
 }
 
 /// One record before the memory.
-pub(super) struct Hearing<'m, 'c> {
+pub(super) struct MemoryScoring<'m, 'c> {
     memory: &'m Memory,
     asked: &'m Asked<'c>,
     example: Example,
     /// Own, rephrased and locality picture, as each gate sees them.
-    pictures: HashMap<(*const Apparatus, usize), Vec<f32>>,
-    keys: HashMap<(*const Apparatus, String), Vec<f32>>,
+    pictures: HashMap<(*const SeracParts, usize), Vec<f32>>,
+    keys: HashMap<(*const SeracParts, String), Vec<f32>>,
 }
 
-impl<'m, 'c> Hearing<'m, 'c> {
+impl<'m, 'c> MemoryScoring<'m, 'c> {
     pub fn of(memory: &'m Memory, asked: &'m Asked<'c>) -> Self {
         Self {
             memory,
@@ -48,15 +53,6 @@ impl<'m, 'c> Hearing<'m, 'c> {
             example: asked.example(),
             pictures: HashMap::new(),
             keys: HashMap::new(),
-        }
-    }
-
-    /// The record's pictures: own, rephrased, locality.
-    fn seen(&self, picture: usize) -> &Seen {
-        match picture {
-            0 => &self.example.request.seen,
-            1 => &self.example.seen_rephrase,
-            _ => &self.example.seen_mloc,
         }
     }
 
@@ -76,15 +72,15 @@ impl<'m, 'c> Hearing<'m, 'c> {
             }
         }
         let verdict = best.map(|(_, verdict)| verdict);
-        Ok(verdict.filter(|verdict| verdict.entry.apparatus.mix.matters(verdict.s)))
+        Ok(verdict.filter(|verdict| verdict.entry.parts.mix.matters(verdict.s)))
     }
 
     /// How well `entry` fits the question; none when its picture shows something else.
     fn rank(&mut self, entry: &'m Entry, heard: Heard) -> Result<Option<Rank>> {
-        let apparatus = entry.apparatus.as_ref();
-        let likeness = match (&apparatus.gate, &entry.kept.picture, heard.picture) {
+        let parts = entry.parts.as_ref();
+        let likeness = match (&parts.gate, &entry.kept.picture, heard.picture) {
             (Some(gate), Some(own), Some(other)) => {
-                let other = self.picture(apparatus, gate, other)?;
+                let other = self.picture(parts, gate, other)?;
                 let likeness = cosine(own, &other);
                 if !gate.lets_through(likeness) {
                     return Ok(None);
@@ -93,10 +89,10 @@ impl<'m, 'c> Hearing<'m, 'c> {
             }
             _ => 0.0,
         };
-        let test = apparatus.scope_text.of(heard.prompt, heard.answer);
-        let key = self.key(apparatus, &test)?;
+        let test = parts.scope_text.of(heard.prompt, heard.answer);
+        let key = self.key(parts, &test)?;
         let kept = &entry.kept;
-        let s = apparatus
+        let s = parts
             .scope
             .similarity((&kept.about, &kept.key), (&test, &key))?;
         if !s.is_finite() {
@@ -111,66 +107,69 @@ impl<'m, 'c> Hearing<'m, 'c> {
         }))
     }
 
-    fn picture(&mut self, apparatus: &Apparatus, gate: &Gate, at: usize) -> Result<Vec<f32>> {
-        let place = (std::ptr::from_ref(apparatus), at);
+    fn picture(
+        &mut self,
+        parts: &SeracParts,
+        gate: &Gate,
+        (at, image): (usize, &ImageFeatures),
+    ) -> Result<Vec<f32>> {
+        let place = (std::ptr::from_ref(parts), at);
         if let Some(known) = self.pictures.get(&place) {
             return Ok(known.clone());
         }
-        let key = gate.picture(self.asked.model(), self.seen(at))?;
+        let key = gate.picture(self.asked.model(), image)?;
         self.pictures.insert(place, key.clone());
         Ok(key)
     }
 
-    fn key(&mut self, apparatus: &Apparatus, text: &str) -> Result<Vec<f32>> {
-        let place = (std::ptr::from_ref(apparatus), text.to_owned());
+    fn key(&mut self, parts: &SeracParts, text: &str) -> Result<Vec<f32>> {
+        let place = (std::ptr::from_ref(parts), text.to_owned());
         if let Some(known) = self.keys.get(&place) {
             return Ok(known.clone());
         }
-        let key = apparatus.scope.key(text)?;
+        let key = parts.scope.key(text)?;
         self.keys.insert(place, key.clone());
         Ok(key)
     }
 
-    /// The three contexts; none where no entry is about one.
-    pub fn contexts(&mut self) -> Result<[Option<ContextScore>; 3]> {
+    /// The contexts in the order of [`Example::contexts`]; none where no entry is about one.
+    pub fn contexts(&mut self) -> Result<Vec<Option<ContextScore>>> {
         let example = self.example.clone();
         let record = &example.request.record;
-        let questions = [
-            (example.request.prompt.as_str(), 0),
-            (example.rephrase.as_str(), 0),
-            (example.request.prompt.as_str(), 1),
-        ];
+        let questions = example.contexts();
+        let place = |at: usize| match questions[at].name {
+            "image_rephrase" => REPHRASED,
+            _ => OWN,
+        };
         let answers = [record.y_more.as_str(), record.y_less.as_str()];
-        let mut verdicts = Vec::with_capacity(6);
-        for (prompt, picture) in questions {
+        let mut verdicts = Vec::with_capacity(2 * questions.len());
+        for (at, question) in questions.iter().enumerate() {
             for answer in answers {
                 verdicts.push(self.verdict(Heard {
-                    prompt,
+                    prompt: question.prompt,
                     answer,
-                    picture: Some(picture),
+                    picture: question.image.map(|image| (place(at), image)),
                 })?);
             }
         }
         if verdicts.iter().all(Option::is_none) {
-            return Ok([None; 3]);
+            return Ok(vec![None; questions.len()]);
         }
         let model = self.asked.model();
-        let pictures = Seen::join([self.seen(0).clone(), self.seen(1).clone()]);
-        let pictures = pictures.unwrap_or_else(|| self.seen(0).clone());
+        let own = [&example.request.image, &example.image_rephrase];
+        let pictures = ImageFeatures::join(own.into_iter().flatten().cloned());
         let (base_rows, logits) = self.asked.contexts();
         let shape = logits.dims();
         let [_, a, vocabulary] = shape;
-        let mut mixed = logits.reshape([6 * a, vocabulary]);
-        for (apparatus, of_it) in by_apparatus(&verdicts) {
+        let mut mixed = logits.reshape([base_rows.len() * a, vocabulary]);
+        for (parts, of_it) in by_parts(&verdicts) {
             let mut rows = Vec::with_capacity(of_it.len());
             for (at, verdict) in &of_it {
-                let (prompt, picture) = questions[at / 2];
-                let sighting = Some(pictures.sighting(picture));
-                let pair = verdict
-                    .entry
-                    .kept
-                    .text
-                    .rows(model, sighting, prompt, &answers);
+                let question = questions[at / 2];
+                let own = question.image.and(pictures.as_ref());
+                let picture = own.map(|pictures| pictures.image_ref(place(at / 2)));
+                let text = &verdict.entry.kept.text;
+                let pair = text.rows(model, picture, question.prompt, &answers);
                 let mut row = pair
                     .map_err(|source| self.refused(source))?
                     .swap_remove(at % 2);
@@ -178,14 +177,14 @@ impl<'m, 'c> Hearing<'m, 'c> {
                 row.answer_start = row.ids.len() - base_rows[*at].answer().len();
                 rows.push(row);
             }
-            let batch = Batch::with_pictures(rows.clone(), pictures.clone());
-            let other = model.answer_logits(batch, &apparatus.counterfactual);
+            let batch = Batch::over(rows.clone(), pictures.clone());
+            let other = model.answer_logits(batch, &parts.counterfactual);
             let [n, width, _] = other.dims();
             let other = other.reshape([n * width, vocabulary]);
             let mut spots = Vec::new();
             for (place, ((at, _), row)) in of_it.iter().zip(&rows).enumerate() {
                 let base = &base_rows[*at];
-                let (shared, _) = apparatus.align.of(base, row);
+                let (shared, _) = parts.align.of(base, row);
                 let answers = base.answer_positions().enumerate();
                 spots.extend(
                     answers
@@ -199,44 +198,46 @@ impl<'m, 'c> Hearing<'m, 'c> {
             }
             let s = of_it.iter().map(|(_, verdict)| verdict.s);
             let s = column(s, model);
-            mixed = mixed_at(mixed, other, &s, &spots, apparatus.mix);
+            mixed = mixed_at(mixed, other, &s, &spots, parts.mix);
         }
         let scores = answer_scores(&base_rows, mixed.reshape(shape))?;
-        Ok([0, 1, 2].map(|context| {
+        let contexts = (0..questions.len()).map(|context| {
             let [more, less] = [2 * context, 2 * context + 1];
             (verdicts[more].is_some() || verdicts[less].is_some()).then(|| ContextScore {
                 y_more: scores[more],
                 y_less: scores[less],
             })
-        }))
+        });
+        Ok(contexts.collect())
     }
 
+    /// The text-locality item; none where it is not asked, or no entry is about it.
     pub fn t_locality(&mut self) -> Result<Option<LocalityScore>> {
-        let example = self.example.clone();
-        let heard = Heard {
-            prompt: &example.loc_q,
-            answer: &example.request.record.loc_a,
-            picture: None,
-        };
-        let Some(verdict) = self.verdict(heard)? else {
-            return Ok(None);
-        };
-        self.item(&verdict, heard, self.asked.t_locality())
-            .map(Some)
+        let item = self.example.t_locality.clone();
+        self.unrelated(item, self.asked.t_locality())
     }
 
+    /// The multimodal-locality item, likewise.
     pub fn m_locality(&mut self) -> Result<Option<LocalityScore>> {
-        let example = self.example.clone();
-        let heard = Heard {
-            prompt: &example.mloc_q,
-            answer: &example.request.record.mloc_a,
-            picture: Some(2),
-        };
-        let Some(verdict) = self.verdict(heard)? else {
+        let item = self.example.m_locality.clone();
+        self.unrelated(item, self.asked.m_locality())
+    }
+
+    fn unrelated(
+        &mut self,
+        item: Option<Posed>,
+        base: Option<(Row, Tensor<3>)>,
+    ) -> Result<Option<LocalityScore>> {
+        let Some((posed, base)) = item.as_ref().zip(base) else {
             return Ok(None);
         };
-        self.item(&verdict, heard, self.asked.m_locality())
-            .map(Some)
+        let heard = Heard {
+            prompt: &posed.prompt,
+            answer: &posed.answer,
+            picture: posed.image.as_ref().map(|image| (ELSEWHERE, image)),
+        };
+        let verdict = self.verdict(heard)?;
+        verdict.map(|verdict| self.item(&verdict, heard, base)).transpose()
     }
 
     /// A locality item that an entry claims to be about.
@@ -247,21 +248,16 @@ impl<'m, 'c> Hearing<'m, 'c> {
         (base_row, base): (Row, Tensor<3>),
     ) -> Result<LocalityScore> {
         let model = self.asked.model();
-        let seen = heard.picture.map(|picture| self.seen(picture));
-        let sighting = seen.map(|seen| seen.sighting(0));
-        let rows = verdict
-            .entry
-            .kept
-            .text
-            .rows(model, sighting, heard.prompt, &[heard.answer])
+        let image = heard.picture.map(|(_, image)| image);
+        let text = &verdict.entry.kept.text;
+        let picture = image.map(|image| image.image_ref(0));
+        let rows = text
+            .rows(model, picture, heard.prompt, &[heard.answer])
             .map_err(|source| self.refused(source))?;
-        let apparatus = &verdict.entry.apparatus;
-        let (shared, other_shared) = apparatus.align.of(&base_row, &rows[0]);
-        let batch = match seen {
-            Some(seen) => Batch::with_pictures(rows, seen.clone()),
-            None => Batch::text(rows),
-        };
-        let other = model.logits(batch, &apparatus.counterfactual);
+        let parts = &verdict.entry.parts;
+        let (shared, other_shared) = parts.align.of(&base_row, &rows[0]);
+        let batch = Batch::over(rows, image.cloned());
+        let other = model.logits(batch, &parts.counterfactual);
         let spots: Vec<Spot> = shared
             .zip(other_shared)
             .map(|(base, other)| Spot { base, other, s: 0 })
@@ -272,41 +268,38 @@ impl<'m, 'c> Hearing<'m, 'c> {
             other.squeeze_dim(0),
             &column([verdict.s], model),
             &spots,
-            apparatus.mix,
+            parts.mix,
         );
         let scores = locality(&[base_row], &base, edited.reshape(shape))?;
         Ok(scores[0])
     }
 
     fn refused(&self, source: debias_model::Error) -> Error {
-        Error::Record {
-            id: self.example.request.record.id.clone(),
-            source,
-        }
+        self.example.request.refused(source)
     }
 }
 
-/// The verdicts with their places, those of one apparatus together.
-fn by_apparatus<'m, 'v>(
+/// The verdicts with their places, those of the same parts together.
+fn by_parts<'m, 'v>(
     verdicts: &'v [Option<Verdict<'m>>],
-) -> Vec<(&'m Apparatus, Vec<(usize, &'v Verdict<'m>)>)> {
-    let mut groups: Vec<(&Apparatus, Vec<(usize, &Verdict)>)> = Vec::new();
+) -> Vec<(&'m SeracParts, Vec<(usize, &'v Verdict<'m>)>)> {
+    let mut groups: Vec<(&SeracParts, Vec<(usize, &Verdict)>)> = Vec::new();
     for (at, verdict) in verdicts.iter().enumerate() {
         let Some(verdict) = verdict else { continue };
-        let apparatus = verdict.entry.apparatus.as_ref();
+        let parts = verdict.entry.parts.as_ref();
         match groups
             .iter_mut()
-            .find(|(known, _)| std::ptr::eq(*known, apparatus))
+            .find(|(known, _)| std::ptr::eq(*known, parts))
         {
             Some((_, group)) => group.push((at, verdict)),
-            None => groups.push((apparatus, vec![(at, verdict)])),
+            None => groups.push((parts, vec![(at, verdict)])),
         }
     }
     groups
 }
 
 /// Similarities as a column.
-fn column(s: impl IntoIterator<Item = f64>, model: &Mllm) -> Tensor<2> {
+fn column(s: impl IntoIterator<Item = f64>, model: &Model) -> Tensor<2> {
     let s: Vec<f32> = s.into_iter().map(|s| s as f32).collect();
     let n = s.len();
     host::tensor(s, [n, 1], model.device())

@@ -1,4 +1,4 @@
-//! The bridge of InternVL: squares of neighbouring features become one ("pixel shuffle", version
+//! The projector of InternVL: squares of neighbouring features become one ("pixel shuffle", version
 //! 2 of the published code), then a norm and two layers.
 
 use burn::tensor::Tensor;
@@ -8,7 +8,7 @@ use crate::change::View;
 use crate::error::Result;
 use crate::layers::{Activation, LayerNorm};
 use crate::loader::{Loader, Place};
-use crate::site::Stage;
+use crate::parameter::Stage;
 
 /// Epsilon of the norm, which is PyTorch's own.
 const EPS: f64 = 1e-5;
@@ -37,7 +37,7 @@ impl PixelShuffle {
     ) -> Result<Self> {
         let at = "multi_modal_projector.";
         let inputs = c * side * side;
-        let place = Place::vision(Stage::Bridge);
+        let place = Place::vision(Stage::Projector);
         Ok(Self {
             grid,
             side,

@@ -14,7 +14,7 @@ use anyhow::Context;
 use debias_merge::{Library, Options, Place, Planned, Recipe, Watch};
 use debias_weights::Checkpoint;
 
-use super::{Input, Made};
+use super::{Input, MergedModel};
 use crate::artifacts::Artifacts;
 use crate::interrupt::Interrupt;
 use crate::models::ModelSource;
@@ -23,7 +23,7 @@ use crate::models::ModelSource;
 const MODEL: &str = "model";
 
 /// The place where merges are made.
-pub struct Foundry<'a> {
+pub struct MergeCache<'a> {
     /// Where they are kept.
     pub artifacts: &'a Artifacts,
     /// Seed of merges that draw.
@@ -34,15 +34,15 @@ pub struct Foundry<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-impl Foundry<'_> {
+impl MergeCache<'_> {
     /// Opens an input, which is made first where it must be.
     ///
     /// # Errors
-    /// As [`Foundry::folder`], or a model that cannot be opened.
+    /// As [`MergeCache::folder`], or a model that cannot be opened.
     pub fn checkpoint(&self, input: &Input) -> anyhow::Result<Checkpoint> {
         Ok(match input {
             Input::Stored { source, .. } => source.files()?,
-            Input::Made(made) => Checkpoint::open(&self.folder(made)?)?,
+            Input::MergedModel(made) => Checkpoint::open(&self.folder(made)?)?,
         })
     }
 
@@ -50,7 +50,7 @@ impl Foundry<'_> {
     ///
     /// # Errors
     /// What the merge refuses, or a folder that cannot be written.
-    pub fn folder(&self, made: &Made) -> anyhow::Result<PathBuf> {
+    pub fn folder(&self, made: &MergedModel) -> anyhow::Result<PathBuf> {
         let identity = made.identity(self.seed);
         let artifact = self.artifacts.folder(&identity);
         let folder = artifact.join(MODEL);
@@ -62,7 +62,7 @@ impl Foundry<'_> {
         for (name, input) in &made.inputs {
             let found = match input {
                 Input::Stored { source, .. } => source.clone(),
-                Input::Made(made) => ModelSource::Folder(self.folder(made)?),
+                Input::MergedModel(made) => ModelSource::Folder(self.folder(made)?),
             };
             known.models.insert(name.clone(), found);
         }
@@ -74,7 +74,7 @@ impl Foundry<'_> {
         Ok(folder)
     }
 
-    fn write(&self, made: &Made, known: &Known, folder: &Path) -> anyhow::Result<()> {
+    fn write(&self, made: &MergedModel, known: &Known, folder: &Path) -> anyhow::Result<()> {
         let recipe = Recipe::parse(&made.recipe, &made.name, &|name| known.holds(name))?;
         let options = Options {
             seed: Some(self.seed),
@@ -84,15 +84,15 @@ impl Foundry<'_> {
         // What an interrupted run left here has no card, and is made again.
         let force = true;
         let planned = Planned::new(recipe, known, options)?;
-        planned.write(folder, force, &Ears(self.interrupt))?;
+        planned.write(folder, force, &InterruptWatch(self.interrupt))?;
         Ok(())
     }
 }
 
 /// Listens for Ctrl-C.
-struct Ears<'a>(&'a Interrupt);
+struct InterruptWatch<'a>(&'a Interrupt);
 
-impl Watch for Ears<'_> {
+impl Watch for InterruptWatch<'_> {
     fn stop(&self) -> bool {
         self.0.is_raised()
     }

@@ -49,7 +49,7 @@ pub struct History {
 }
 
 /// The place where one training happens.
-pub trait Workshop: Sync {
+pub trait TrainingStore: Sync {
     /// Who computes; their number changes no result.
     fn workers(&self) -> Workers {
         Workers::Threads(1)
@@ -96,7 +96,7 @@ pub trait Workshop: Sync {
     }
 }
 
-/// A workshop that keeps nothing.
+/// A store that keeps nothing.
 pub struct Nowhere;
 
-impl Workshop for Nowhere {}
+impl TrainingStore for Nowhere {}

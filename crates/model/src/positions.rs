@@ -41,7 +41,7 @@ impl ImagePositions {
 
 /// Order and position of every token of a batch `[b, t]`.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct Positions {
     rows: usize,
     width: usize,
     order: Vec<i32>,
@@ -49,7 +49,7 @@ pub struct Places {
     plain: bool,
 }
 
-impl Places {
+impl Positions {
     /// Of whole rows, padded on the right to `width`.
     pub fn of(rows: &[Row], width: usize, image: ImagePositions) -> Self {
         Self::stretch(rows, &vec![0; rows.len()], width, image)
@@ -126,13 +126,13 @@ impl Places {
 
 /// Keys and values of tokens already passed, by layer, and the order of each.
 #[derive(Clone, Debug)]
-pub struct Memory {
+pub struct KvCache {
     layers: Vec<Option<(Tensor<4>, Tensor<4>)>>,
     /// `[b, t]` of the remembered tokens.
     order: Vec<Vec<i32>>,
 }
 
-impl Memory {
+impl KvCache {
     /// Nothing remembered, for a decoder of `depth` layers and `rows` rows.
     pub fn new(depth: usize, rows: usize) -> Self {
         Self {
@@ -141,7 +141,7 @@ impl Memory {
         }
     }
 
-    /// The memory of row `rows[i]` as row i.
+    /// The cache of row `rows[i]` as row i.
     #[must_use]
     pub fn of_rows(&self, rows: &[usize], device: &Device) -> Self {
         let index: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
@@ -160,7 +160,7 @@ impl Memory {
     }
 
     /// Counts the tokens of a finished pass as remembered.
-    pub fn keep(&mut self, places: &Places) {
+    pub fn keep(&mut self, places: &Positions) {
         for (row, orders) in self.order.iter_mut().zip(places.order.chunks(places.width)) {
             row.extend(orders);
         }
@@ -169,32 +169,32 @@ impl Memory {
 
 /// One pass of some tokens through the layers.
 pub struct Pass<'a> {
-    places: &'a Places,
-    memory: Option<&'a mut Memory>,
+    places: &'a Positions,
+    cache: Option<&'a mut KvCache>,
     visible: HashMap<Option<usize>, Visible>,
 }
 
 impl<'a> Pass<'a> {
     /// Tokens that see only each other.
-    pub fn alone(places: &'a Places) -> Self {
+    pub fn alone(places: &'a Positions) -> Self {
         Self {
             places,
-            memory: None,
+            cache: None,
             visible: HashMap::new(),
         }
     }
 
-    /// Tokens that also see what `memory` holds, and are remembered there.
-    pub fn remembering(places: &'a Places, memory: &'a mut Memory) -> Self {
+    /// Tokens that also see what `cache` holds, and are remembered there.
+    pub fn remembering(places: &'a Positions, cache: &'a mut KvCache) -> Self {
         Self {
             places,
-            memory: Some(memory),
+            cache: Some(cache),
             visible: HashMap::new(),
         }
     }
 
     /// Where the tokens stand.
-    pub fn places(&self) -> &Places {
+    pub fn places(&self) -> &Positions {
         self.places
     }
 
@@ -205,17 +205,17 @@ impl<'a> Pass<'a> {
         k: Tensor<4>,
         v: Tensor<4>,
     ) -> (Tensor<4>, Tensor<4>) {
-        let Some(memory) = self.memory.as_deref_mut() else {
+        let Some(cache) = self.cache.as_deref_mut() else {
             return (k, v);
         };
-        let joined = match memory.layers[layer].take() {
+        let joined = match cache.layers[layer].take() {
             Some((past_k, past_v)) => (
                 Tensor::cat(vec![past_k, k], 2),
                 Tensor::cat(vec![past_v, v], 2),
             ),
             None => (k, v),
         };
-        memory.layers[layer] = Some(joined.clone());
+        cache.layers[layer] = Some(joined.clone());
         joined
     }
 
@@ -223,9 +223,9 @@ impl<'a> Pass<'a> {
     /// `window` where a window is given.
     pub(crate) fn visible(&mut self, window: Option<usize>, device: &Device) -> Visible {
         let past = self
-            .memory
+            .cache
             .as_deref()
-            .map_or(0, |memory| memory.order.first().map_or(0, Vec::len));
+            .map_or(0, |cache| cache.order.first().map_or(0, Vec::len));
         // Padding stands behind every real token, so the causal order hides it.
         if past == 0 && window.is_none_or(|window| window >= self.places.width) {
             return Visible::Causal;
@@ -245,8 +245,8 @@ impl<'a> Pass<'a> {
         let t = self.places.width;
         let mut mask = Vec::with_capacity(self.places.rows * t * (past + t));
         for (r, order) in self.places.order.chunks(t).enumerate() {
-            let before: &[i32] = match self.memory.as_deref() {
-                Some(memory) => &memory.order[r],
+            let before: &[i32] = match self.cache.as_deref() {
+                Some(cache) => &cache.order[r],
                 None => &[],
             };
             for own in order {

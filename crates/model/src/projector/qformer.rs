@@ -10,7 +10,7 @@ use crate::change::{View, as_dtype};
 use crate::error::{Error, Result};
 use crate::layers::{Activation, LayerNorm, Linear, Matrix, Visible, attend, split_heads};
 use crate::loader::{Loader, Place};
-use crate::site::Stage;
+use crate::parameter::Stage;
 
 /// `qformer_config` of a BLIP-2 `config.json`, with the published defaults.
 #[derive(Clone, Debug, Deserialize)]
@@ -49,7 +49,7 @@ impl Default for QFormerConfig {
     }
 }
 
-/// The bridge: `[n, tokens, encoder_hidden]` → `[n, queries, hidden]`.
+/// The projector: `[n, tokens, encoder_hidden]` → `[n, queries, hidden]`.
 #[derive(Clone, Debug)]
 pub struct QFormer {
     queries: Matrix,
@@ -115,7 +115,7 @@ impl QFormer {
                 "must be at least 1".into(),
             ));
         }
-        let place = Place::vision(Stage::Bridge);
+        let place = Place::vision(Stage::Projector);
         let width = config.hidden_size;
         Ok(Self {
             queries: loader.matrix("query_tokens", &[1, num_query_tokens, width], place)?,
@@ -163,7 +163,7 @@ impl Layer {
         activation: Activation,
         index: usize,
     ) -> Result<Self> {
-        let place = Place::vision(Stage::Bridge);
+        let place = Place::vision(Stage::Projector);
         let (d, f, eps) = (
             config.hidden_size,
             config.intermediate_size,
@@ -216,7 +216,7 @@ impl Attention {
         prefix: &str,
         d_source: usize,
     ) -> Result<Self> {
-        let place = Place::vision(Stage::Bridge);
+        let place = Place::vision(Stage::Projector);
         let d = config.hidden_size;
         let at = |name: &str| format!("{prefix}.{name}");
         Ok(Self {

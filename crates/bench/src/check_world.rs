@@ -7,7 +7,7 @@ use debias_core::{Picture, Protocol, Record, Split, Task, Verdict};
 use debias_data::Collection;
 use debias_edit::conformance::World;
 use debias_edit::context_scores;
-use debias_model::Mllm;
+use debias_model::Model;
 
 use crate::exit::Exit;
 use crate::failure::Refusal;
@@ -43,7 +43,7 @@ impl Size {
 /// # Errors
 /// An unreadable picture, or too few admitted records.
 pub fn world<'m>(
-    model: &'m Mllm,
+    model: &'m Model,
     collection: &dyn Collection,
     task: Task,
     protocol: &Protocol,
@@ -99,7 +99,7 @@ pub fn world<'m>(
 
 /// Those of `records` that `protocol` admits for `model`, oriented.
 fn judged(
-    model: &Mllm,
+    model: &Model,
     collection: &dyn Collection,
     records: &[Record],
     protocol: &Protocol,

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use debias_model::{Limits, Mllm, Question, Row, View};
+use debias_model::{Limits, Model, Question, Row, View};
 use serde::Deserialize;
 
-use crate::fitting::halving;
+use crate::fitting::retry_in_halves;
 use crate::gallery::Gallery;
 use crate::lines::{Id, image};
 use crate::printer::Printer;
@@ -30,7 +30,7 @@ pub struct Prompt {
 /// A model and how it is to go on.
 pub struct Continuer {
     /// The model.
-    pub model: Mllm,
+    pub model: Model,
     /// What it is seen through.
     pub view: View,
     /// The folder of the pictures.
@@ -74,7 +74,7 @@ impl Continuer {
                     .iter()
                     .map(|(prompt, picture)| self.row(&prompts[*prompt], *picture));
                 let rows: Vec<Row> = rows.collect::<anyhow::Result<_>>()?;
-                let added = halving(&rows, &|n| self.too_many(n), &|rows| {
+                let added = retry_in_halves(&rows, &|n| self.too_many(n), &|rows| {
                     Ok(self.model.generate(rows, seen, &limits, &self.view)?)
                 })?;
                 for ((prompt, _), ids) in members.iter().zip(added.concat()) {
@@ -92,7 +92,7 @@ impl Continuer {
         ));
     }
 
-    fn row(&self, prompt: &Prompt, picture: Option<debias_model::Sighting>) -> anyhow::Result<Row> {
+    fn row(&self, prompt: &Prompt, picture: Option<debias_model::ImageRef>) -> anyhow::Result<Row> {
         let question = Question {
             picture,
             prompt: &prompt.prompt,

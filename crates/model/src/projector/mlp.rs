@@ -6,7 +6,7 @@ use crate::change::View;
 use crate::error::Result;
 use crate::layers::{Activation, Linear};
 use crate::loader::{Loader, Place};
-use crate::site::Stage;
+use crate::parameter::Stage;
 
 /// `W2 σ(W1 x + b1) + b2`.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ impl Mlp {
         bias: bool,
         activation: Activation,
     ) -> Result<Self> {
-        let place = Place::vision(Stage::Bridge);
+        let place = Place::vision(Stage::Projector);
         let mut linear = |name: &str, inputs: usize| {
             Linear::load(
                 loader,

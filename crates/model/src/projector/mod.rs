@@ -5,7 +5,7 @@ mod mlp;
 mod pixel_shuffle;
 mod qformer;
 
-pub use glu::GluBridge;
+pub use glu::GluProjector;
 pub use mlp::Mlp;
 pub use pixel_shuffle::PixelShuffle;
 pub use qformer::{QFormer, QFormerConfig};
