@@ -1,22 +1,36 @@
-//! What meta-learned editors share: the gradient of a linear layer as its two factors, and the
-//! lesson by which a hyper-network learns to turn them into an edit.
+//! What meta-learned editors share: the gradient of a linear layer as its two factors, the training
+//! by which a hyper-network learns to turn them into an edit, and the editor around it.
 //!
 //! The gradient of the weight of a linear layer on one example is Σ_t δ_t x_tᵀ over its tokens
-//! (Mitchell et al. 2022, section 3.1), so neither MEND nor KE ever forms it: what they propose is
-//! a pair of thin factors per matrix and request.
+//! (Mitchell et al. 2022, section 3.1), so no hyper-network ever forms it: what it proposes is
+//! a pair of thin factors per matrix and request. An editor of this kind is its card, its settings,
+//! a [`HyperNetwork`] and an [`EditObjective`]; everything else is [`HyperEditor`].
 
+mod blocks;
+mod editor;
 mod factors;
-mod lesson;
+mod learner;
+mod objective;
 mod sites;
+mod statistics;
+mod subject;
 
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
+use debias_core::Preset;
+use debias_model::Change;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+pub(crate) use self::blocks::{BlockPlan, Blocks, open_clamp};
+pub(crate) use self::editor::{Config, HyperEditor, TRAINED};
 pub(crate) use self::factors::{Factors, Gathered};
-pub(crate) use self::lesson::{Learner, Weights, changes};
-pub(crate) use self::sites::{SETTINGS as SITE_SETTINGS, Sites, layer_index};
-use crate::editor::Request;
+pub(crate) use self::objective::{EditObjective, Generalise};
+pub(crate) use self::sites::{Sites, layer_index};
+pub(crate) use self::subject::Subject;
+use crate::editor::{Lessons, Request};
+use crate::error::Result;
 use crate::training::Values;
 
 /// Side-path factors of every edited matrix: a `[requests, r, columns]`, b `[requests, rows, r]`
@@ -24,9 +38,34 @@ use crate::training::Values;
 pub(crate) type Sides = BTreeMap<String, (Tensor<3>, Tensor<3>)>;
 
 /// A network that turns gradients into edits.
-pub(crate) trait HyperNetwork: Sync {
+pub(crate) trait HyperNetwork: Send + Sync + Sized + 'static {
+    /// Its settings and those of its objective.
+    type Settings: Serialize + DeserializeOwned;
+
+    /// What it learns by.
+    type Objective: EditObjective;
+
     /// What it reads of a request besides the gradient.
     type Condition: Send + Sync;
+
+    /// The setting that, at 0, makes every edit of an untrained network leave the model as it is.
+    const GATE: &'static str;
+
+    /// What the seed decides, in words.
+    const RANDOM: &'static str;
+
+    /// Whether several requests have a better edit than the sum of the single ones:
+    /// [`HyperNetwork::propose`] then sees their factors as those of one.
+    const JOINT: bool = false;
+
+    /// All settings under `preset`.
+    fn preset(preset: Preset) -> Config<Self::Settings>;
+
+    /// The network for the model and the weights of `subject`, before training.
+    fn new(settings: &Self::Settings, subject: &Subject, seed: u64) -> Self;
+
+    /// What it learns by, on the records of `lessons`.
+    fn objective(settings: &Self::Settings, lessons: &Lessons) -> Self::Objective;
 
     /// The parameters at the start.
     fn start(&self) -> Values;
@@ -38,7 +77,7 @@ pub(crate) trait HyperNetwork: Sync {
     ///
     /// # Errors
     /// Text that cannot be tokenised.
-    fn condition(&self, requests: &[&Request]) -> crate::Result<Self::Condition>;
+    fn condition(&self, subject: &Subject, requests: &[&Request]) -> Result<Self::Condition>;
 
     /// Takes notice of the factors of a training lesson, before they are used.
     fn observe(&mut self, _gathered: &Gathered) {}
@@ -51,8 +90,33 @@ pub(crate) trait HyperNetwork: Sync {
     /// Goes on from stored statistics.
     fn restore(&mut self, _statistics: &Values) {}
 
+    /// Whether the requests of a training lesson are one edit, as with [`HyperNetwork::JOINT`].
+    fn learns_together(&self) -> bool {
+        false
+    }
+
     /// The edit of every request of `gathered`, alone.
     fn propose(&self, values: &Values, gathered: &Gathered, condition: &Self::Condition) -> Sides;
+
+    /// The last word on the `change` that was proposed for `request`.
+    ///
+    /// # Errors
+    /// What the model refuses.
+    fn finish(
+        &self,
+        _subject: &Subject,
+        _request: &Request,
+        change: Change,
+        _start: &Change,
+    ) -> Result<Change> {
+        Ok(change)
+    }
+
+    /// The gradient that it turns, as the edit of a network that leaves it as it is; with the rank
+    /// that its edits may have beyond that of the gradient. None where no such network exists.
+    fn probe(&self, _gathered: &Gathered) -> Option<(Sides, usize)> {
+        None
+    }
 }
 
 /// A plain tensor as `like` needs it: in the graph of a gradient, or not.

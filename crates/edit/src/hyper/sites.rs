@@ -4,6 +4,7 @@
 use debias_model::{Model, Parameter, Parameters};
 use serde::{Deserialize, Serialize};
 
+use crate::card::Setting;
 use crate::error::{Error, Result};
 
 /// The choice as settings.
@@ -23,27 +24,27 @@ pub(crate) struct Sites {
 pub(crate) enum Side {
     /// Feed-forward matrices of the decoder.
     Language,
-    /// What the family names as its vision-side edit (`VisionSide::edited`).
+    /// The outputs of the last Q-Former layers, or the projection.
     Vision,
 }
 
-/// The settings with their meaning, for the cards.
-pub(crate) const SETTINGS: [(&str, &str); 3] = [
-    (
-        "side",
-        "language (feed-forward matrices of `layers`) or vision (last Q-Former outputs, or the projection)",
-    ),
-    (
-        "layers",
-        "decoder layers to edit; negative numbers count from the last",
-    ),
-    (
-        "sites",
-        "names of linear weights to edit, in place of side and layers",
-    ),
-];
-
 impl Sites {
+    /// The settings with their meaning.
+    pub const SETTINGS: &[Setting] = &[
+        (
+            "side",
+            "language (feed-forward matrices of `layers`) or vision (last Q-Former outputs, or the projection)",
+        ),
+        (
+            "layers",
+            "decoder layers to edit; negative numbers count from the last",
+        ),
+        (
+            "sites",
+            "names of linear weights to edit, in place of side and layers",
+        ),
+    ];
+
     /// The published choice: the last three layers of the language model.
     pub fn published() -> Self {
         Self {

@@ -2,13 +2,14 @@
 
 use burn::tensor::activation::{sigmoid, softmax, tanh};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use debias_model::{Model, Orientation, Parameter};
+use debias_core::Preset;
+use debias_model::{Change, Orientation};
 
-use super::Config;
+use super::Own;
 use super::reader::{Reader, TABLE, Texts, uniform};
-use crate::editor::Request;
+use crate::editor::{Lessons, Request};
 use crate::error::Result;
-use crate::hyper::{Factors, Gathered, HyperNetwork, Sides};
+use crate::hyper::{Config, Factors, Gathered, Generalise, HyperNetwork, Sides, Subject};
 use crate::training::Values;
 
 /// One edited matrix.
@@ -19,14 +20,14 @@ pub(super) struct Matrix {
 }
 
 /// Reader and conditioners.
-pub(super) struct Network<'m> {
-    model: &'m Model,
+pub(crate) struct Network {
     matrices: Vec<Matrix>,
     reader: Reader,
     /// The language model's token table; a parameter unless frozen.
     table: Tensor<2>,
     freeze_embedding: bool,
     max_scale: f64,
+    max_repeats: usize,
     cond_max_len: usize,
     lr: f64,
     seed: u64,
@@ -59,36 +60,6 @@ impl Gates {
             column_b: Tensor::zeros([requests, d_in], &device),
             row_b: Tensor::zeros([requests, d_out], &device),
             scale: Tensor::ones([requests, 1], &device),
-        }
-    }
-}
-
-impl<'m> Network<'m> {
-    pub fn new(config: &Config, sites: &[&Parameter], model: &'m Model, seed: u64) -> Self {
-        let matrix = |site: &&Parameter| {
-            let [d_out, d_in] = site.linear_shape();
-            Matrix {
-                name: site.name.clone(),
-                d_in,
-                d_out,
-            }
-        };
-        let table = model.token_table();
-        Self {
-            matrices: sites.iter().map(matrix).collect(),
-            reader: Reader {
-                d: table.dims()[1],
-                h: config.h,
-                c: config.c,
-            },
-            table,
-            freeze_embedding: config.freeze_embedding,
-            max_scale: config.max_scale,
-            cond_max_len: config.cond_max_len.max(1),
-            lr: config.lr,
-            seed,
-            device: model.device().clone(),
-            model,
         }
     }
 }
@@ -161,8 +132,49 @@ pub(super) fn gated(factors: &Factors, gates: &Gates) -> (Tensor<3>, Tensor<3>) 
     }
 }
 
-impl HyperNetwork for Network<'_> {
+impl HyperNetwork for Network {
+    type Settings = Own;
+    type Objective = Generalise;
     type Condition = Texts;
+
+    const GATE: &'static str = "max_scale";
+    const RANDOM: &'static str = "the network at the start, and the order of the training records";
+
+    fn preset(preset: Preset) -> Config<Own> {
+        super::preset(preset)
+    }
+
+    fn new(own: &Own, subject: &Subject, seed: u64) -> Self {
+        let matrices = subject.sites.iter().map(|site| {
+            let [d_out, d_in] = site.linear_shape();
+            Matrix {
+                name: site.name.clone(),
+                d_in,
+                d_out,
+            }
+        });
+        let table = subject.model.token_table();
+        Self {
+            matrices: matrices.collect(),
+            reader: Reader {
+                d: table.dims()[1],
+                h: own.h,
+                c: own.c,
+            },
+            table,
+            freeze_embedding: own.freeze_embedding,
+            max_scale: own.max_scale,
+            max_repeats: own.max_repeats,
+            cond_max_len: own.cond_max_len.max(1),
+            lr: own.lr,
+            seed,
+            device: subject.model.device().clone(),
+        }
+    }
+
+    fn objective(own: &Own, _: &Lessons) -> Generalise {
+        own.objective
+    }
 
     fn start(&self) -> Values {
         let mut values = self.reader.start(self.seed, &self.device);
@@ -190,14 +202,14 @@ impl HyperNetwork for Network<'_> {
         self.lr
     }
 
-    fn condition(&self, requests: &[&Request]) -> Result<Texts> {
+    fn condition(&self, subject: &Subject, requests: &[&Request]) -> Result<Texts> {
         let ids = requests.iter().map(|request| {
             let record = &request.record;
             let text = format!(
                 "{} >> {} || {}",
                 record.y_more, record.y_less, record.prompt
             );
-            let mut ids = self.model.text().encode(&text, false)?;
+            let mut ids = subject.model.text().encode(&text, false)?;
             ids.truncate(self.cond_max_len);
             Ok(ids)
         });
@@ -218,5 +230,21 @@ impl HyperNetwork for Network<'_> {
             sides.insert(matrix.name.clone(), gated(factors, &gates));
         }
         sides
+    }
+
+    fn finish(
+        &self,
+        subject: &Subject,
+        request: &Request,
+        change: Change,
+        start: &Change,
+    ) -> Result<Change> {
+        super::repeated(subject, request, change, start, self.max_repeats)
+    }
+
+    fn probe(&self, gathered: &Gathered) -> Option<(Sides, usize)> {
+        let factors = gathered.factors.iter();
+        let open = factors.map(|(name, f)| (name.clone(), gated(f, &Gates::open(f))));
+        Some((open.collect(), 1))
     }
 }

@@ -5,8 +5,8 @@ use debias_core::Preset;
 use debias_model::{Orientation, Parameter, Side, Stage, host};
 use serde_json::Value;
 
-use super::Config;
-use super::network::{Network, open_clamp};
+use super::network::Network;
+use super::{Own, preset};
 use crate::hyper::{Factors, Gathered, HyperNetwork};
 use crate::training::Values;
 
@@ -34,12 +34,12 @@ fn sites() -> Vec<Parameter> {
     vec![site("0"), site("1")]
 }
 
-fn network(change: impl FnOnce(&mut Config)) -> Network {
-    let mut config = Config::preset(Preset::Project);
+fn network(change: impl FnOnce(&mut Own)) -> Network {
+    let mut config = preset(Preset::Project).own;
     config.rank = 4;
     change(&mut config);
     let sites = sites();
-    Network::new(
+    Network::of(
         &config,
         &sites.iter().collect::<Vec<_>>(),
         0,
@@ -117,20 +117,8 @@ fn an_unlearned_network_gives_the_gradient() {
 }
 
 #[test]
-fn the_clamp_lets_gradients_through_at_zero() {
-    let device = Device::flex();
-    let x: Tensor<2> = host::tensor(vec![-1.0, 0.0, 2.0], [1, 3], &device);
-    let x = x.autodiff().require_grad();
-    let y = open_clamp(x.clone());
-    assert_eq!(host::values(y.clone().inner()), [0.0, 0.0, 2.0]);
-    let mut gradients = y.sum().backward();
-    let gradient = x.grad_remove(&mut gradients).expect("a gradient");
-    assert_eq!(host::values(gradient), [0.0, 1.0, 1.0]);
-}
-
-#[test]
 fn the_reference_adds_and_its_rates_move_with_the_network() {
-    let reference = Config::preset(Preset::RefEasyedit);
+    let reference = preset(Preset::RefEasyedit).own;
     assert!(!reference.descent && reference.dead_edit_lr);
     let rates = |dead: bool| {
         let network = network(|config| config.dead_edit_lr = dead);
