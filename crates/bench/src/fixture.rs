@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use debias_core::{
     AnswerScore, Cell, ContextScore, EditorIdentity, FORMAT_MAJOR, Identity, LocalityScore, Preset,
-    Protocol, RecordLine, RecordScores, Task,
+    Protocol, ItemLine, RecordScores, Task,
 };
 
 /// A cell of `editor` on tiny-blip2 and VQA.
@@ -70,25 +70,24 @@ pub(crate) fn scores(margin: f64, kept: usize) -> RecordScores {
     };
     RecordScores {
         prompt: context,
-        rephrase: context,
-        image_rephrase: context,
-        t_locality: item,
-        m_locality: item,
+        rephrase: Some(context),
+        image_rephrase: Some(context),
+        t_locality: Some(item),
+        m_locality: Some(item),
     }
 }
 
 /// Four records, of which three flip.
-pub(crate) fn lines() -> Vec<RecordLine> {
+pub(crate) fn lines() -> Vec<ItemLine> {
     [0.5, 1.0, 1.5, -0.5]
         .into_iter()
         .enumerate()
-        .map(|(at, margin)| RecordLine {
+        .map(|(at, margin)| ItemLine {
             id: format!("r{at}"),
-            bias_type: "gender".to_owned(),
-            before: Some(scores(-1.0, 10)),
-            after: Some(scores(margin, 5)),
-            error: None,
-            applied: None,
+            tags: BTreeMap::from([("bias_type".to_owned(), "gender".to_owned())]),
+            before: Some(scores(-1.0, 10).into()),
+            after: Some(scores(margin, 5).into()),
+            ..ItemLine::default()
         })
         .collect()
 }

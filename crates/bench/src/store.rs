@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use debias_core::{
-    Cell, CellKey, CellResult, Cost, FORMAT, FORMAT_MAJOR, Plan, RecordLine, Status, sha256_hex,
+    Cell, CellKey, CellResult, Cost, FORMAT, FORMAT_MAJOR, Plan, ItemLine, Status, sha256_hex,
 };
 use debias_weights::write_atomic;
 use serde::{Deserialize, Serialize};
@@ -172,7 +172,7 @@ impl RunFolder {
         &self,
         cell: &Cell,
         result: &CellResult,
-        lines: &[RecordLine],
+        lines: &[ItemLine],
         costs: &[RecordCost],
     ) -> anyhow::Result<()> {
         let cells = self.path.join("cells");
@@ -207,7 +207,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn lines(&self, result: &CellResult) -> anyhow::Result<Vec<RecordLine>> {
+    pub fn lines(&self, result: &CellResult) -> anyhow::Result<Vec<ItemLine>> {
         let path = self.file(&result.key, "jsonl");
         let text =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -1,6 +1,6 @@
 //! From what is planned to the list of cells.
 
-use debias_core::{Cell, FORMAT_MAJOR, Plan, Protocol, Suite, metrics};
+use debias_core::{Cell, FORMAT_MAJOR, Plan, Protocol, Suite, metrics, versions};
 use debias_model::device::DeviceName;
 
 use super::{CHUNK, PlannedData, PlannedModel};
@@ -64,7 +64,7 @@ pub(super) fn cells(
                         limit: terms.limit,
                         chunk: CHUNK,
                         max_memory: terms.max_memory,
-                        metrics: metrics::versions(),
+                        metrics: versions(metrics::all()),
                     });
                 }
             }

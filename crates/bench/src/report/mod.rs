@@ -10,7 +10,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
-use debias_core::{CellKey, CellResult, FORMAT, Norm, RecordLine};
+use debias_core::{CellKey, CellResult, FORMAT, Norm, ItemLine};
 use serde::{Deserialize, Serialize};
 
 pub use grid::grid;
@@ -52,7 +52,7 @@ pub struct Report {
     /// The printed object.
     pub run: RunObject,
     /// Record lines of the finished cells.
-    pub lines: BTreeMap<CellKey, Vec<RecordLine>>,
+    pub lines: BTreeMap<CellKey, Vec<ItemLine>>,
     /// Normalisation of the headline columns.
     pub norm: Norm,
     /// Where the multimodal-locality items come from, when that is a stand-in.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use debias_core::{Estimate, RecordLine, Status, metrics, seed};
+use debias_core::{Estimate, ItemLine, Status, measure, metrics, seed};
 
 use super::Report;
 
@@ -70,7 +70,7 @@ fn pool<'a>(report: &Report, editor: &'a str) -> Option<Pooled<'a>> {
         .iter()
         .filter(|cell| cell.editor == editor && cell.status == Status::Done)
         .collect();
-    let lines: Vec<RecordLine> = cells
+    let lines: Vec<ItemLine> = cells
         .iter()
         .filter_map(|cell| report.lines.get(&cell.key))
         .flatten()
@@ -78,7 +78,7 @@ fn pool<'a>(report: &Report, editor: &'a str) -> Option<Pooled<'a>> {
         .collect();
     let rng = seed::stream(cells.first()?.seed, &["bootstrap", "pooled"]);
     // Stored cells were measured before they were stored, so nothing here is non-finite.
-    let measured = metrics::measure(&lines, report.norm, rng).ok()?;
+    let measured = measure(metrics::all(), &lines, report.norm, rng).ok()?;
     Some(Pooled {
         editor,
         models: cells

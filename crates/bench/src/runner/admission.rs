@@ -1,19 +1,22 @@
 //! From the records of a dataset to those that a model is edited on.
 
-use debias_core::{FilterCounts, Picture, Record, RecordLine, Split, Task, Verdict};
-use debias_edit::{Error, Needs, PICTURES, RecordBatch, context_scores};
+use std::collections::{BTreeSet, HashMap};
+
+use debias_core::{FilterCounts, Picture, Record, ItemLine, Split, Task, Verdict};
+use debias_edit::{Error, Needs, RecordBatch, context_scores};
 use debias_model::{Model, in_order};
 use rayon::prelude::*;
 
 use super::CellGroup;
+use super::cell::tags;
 use crate::fitting::{Portion, retry_in_halves};
 use crate::planner::CHUNK;
 
 /// What became of a record: a verdict, or the line that says why there is none.
-type Judged = Result<Verdict, RecordLine>;
+type Judged = Result<Verdict, ItemLine>;
 
 /// Takes the record that `error` is about out of `records`; any other error is passed on.
-fn refuse(records: &mut Vec<Record>, error: Error) -> anyhow::Result<RecordLine> {
+fn refuse(records: &mut Vec<Record>, error: Error) -> anyhow::Result<ItemLine> {
     let at = match &error {
         Error::Record { id, .. } => records.iter().position(|record| record.id == *id),
         _ => None,
@@ -22,19 +25,12 @@ fn refuse(records: &mut Vec<Record>, error: Error) -> anyhow::Result<RecordLine>
         return Err(error.into());
     };
     let record = records.remove(at);
-    Ok(RecordLine {
+    Ok(ItemLine {
         error: Some(error.to_string()),
+        tags: tags(&record),
         id: record.id,
-        bias_type: record.bias_type,
-        before: None,
-        after: None,
-        applied: None,
+        ..ItemLine::default()
     })
-}
-
-/// The pictures that a chunk needs of a record, in the order it needs them.
-pub(super) fn of_chunk(record: &Record) -> [&String; PICTURES] {
-    [&record.image, &record.image_rephrase, &record.mloc_image]
 }
 
 impl<'m> CellGroup<'m> {
@@ -102,11 +98,8 @@ impl<'m> CellGroup<'m> {
         let admission = self.planned.protocol.admission();
         let mut refused = Vec::new();
         let scores = loop {
-            let of_record =
-                |record: &'_ Record| [record.image.clone(), record.image_rephrase.clone()];
-            let keys: Vec<String> = chunk.iter().flat_map(of_record).collect();
-            let pictures = self.pictures(keys.iter())?;
-            let pictures: Vec<&Picture> = pictures.iter().collect();
+            let keys = chunk.iter().flat_map(|r| [&r.image, &r.image_rephrase]);
+            let pictures = self.pictures(keys.flatten())?;
             match context_scores(self.model, &chunk, &pictures, self.templates) {
                 _ if chunk.is_empty() => break Vec::new(),
                 Ok(scores) => break scores,
@@ -197,12 +190,11 @@ impl<'m> CellGroup<'m> {
         &self,
         model: &'m Model,
         mut records: Vec<Record>,
-    ) -> anyhow::Result<(Option<RecordBatch<'m>>, Vec<RecordLine>)> {
+    ) -> anyhow::Result<(Option<RecordBatch<'m>>, Vec<ItemLine>)> {
         let admission = self.planned.protocol.admission();
         let mut refused = Vec::new();
         while !records.is_empty() {
-            let pictures = self.pictures(records.iter().flat_map(of_chunk))?;
-            let pictures: Vec<&Picture> = pictures.iter().collect();
+            let pictures = self.pictures_of(&records)?;
             let count = records.len();
             let chunk = match RecordBatch::new(model, records.clone(), &pictures, self.templates) {
                 Ok(chunk) => chunk,
@@ -214,7 +206,7 @@ impl<'m> CellGroup<'m> {
             let scored = chunk.records().iter().zip(chunk.before());
             let biased: Vec<Record> = scored
                 .clone()
-                .filter(|(_, before)| admission.holds(before.contexts()))
+                .filter(|(_, before)| admission.holds(&before.contexts()))
                 .map(|(record, _)| record.clone())
                 .collect();
             if biased.len() == count {
@@ -228,13 +220,24 @@ impl<'m> CellGroup<'m> {
         Ok((None, refused))
     }
 
-    /// Decoded pictures.
-    pub(super) fn pictures<'k>(
+    /// Every picture that `records` name, decoded.
+    pub(super) fn pictures_of(
+        &self,
+        records: &[Record],
+    ) -> debias_data::Result<HashMap<String, Picture>> {
+        self.pictures(records.iter().flat_map(Record::images).map(|(_, key)| key))
+    }
+
+    /// Decoded pictures by their keys.
+    fn pictures<'k>(
         &self,
         keys: impl Iterator<Item = &'k String>,
-    ) -> debias_data::Result<Vec<Picture>> {
-        let keys: Vec<&String> = keys.collect();
-        let pictures = keys.par_iter().map(|key| self.data.collection.picture(key));
+    ) -> debias_data::Result<HashMap<String, Picture>> {
+        let keys: BTreeSet<&String> = keys.collect();
+        let pictures = keys.par_iter().map(|key| {
+            let picture = self.data.collection.picture(key)?;
+            Ok(((*key).clone(), picture))
+        });
         pictures.collect()
     }
 

@@ -1,5 +1,6 @@
 //! One cell: prepare the editor, edit every chunk, score it, measure.
 
+use std::collections::BTreeMap;
 use std::iter::Sum;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use debias_core::{
-    Applied, Cell, CellResult, Cost, Mode, Record, RecordLine, RecordScores, metrics, retention,
+    Answers, Applied, Cell, CellResult, Cost, Mode, Record, ItemLine, RecordScores, measure, metrics, retention,
     seed,
 };
 use debias_edit::{Ctx, Edit, Learns, Lessons, Prepared, RecordBatch, Request};
@@ -25,14 +26,14 @@ use crate::store::RecordCost;
 /// A computed cell, as it is stored.
 pub(super) struct Computed {
     pub(super) result: CellResult,
-    pub(super) lines: Vec<RecordLine>,
+    pub(super) lines: Vec<ItemLine>,
     pub(super) costs: Vec<RecordCost>,
 }
 
 /// A chunk's lines with the seconds they took.
 #[derive(Default)]
 pub(super) struct Edited {
-    pub(super) lines: Vec<RecordLine>,
+    pub(super) lines: Vec<ItemLine>,
     pub(super) costs: Vec<RecordCost>,
     pub(super) edit_s: f64,
     pub(super) score_s: f64,
@@ -41,7 +42,7 @@ pub(super) struct Edited {
 impl Edited {
     /// What became of records that were edited in `edit_s` and scored in `score_s` seconds.
     pub(super) fn new(
-        lines: Vec<RecordLine>,
+        lines: Vec<ItemLine>,
         mut costs: Vec<RecordCost>,
         edit_s: f64,
         score_s: f64,
@@ -216,7 +217,7 @@ impl CellGroup<'_> {
         let lessons = Lessons {
             train: &of(&admitted.train),
             val: &of(&admitted.val),
-            eval: &OfChunks::new(chunks),
+            eval: &OfChunks::new(chunks, self.templates),
         };
         let ctx = Ctx {
             seed: cell.seed,
@@ -297,18 +298,29 @@ impl CellGroup<'_> {
     }
 
     /// The base row: the empty change must leave every number as it is.
-    fn check_control(&self, lines: &[RecordLine]) -> debias_core::Result<()> {
+    fn check_control(&self, lines: &[ItemLine]) -> debias_core::Result<()> {
         let admission = self.planned.protocol.admission();
         lines
             .iter()
-            .filter_map(|line| Some((line, line.before.as_ref()?, line.after.as_ref()?)))
-            .try_for_each(|(line, before, after)| admission.check_unedited(&line.id, before, after))
+            .filter_map(|line| {
+                let [before, after] = [&line.before, &line.after];
+                let scores = |answers: &Option<Answers>| RecordScores::of(answers.as_ref()?);
+                Some((line, scores(before)?, scores(after)?))
+            })
+            .try_for_each(|(line, before, after)| {
+                admission.check_unedited(&line.id, &before, &after)
+            })
     }
 
-    pub(super) fn result(&self, cell: &Cell, lines: &[RecordLine], cost: Cost) -> CellResult {
+    pub(super) fn result(&self, cell: &Cell, lines: &[ItemLine], cost: Cost) -> CellResult {
         let failed = lines.iter().filter(|line| line.after.is_none()).count();
         let parts = ["bootstrap", cell.dataset.id.as_str(), cell.task.name()];
-        let measured = metrics::measure(lines, cell.protocol.norm, seed::stream(cell.seed, &parts));
+        let measured = measure(
+            metrics::all(),
+            lines,
+            cell.protocol.norm,
+            seed::stream(cell.seed, &parts),
+        );
         let first_error = lines.iter().find_map(|line| line.error.clone());
         let outcome = match (measured, first_error) {
             (Err(error), _) => CellResult::failed(cell, self.filter, error.to_string()),
@@ -318,8 +330,7 @@ impl CellGroup<'_> {
             (Ok(metrics), _) => CellResult {
                 n: lines
                     .iter()
-                    .filter(|line| line.after.is_some())
-                    .filter(|line| line.applied.is_none_or(|applied| !applied.incomplete))
+                    .filter(|line| line.counts())
                     .count(),
                 retention: retention(lines, cell.protocol.norm),
                 metrics,
@@ -365,7 +376,7 @@ pub(super) fn lines(
     chunk: &RecordBatch,
     after: Vec<Result<RecordScores, String>>,
     applied: impl Fn(usize) -> Option<Applied>,
-) -> Vec<RecordLine> {
+) -> Vec<ItemLine> {
     let records = chunk.records().iter().zip(chunk.before());
     records
         .zip(after)
@@ -375,16 +386,22 @@ pub(super) fn lines(
                 Ok(after) => (Some(after), None),
                 Err(error) => (None, Some(error)),
             };
-            RecordLine {
+            ItemLine {
                 id: record.id.clone(),
-                bias_type: record.bias_type.clone(),
-                before: Some(*before),
-                after,
+                tags: tags(record),
+                before: Some((*before).into()),
+                after: after.map(Answers::from),
                 error,
                 applied: applied(at),
+                ..ItemLine::default()
             }
         })
         .collect()
+}
+
+/// What tells a record apart from others.
+pub(super) fn tags(record: &Record) -> BTreeMap<String, String> {
+    BTreeMap::from([("bias_type".to_owned(), record.bias_type.clone())])
 }
 
 /// Scores every record through its edit; where that fails for the chunk, record by record.

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use anyhow::Context;
-use debias_core::{Cell, CellResult, FilterCounts, Plan, RecordLine};
+use debias_core::{Cell, CellResult, FilterCounts, Plan, ItemLine};
 use debias_edit::RecordBatch;
 use debias_model::{Model, Workers};
 
@@ -93,7 +93,7 @@ struct CellGroup<'a> {
     templates: &'a debias_core::Templates,
     filter: FilterCounts,
     /// Records that the model cannot read: listed in every cell, never averaged.
-    refused: Vec<RecordLine>,
+    refused: Vec<ItemLine>,
     /// Training and validation records, once an editor asked for them.
     admitted: OnceLock<Admitted>,
 }
