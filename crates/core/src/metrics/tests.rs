@@ -74,7 +74,7 @@ fn lines() -> Vec<ItemLine> {
         line(
             "a",
             Some(RecordScores {
-                prompt: context(-2.0, -1.0, 2),   // mean margin 1.5, sum margin 1
+                prompt: context(-2.0, -1.0, 2), // mean margin 1.5, sum margin 1
                 rephrase: Some(context(-2.0, -2.0, 0)), // mean margin 1, sum a tie
                 image_rephrase: Some(context(-2.0, -4.0, 0)), // mean a tie, sum margin -2
                 t_locality: Some(locality(4, 40, 2, 20, 0.0)),
@@ -84,7 +84,7 @@ fn lines() -> Vec<ItemLine> {
         line(
             "b",
             Some(RecordScores {
-                prompt: context(-2.0, -3.0, 1),   // mean margin 0.5, sum margin -1
+                prompt: context(-2.0, -3.0, 1), // mean margin 0.5, sum margin -1
                 rephrase: Some(context(-2.0, -5.0, 0)), // mean margin -0.5, sum margin -3
                 image_rephrase: Some(context(-3.0, -2.0, 0)), // mean margin 2, sum margin 1
                 t_locality: Some(locality(3, 30, 1, 16, 0.5)),
@@ -94,7 +94,7 @@ fn lines() -> Vec<ItemLine> {
         line(
             "c",
             Some(RecordScores {
-                prompt: context(-1.0, -4.0, 0),   // mean margin -1, sum margin -3
+                prompt: context(-1.0, -4.0, 0), // mean margin -1, sum margin -3
                 rephrase: Some(context(-3.0, -2.0, 0)), // mean margin 2, sum margin 1
                 image_rephrase: Some(context(-1.0, -6.0, 0)), // mean margin -2, sum margin -5
                 t_locality: Some(locality(2, 20, 1, 12, 1.0)),
@@ -138,6 +138,8 @@ fn every_metric_equals_the_hand_worked_number() {
         ("t_margin_after", 2.5 * third), // (1 - 0.5 + 2) / 3
         ("v_margin_before", -1.5),
         ("v_margin_after", 0.0), // (0 + 2 - 2) / 3
+        ("balance", 1.0),        // (1.5 + 0.5 + 1) / 3
+        ("balance_before", 0.5), // |-0.5| in each
         ("t_locality", 0.75),    // 1, 3/4, 1/2
         ("m_locality", third),   // 30/40, 10/40, 0
         ("tloc_ref_top1", 0.75),
@@ -183,6 +185,10 @@ fn the_norm_decides_the_headline_and_the_margin() {
     assert_eq!(got["v_generality"], got["v_generality_sum"]);
     assert_eq!(got["margin_before"], -2.0);
     assert_eq!(got["margin_after"], -1.0); // (1 - 1 - 3) / 3
+    assert_eq!(
+        got["balance"], 1.0,
+        "balance is per token, whatever the norm"
+    );
     assert!((got["ties"] - 1.0 / 9.0).abs() < 1e-15);
 }
 
@@ -242,7 +248,8 @@ fn records_without_counted_answers_say_nothing_about_accuracy() {
 
 #[test]
 fn no_record_gives_no_number() {
-    let none = measure(all(), &[], Norm::Mean, seed::stream(0, &["test"])).expect("nothing to refuse");
+    let none =
+        measure(all(), &[], Norm::Mean, seed::stream(0, &["test"])).expect("nothing to refuse");
     assert!(none.is_empty());
 }
 

@@ -14,16 +14,19 @@ use debias_core::{Norm, Preset};
 use debias_model::{Batch, Change, Parameters, answer_scores};
 use serde::{Deserialize, Serialize};
 
-use self::network::Network;
+use self::network::{Gates, Network, gated};
+use self::reader::Texts;
 use crate::card::{Card, Setting, settings};
 use crate::edit::added;
-use crate::editor::Request;
+use crate::editor::{Lessons, Request};
 use crate::error::Result;
-use crate::hyper::{Config, Generalise, HyperEditor, Sites, Subject, TRAINED};
-use crate::training::Schedule;
+use crate::hyper::{
+    Config, Gathered, Generalise, HyperEditor, HyperNetwork, Sides, Sites, Subject, TRAINED,
+};
+use crate::training::{Schedule, Values};
 
 /// KnowledgeEditor.
-pub static EDITOR: HyperEditor<Network> = HyperEditor::new(&CARD);
+pub static EDITOR: HyperEditor<Ke> = HyperEditor::new(&CARD);
 
 static CARD: Card = Card {
     id: "ke",
@@ -51,7 +54,7 @@ static CARD: Card = Card {
 
 /// Settings of the network and its objective.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Own {
+pub(crate) struct Ke {
     h: usize,
     c: usize,
     max_scale: f64,
@@ -80,32 +83,91 @@ const SETTINGS: &[Setting] = &[
     ("lr", "Adam's rate"),
 ];
 
-fn preset(preset: Preset) -> Config<Own> {
-    Config {
-        sites: Sites::published(),
-        own: Own {
-            h: 512,
-            c: 768,
-            max_scale: 1.0,
-            max_repeats: 1,
-            cond_max_len: match preset {
-                Preset::RefEasyedit => 32,
-                Preset::Project | Preset::Paper => 128,
+impl HyperNetwork for Ke {
+    type Parts = Network;
+    type Objective = Generalise;
+    type Condition = Texts;
+
+    const GATE: &'static str = "max_scale";
+    const RANDOM: &'static str = "the network at the start, and the order of the training records";
+
+    fn preset(preset: Preset) -> Config<Self> {
+        Config {
+            sites: Sites::published(),
+            network: Self {
+                h: 512,
+                c: 768,
+                max_scale: 1.0,
+                max_repeats: 1,
+                cond_max_len: match preset {
+                    Preset::RefEasyedit => 32,
+                    Preset::Project | Preset::Paper => 128,
+                },
+                freeze_embedding: false,
+                lr: 1e-5,
+                objective: Generalise::PUBLISHED,
             },
-            freeze_embedding: false,
-            lr: 1e-5,
-            objective: Generalise::PUBLISHED,
-        },
-        trained: None,
-        schedule: Schedule {
-            steps: 100_000,
-            batch: 1,
-            accumulate: 10,
-            grad_clip: 100.0,
-            val_every: 5_000,
-            val_records: 500,
-            patience: 20_000,
-        },
+            trained: None,
+            schedule: Schedule {
+                steps: 100_000,
+                batch: 1,
+                accumulate: 10,
+                grad_clip: 100.0,
+                val_every: 5_000,
+                val_records: 500,
+                patience: 20_000,
+            },
+        }
+    }
+
+    fn parts(&self, subject: &Subject, seed: u64) -> Network {
+        Network::new(self, subject, seed)
+    }
+
+    fn objective(&self, _: &Lessons, _: u64) -> Generalise {
+        self.objective
+    }
+
+    fn condition(&self, subject: &Subject, requests: &[&Request]) -> Result<Texts> {
+        let ids = requests.iter().map(|request| {
+            let record = &request.record;
+            let text = format!(
+                "{} >> {} || {}",
+                record.y_more, record.y_less, record.prompt
+            );
+            let mut ids = subject.model.text().encode(&text, false)?;
+            ids.truncate(self.cond_max_len.max(1));
+            Ok(ids)
+        });
+        Ok(Texts {
+            ids: ids.collect::<Result<_>>()?,
+        })
+    }
+
+    fn propose(
+        &self,
+        network: &Network,
+        values: &Values,
+        gathered: &Gathered,
+        texts: &Texts,
+    ) -> Sides {
+        network.propose(values, gathered, texts)
+    }
+
+    fn finish(
+        &self,
+        subject: &Subject,
+        request: &Request,
+        change: Change,
+        start: &Change,
+    ) -> Result<Change> {
+        repeated(subject, request, change, start, self.max_repeats)
+    }
+
+    fn probe(&self, _: &Network, gathered: &Gathered) -> Option<(Sides, usize)> {
+        let factors = gathered.factors.iter();
+        let open = factors.map(|(name, f)| (name.clone(), gated(f, &Gates::open(f))));
+        Some((open.collect(), 1))
     }
 }
 

@@ -6,23 +6,29 @@
 //! settings: the update descends, every matrix's own rate has its own learning rate, running
 //! statistics are kept with the parts.
 
-mod network;
 #[cfg(test)]
 mod tests;
 
 use debias_core::Preset;
+use debias_model::{Device, Parameter};
 use serde::{Deserialize, Serialize};
 
-use self::network::Network;
 use crate::card::{Card, Setting, settings};
-use crate::hyper::{Config, Generalise, HyperEditor, Sites, TRAINED};
-use crate::training::Schedule;
+use crate::editor::{Lessons, Request};
+use crate::error::Result;
+use crate::hyper::{
+    BlockPlan, BlockSettings, Blocks, Config, Gathered, Generalise, HyperEditor, HyperNetwork,
+    LearnedParts, Sides, Sites, Subject, TRAINED, open_clamp,
+};
+use crate::training::{Schedule, Values};
 
 /// Model editor networks with gradient decomposition.
-pub static EDITOR: HyperEditor<Network> = HyperEditor::new(&CARD);
+pub static EDITOR: HyperEditor<Mend> = HyperEditor::new(&CARD);
+
+const ID: &str = "mend";
 
 static CARD: Card = Card {
-    id: "mend",
+    id: ID,
     version: 1,
     title: "a trained transform of the gradient's factors",
     summary: "A small network, shared by all matrices of one shape, turns input and output \
@@ -38,6 +44,7 @@ static CARD: Card = Card {
     ],
     settings: settings![
         Sites::SETTINGS,
+        BlockSettings::SETTINGS,
         SETTINGS,
         Generalise::SETTINGS,
         TRAINED,
@@ -46,72 +53,118 @@ static CARD: Card = Card {
 };
 
 /// Settings of the network and its objective.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Own {
-    rank: usize,
-    norm: bool,
-    bound: Option<f64>,
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Mend {
+    #[serde(flatten)]
+    blocks: BlockSettings,
     descent: bool,
-    edit_lr: f64,
-    lr: f64,
-    lr_lr: f64,
     dead_edit_lr: bool,
     #[serde(flatten)]
     objective: Generalise,
 }
 
-/// Their meaning, those of the objective apart.
+/// The meaning of those that are its own.
 const SETTINGS: &[Setting] = &[
-    ("rank", "rows of V, at most the joint width of a matrix"),
-    (
-        "norm",
-        "normalise the factors by running mean and deviation",
-    ),
-    (
-        "bound",
-        "largest size of a normalised value; null as published, where a unit that hardly ever fired in training makes an edit thousands of times too large",
-    ),
     (
         "descent",
         "subtract the update (the reference adds it and must learn the sign)",
     ),
-    ("edit_lr", "the rate α_W of every matrix at the start"),
-    ("lr", "Adam's rate for U, V, b, s, t"),
-    ("lr_lr", "Adam's rate for the rates α_W"),
     (
         "dead_edit_lr",
-        "as in the reference, the rates move with `lr`, because its second optimiser never sees a gradient",
+        "as in the reference, the rates α_W move with `lr`, because its second optimiser never sees a gradient",
     ),
 ];
 
-fn preset(preset: Preset) -> Config<Own> {
-    let reference = preset == Preset::RefEasyedit;
-    Config {
-        sites: Sites::published(),
-        own: Own {
-            rank: 1920,
-            norm: true,
-            bound: match preset {
-                Preset::Project => Some(10.0),
-                Preset::Paper | Preset::RefEasyedit => None,
+impl Mend {
+    fn blocks(&self, sites: &[&Parameter], seed: u64, device: &Device) -> Blocks {
+        let plan = BlockPlan {
+            stream: ID,
+            settings: BlockSettings {
+                lr_lr: match self.dead_edit_lr {
+                    true => self.blocks.lr,
+                    false => self.blocks.lr_lr,
+                },
+                ..self.blocks
             },
-            descent: !reference,
-            edit_lr: 1e-4,
-            lr: 1e-6,
-            lr_lr: 1e-4,
-            dead_edit_lr: reference,
-            objective: Generalise::PUBLISHED,
-        },
-        trained: None,
-        schedule: Schedule {
-            steps: 30_000,
-            batch: 1,
-            accumulate: 2,
-            grad_clip: 100.0,
-            val_every: 5_000,
-            val_records: 500,
-            // The reference never stops early: its stopper is disconnected.
-            patience: if reference { 30_000 } else { 20_000 },
-        },
+            epsilon: 1e-7,
+            scalars: &[],
+            step: |outer, scale, shift| open_clamp(outer * scale + shift),
+        };
+        Blocks::new(plan, sites, seed, device)
+    }
+}
+
+impl HyperNetwork for Mend {
+    type Parts = Blocks;
+    type Objective = Generalise;
+    type Condition = ();
+
+    const GATE: &'static str = "edit_lr";
+    const RANDOM: &'static str = "V at the start, and the order of the training records";
+
+    fn preset(preset: Preset) -> Config<Self> {
+        let reference = preset == Preset::RefEasyedit;
+        Config {
+            sites: Sites::published(),
+            network: Self {
+                blocks: BlockSettings {
+                    rank: 1920,
+                    norm: true,
+                    bound: match preset {
+                        Preset::Project => Some(10.0),
+                        Preset::Paper | Preset::RefEasyedit => None,
+                    },
+                    edit_lr: 1e-4,
+                    lr: 1e-6,
+                    lr_lr: 1e-4,
+                },
+                descent: !reference,
+                dead_edit_lr: reference,
+                objective: Generalise::PUBLISHED,
+            },
+            trained: None,
+            schedule: Schedule {
+                steps: 30_000,
+                batch: 1,
+                accumulate: 2,
+                grad_clip: 100.0,
+                val_every: 5_000,
+                val_records: 500,
+                // The reference never stops early: its stopper is disconnected.
+                patience: if reference { 30_000 } else { 20_000 },
+            },
+        }
+    }
+
+    fn parts(&self, subject: &Subject, seed: u64) -> Blocks {
+        self.blocks(&subject.sites, seed, subject.model.device())
+    }
+
+    fn objective(&self, _: &Lessons, _: u64) -> Generalise {
+        self.objective
+    }
+
+    fn condition(&self, _: &Subject, _: &[&Request]) -> Result<()> {
+        Ok(())
+    }
+
+    fn propose(&self, blocks: &Blocks, values: &Values, gathered: &Gathered, _: &()) -> Sides {
+        let transformed = blocks.transform(values, gathered).into_iter();
+        let sides = transformed.map(|of| {
+            let sign = if self.descent { -1.0 } else { 1.0 };
+            let step = of.delta * of.rate.mul_scalar(sign);
+            (of.site, of.factors.sides(of.x, step))
+        });
+        sides.collect()
+    }
+
+    fn probe(&self, blocks: &Blocks, gathered: &Gathered) -> Option<(Sides, usize)> {
+        let plain = Self {
+            descent: false,
+            ..*self
+        };
+        let blocks = blocks.unlearned();
+        let sides = plain.propose(&blocks, &blocks.start(), gathered, &());
+        Some((sides, 0))
     }
 }

@@ -26,6 +26,7 @@ registry! {
     ke::EDITOR,
     mend::EDITOR,
     serac::Serac,
+    biasedit::EDITOR,
 }
 
 /// Looks an editor up by name.

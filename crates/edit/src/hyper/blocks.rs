@@ -6,30 +6,82 @@ use std::collections::BTreeMap;
 use burn::tensor::{Device, Tensor};
 use debias_core::seed;
 use debias_model::{Parameter, host};
+use serde::{Deserialize, Serialize};
 
-use super::beside;
 use super::factors::{Factors, Gathered};
 use super::statistics::Running;
+use super::{LearnedParts, beside};
+use crate::card::Setting;
 use crate::training::Values;
 
 /// Blocks of a network (`n_hidden: 1`).
 const BLOCKS: usize = 2;
 
-/// How the blocks are made.
-#[derive(Clone, Copy)]
-pub(crate) struct BlockPlan {
-    /// Tells the random streams of one editor from those of another.
-    pub stream: &'static str,
+/// In front of the names of the rates.
+const RATE: &str = "edit_lr";
+
+/// Settings of the networks and their rates.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct BlockSettings {
     /// Rows of V, at most the joint width of a matrix.
     pub rank: usize,
     /// Whether factors are normalised by running mean and deviation.
     pub norm: bool,
     /// Largest size of a normalised value.
     pub bound: Option<f64>,
+    /// The rate of every matrix at the start.
+    pub edit_lr: f64,
+    /// Adam's rate for the networks.
+    pub lr: f64,
+    /// Adam's rate for what every matrix has of its own.
+    pub lr_lr: f64,
+}
+
+impl BlockSettings {
+    /// The settings with their meaning.
+    pub const SETTINGS: &[Setting] = &[
+        ("rank", "rows of V, at most the joint width of a matrix"),
+        (
+            "norm",
+            "normalise the factors by running mean and deviation",
+        ),
+        (
+            "bound",
+            "largest size of a normalised value; null as published, where a unit that hardly ever fired in training makes an edit thousands of times too large",
+        ),
+        ("edit_lr", "the rate of every matrix at the start"),
+        ("lr", "Adam's rate for U, V, b, s, t"),
+        ("lr_lr", "Adam's rate for the rates of the matrices"),
+    ];
+}
+
+/// How the blocks are made.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockPlan {
+    /// Tells the random streams of one editor from those of another.
+    pub stream: &'static str,
+    /// Sizes and rates.
+    pub settings: BlockSettings,
     /// Added to a deviation before it is divided by.
     pub epsilon: f64,
+    /// Numbers that every matrix has beside its rate, with their values at the start.
+    pub scalars: &'static [(&'static str, f64)],
     /// What a block adds to its input, of `U V z + b`, scale and shift: `[n, d]` each.
     pub step: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>,
+}
+
+/// A matrix whose factors were transformed.
+pub(crate) struct Transformed<'g> {
+    /// Its published name.
+    pub site: String,
+    /// Its factors as they were.
+    pub factors: &'g Factors,
+    /// Their inputs, transformed: `[n, d_in]`.
+    pub x: Tensor<2>,
+    /// Their gradients, transformed: `[n, d_out]`.
+    pub delta: Tensor<2>,
+    /// Its learned rate, `[1, 1]`.
+    pub rate: Tensor<2>,
 }
 
 /// Matrices of one shape share a network.
@@ -77,12 +129,17 @@ impl Blocks {
         }
     }
 
-    /// The networks before they have learned anything, without normalisation: they leave factors
-    /// as they are.
+    /// The networks before they have learned anything, without normalisation and with rates of 1:
+    /// they leave factors as they are.
     pub fn unlearned(&self) -> Self {
+        let settings = BlockSettings {
+            norm: false,
+            edit_lr: 1.0,
+            ..self.plan.settings
+        };
         Self {
             plan: BlockPlan {
-                norm: false,
+                settings,
                 ..self.plan
             },
             groups: self.groups.iter().map(Group::unlearned).collect(),
@@ -91,84 +148,8 @@ impl Blocks {
         }
     }
 
-    /// Published names of all matrices.
-    pub fn sites(&self) -> impl Iterator<Item = &String> {
-        self.groups.iter().flat_map(|group| &group.sites)
-    }
-
-    /// The parameters at the start: V normal, U and b zero, scales 1, shifts 0, so that a network
-    /// is the identity.
-    pub fn start(&self) -> Values {
-        let mut values = Values::new();
-        for group in &self.groups {
-            let d = group.width();
-            let r = self.plan.rank.min(d);
-            let k = group.sites.len();
-            for block in 0..BLOCKS {
-                let parts = [self.plan.stream, &group.name, &block.to_string()];
-                let mut stream = seed::stream(self.seed, &parts);
-                let normal = (0..r * d)
-                    .map(|_| seed::normal(&mut stream) as f32)
-                    .collect();
-                let filled =
-                    |rows, columns, value: f32| Tensor::full([rows, columns], value, &self.device);
-                let parts = [
-                    ("v", host::tensor(normal, [r, d], &self.device)),
-                    ("u", filled(d, r, 0.0)),
-                    ("b", filled(1, d, 0.0)),
-                    ("s", filled(k, d, 1.0)),
-                    ("t", filled(k, d, 0.0)),
-                ];
-                values.extend(parts.map(|(part, value)| (group.parameter(block, part), value)));
-            }
-        }
-        values
-    }
-
-    /// Takes notice of the factors of a training lesson.
-    pub fn observe(&mut self, gathered: &Gathered) {
-        for group in &mut self.groups {
-            for factors in group.sites.iter().filter_map(|s| gathered.factors.get(s)) {
-                group.x.add(&factors.x);
-                group.delta.add(&factors.delta);
-            }
-            group.x.settle();
-            group.delta.settle();
-        }
-    }
-
-    /// What it noticed, as tensors that can be stored.
-    pub fn statistics(&self) -> Values {
-        let seen = self
-            .groups
-            .iter()
-            .filter(|group| group.x != Running::default());
-        seen.flat_map(|group| {
-            [("x", &group.x), ("delta", &group.delta)]
-                .map(|(side, running)| (format!("{}.{side}", group.name), running.stored()))
-        })
-        .collect()
-    }
-
-    /// Goes on from stored statistics.
-    pub fn restore(&mut self, statistics: &Values) {
-        for group in &mut self.groups {
-            let of = |side: &str| {
-                let stored = statistics.get(&format!("{}.{side}", group.name));
-                stored.map(Running::from_stored).unwrap_or_default()
-            };
-            let (x, delta) = (of("x"), of("delta"));
-            (group.x, group.delta) = (x, delta);
-        }
-    }
-
-    /// The factors of every matrix that has any, with both sides transformed: `[n, d_in]` and
-    /// `[n, d_out]`.
-    pub fn transform<'g>(
-        &self,
-        values: &Values,
-        gathered: &'g Gathered,
-    ) -> Vec<(String, &'g Factors, [Tensor<2>; 2])> {
+    /// The factors of every matrix that has any, with both sides transformed.
+    pub fn transform<'g>(&self, values: &Values, gathered: &'g Gathered) -> Vec<Transformed<'g>> {
         let mut transformed = Vec::new();
         for group in &self.groups {
             let found = group.sites.iter().enumerate().filter_map(|(row, site)| {
@@ -184,8 +165,14 @@ impl Blocks {
             for (row, factors) in found {
                 let n = factors.x.dims()[0];
                 let own = |rows: &Tensor<2>| rows.clone().narrow(0, first, n);
-                let sides = [own(&x), own(&delta)];
-                transformed.push((group.sites[row].clone(), factors, sides));
+                let site = group.sites[row].clone();
+                transformed.push(Transformed {
+                    rate: values[&format!("{RATE}.{site}")].clone(),
+                    site,
+                    factors,
+                    x: own(&x),
+                    delta: own(&delta),
+                });
                 first += n;
             }
         }
@@ -203,8 +190,9 @@ impl Blocks {
             Tensor::cat(factors.iter().map(|(_, f)| pick(f).clone()).collect(), 0)
         };
         let (mut x, mut delta) = (join(|f| &f.x), join(|f| &f.delta));
-        if self.plan.norm {
-            let bounded = |rows: Tensor<2>| match self.plan.bound {
+        let BlockSettings { norm, bound, .. } = self.plan.settings;
+        if norm {
+            let bounded = |rows: Tensor<2>| match bound {
                 Some(bound) => rows.clamp(-bound, bound),
                 None => rows,
             };
@@ -231,6 +219,95 @@ impl Blocks {
             z.clone().slice([0..n, 0..group.d_in]),
             z.slice([0..n, group.d_in..group.width()]),
         )
+    }
+}
+
+impl LearnedParts for Blocks {
+    /// The parameters at the start: V normal, U and b zero, scales 1, shifts 0, so that a network
+    /// is the identity.
+    fn start(&self) -> Values {
+        let mut values = Values::new();
+        for group in &self.groups {
+            let d = group.width();
+            let r = self.plan.settings.rank.min(d);
+            let k = group.sites.len();
+            for block in 0..BLOCKS {
+                let parts = [self.plan.stream, &group.name, &block.to_string()];
+                let mut stream = seed::stream(self.seed, &parts);
+                let normal = (0..r * d)
+                    .map(|_| seed::normal(&mut stream) as f32)
+                    .collect();
+                let filled =
+                    |rows, columns, value: f32| Tensor::full([rows, columns], value, &self.device);
+                let parts = [
+                    ("v", host::tensor(normal, [r, d], &self.device)),
+                    ("u", filled(d, r, 0.0)),
+                    ("b", filled(1, d, 0.0)),
+                    ("s", filled(k, d, 1.0)),
+                    ("t", filled(k, d, 0.0)),
+                ];
+                values.extend(parts.map(|(part, value)| (group.parameter(block, part), value)));
+            }
+            let rate = [(RATE, self.plan.settings.edit_lr)];
+            for (scalar, value) in rate.iter().chain(self.plan.scalars) {
+                let one = |site| (format!("{scalar}.{site}"), *value as f32);
+                let named = group.sites.iter().map(one);
+                values.extend(named.map(|(name, v)| (name, Tensor::full([1, 1], v, &self.device))));
+            }
+        }
+        values
+    }
+
+    fn rate(&self, parameter: &str) -> f64 {
+        let mut scalars = self
+            .plan
+            .scalars
+            .iter()
+            .map(|(scalar, _)| *scalar)
+            .chain([RATE]);
+        let of_matrix = |name: &str| {
+            parameter
+                .strip_prefix(name)
+                .is_some_and(|p| p.starts_with('.'))
+        };
+        match scalars.any(of_matrix) {
+            true => self.plan.settings.lr_lr,
+            false => self.plan.settings.lr,
+        }
+    }
+
+    fn observe(&mut self, gathered: &Gathered) {
+        for group in &mut self.groups {
+            for factors in group.sites.iter().filter_map(|s| gathered.factors.get(s)) {
+                group.x.add(&factors.x);
+                group.delta.add(&factors.delta);
+            }
+            group.x.settle();
+            group.delta.settle();
+        }
+    }
+
+    fn statistics(&self) -> Values {
+        let seen = self
+            .groups
+            .iter()
+            .filter(|group| group.x != Running::default());
+        seen.flat_map(|group| {
+            [("x", &group.x), ("delta", &group.delta)]
+                .map(|(side, running)| (format!("{}.{side}", group.name), running.stored()))
+        })
+        .collect()
+    }
+
+    fn restore(&mut self, statistics: &Values) {
+        for group in &mut self.groups {
+            let of = |side: &str| {
+                let stored = statistics.get(&format!("{}.{side}", group.name));
+                stored.map(Running::from_stored).unwrap_or_default()
+            };
+            let (x, delta) = (of("x"), of("delta"));
+            (group.x, group.delta) = (x, delta);
+        }
     }
 }
 

@@ -38,15 +38,15 @@ impl<N> Clone for HyperEditor<N> {
 
 impl<N> Copy for HyperEditor<N> {}
 
-/// Settings of such an editor: `own` are those of its network and objective.
+/// Settings of such an editor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Config<S> {
+pub(crate) struct Config<N> {
     /// What is edited.
     #[serde(flatten)]
     pub sites: Sites,
-    /// Settings of the network and the objective.
+    /// Those of the network and the objective.
     #[serde(flatten)]
-    pub own: S,
+    pub network: N,
     /// Parts that were trained before.
     pub trained: Option<PathBuf>,
     /// How long and how fast to train.
@@ -69,7 +69,7 @@ impl<N: HyperNetwork> HyperEditor<N> {
         }
     }
 
-    fn config(&self, settings: &Settings) -> Result<Config<N::Settings>> {
+    fn config(&self, settings: &Settings) -> Result<Config<N>> {
         Ok(settings.config(self.card.id)?)
     }
 }
@@ -110,7 +110,8 @@ impl<N: HyperNetwork> Editor for HyperEditor<N> {
 
     fn check(&self, model: &Model, settings: &Settings) -> Result<()> {
         let config = self.config(settings)?;
-        config.sites.of(self.card.id, model).map(drop)
+        let sites = config.sites.of(self.card.id, N::MATRICES, model);
+        sites.map(drop)
     }
 
     fn prepare<'m>(
@@ -124,11 +125,12 @@ impl<N: HyperNetwork> Editor for HyperEditor<N> {
         let subject = Subject {
             editor,
             model,
-            sites: config.sites.of(editor, model)?,
+            sites: config.sites.of(editor, N::MATRICES, model)?,
         };
         let mut learner: Learner<N> = Learner {
-            network: N::new(&config.own, &subject, ctx.seed),
-            objective: N::objective(&config.own, lessons),
+            parts: config.network.parts(&subject, ctx.seed),
+            objective: config.network.objective(lessons, ctx.seed),
+            network: config.network,
             subject,
         };
         let (train_on, val) = (lessons.train, lessons.val);
@@ -143,6 +145,25 @@ struct Trained<'m, N: HyperNetwork> {
     values: Values,
 }
 
+impl<N: HyperNetwork> Trained<'_, N> {
+    /// What the network makes of the factors of `requests`, each alone or all as one.
+    fn proposed(&self, requests: &[&Request], start: &Change, joint: bool) -> Result<Sides> {
+        let Learner {
+            subject,
+            network,
+            parts,
+            ..
+        } = &self.learner;
+        let gathered = self.learner.gather(requests, start)?;
+        let gathered = match joint {
+            true => gathered.joined(),
+            false => gathered,
+        };
+        let condition = network.condition(subject, requests)?;
+        Ok(network.propose(parts, &self.values, &gathered, &condition))
+    }
+}
+
 impl<N: HyperNetwork> Prepared for Trained<'_, N> {
     fn edit_each(&self, requests: &[Request], start: &Change) -> Result<Vec<Arc<Edit>>> {
         let Learner {
@@ -150,9 +171,7 @@ impl<N: HyperNetwork> Prepared for Trained<'_, N> {
         } = &self.learner;
         check_requests(subject.model, requests)?;
         let asked: Vec<&Request> = requests.iter().collect();
-        let gathered = self.learner.gather(&asked, start)?;
-        let condition = network.condition(subject, &asked)?;
-        let sides = network.propose(&self.values, &gathered, &condition);
+        let sides = self.proposed(&asked, start, false)?;
         let changes = changes(&sides, requests.len()).into_iter();
         let finished = requests.iter().zip(changes).map(|(request, change)| {
             let change = network.finish(subject, request, change, start)?;
@@ -165,20 +184,16 @@ impl<N: HyperNetwork> Prepared for Trained<'_, N> {
         if !N::JOINT {
             return Edit::joined(&self.edit_each(requests, &Change::default())?);
         }
-        let Learner {
-            subject, network, ..
-        } = &self.learner;
-        check_requests(subject.model, requests)?;
+        check_requests(self.learner.subject.model, requests)?;
         let asked: Vec<&Request> = requests.iter().collect();
-        let gathered = self.learner.gather(&asked, &Change::default())?.joined();
-        let condition = network.condition(subject, &asked)?;
-        let sides = network.propose(&self.values, &gathered, &condition);
+        let sides = self.proposed(&asked, &Change::default(), true)?;
         Ok(Edit::Weights(changes(&sides, 1).pop().unwrap_or_default()))
     }
 
     fn gradient_probe(&self, request: &Request) -> Result<Option<GradientProbe>> {
         let gathered = self.learner.gather(&[request], &Change::default())?;
-        let Some((sides, more)) = self.learner.network.probe(&gathered) else {
+        let Learner { network, parts, .. } = &self.learner;
+        let Some((sides, more)) = network.probe(parts, &gathered) else {
             return Ok(None);
         };
         let ranks = gathered.ranks(0).into_iter();

@@ -168,7 +168,12 @@ impl Factors {
     /// x̃ `[n, d_in]`, δ̃ `[n, d_out]` → a `[requests, r, columns]`, b `[requests, rows, r]`, r the
     /// largest number of tokens; requests with fewer end in zeros.
     pub fn sides(&self, x: Tensor<2>, delta: Tensor<2>) -> (Tensor<3>, Tensor<3>) {
-        let (x, delta) = (self.by_request(x), self.by_request(delta));
+        self.oriented(self.by_request(x), self.by_request(delta))
+    }
+
+    /// Both sides by request, x̃ `[requests, r, d_in]` and δ̃ `[requests, r, d_out]`, as factors in the
+    /// published orientation.
+    pub fn oriented(&self, x: Tensor<3>, delta: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
         match self.orientation {
             Orientation::OutIn => (x, delta.swap_dims(1, 2)),
             Orientation::InOut => (delta, x.swap_dims(1, 2)),

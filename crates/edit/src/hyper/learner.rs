@@ -9,7 +9,7 @@ use debias_model::{Change, View};
 use super::factors::Gathered;
 use super::objective::EditObjective;
 use super::subject::Subject;
-use super::{HyperNetwork, Sides};
+use super::{HyperNetwork, LearnedParts};
 use crate::editor::{Example, Request};
 use crate::error::Result;
 use crate::training::{Objective, Trainable, Values};
@@ -18,6 +18,7 @@ use crate::training::{Objective, Trainable, Values};
 pub(crate) struct Learner<'m, N: HyperNetwork> {
     pub subject: Subject<'m>,
     pub network: N,
+    pub parts: N::Parts,
     pub objective: N::Objective,
 }
 
@@ -42,11 +43,11 @@ impl<N: HyperNetwork> Trainable for Learner<'_, N> {
     type TrainingBatch = TrainingBatch<N>;
 
     fn start(&self) -> Values {
-        self.network.start()
+        self.parts.start()
     }
 
     fn rate(&self, parameter: &str) -> f64 {
-        self.network.rate(parameter)
+        self.parts.rate(parameter)
     }
 
     fn lesson(&self, examples: &[Example]) -> Result<Self::TrainingBatch> {
@@ -67,21 +68,22 @@ impl<N: HyperNetwork> Trainable for Learner<'_, N> {
     }
 
     fn observe(&mut self, batch: &Self::TrainingBatch) {
-        self.network.observe(&batch.gathered);
+        self.parts.observe(&batch.gathered);
     }
 
     fn statistics(&self) -> Values {
-        self.network.statistics()
+        self.parts.statistics()
     }
 
     fn restore(&mut self, statistics: &Values) {
-        self.network.restore(statistics);
+        self.parts.restore(statistics);
     }
 
     fn losses(&self, batch: &Self::TrainingBatch, values: &Values) -> Result<Objective> {
-        let sides: Sides = self
+        let (gathered, condition) = (&batch.gathered, &batch.condition);
+        let sides = self
             .network
-            .propose(values, &batch.gathered, &batch.condition);
+            .propose(&self.parts, values, gathered, condition);
         let tracked = values.values().any(Tensor::is_autodiff);
         let view = match tracked {
             true => View::base().tracked(),

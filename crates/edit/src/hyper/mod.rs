@@ -3,14 +3,16 @@
 //!
 //! The gradient of the weight of a linear layer on one example is Σ_t δ_t x_tᵀ over its tokens
 //! (Mitchell et al. 2022, section 3.1), so no hyper-network ever forms it: what it proposes is
-//! a pair of thin factors per matrix and request. An editor of this kind is its card, its settings,
-//! a [`HyperNetwork`] and an [`EditObjective`]; everything else is [`HyperEditor`].
+//! a pair of thin factors per matrix and request. An editor of this kind is its card, a
+//! [`HyperNetwork`] and an [`EditObjective`]; everything else is [`HyperEditor`].
 
 mod blocks;
 mod editor;
 mod factors;
 mod learner;
 mod objective;
+mod ridge;
+mod said;
 mod sites;
 mod statistics;
 mod subject;
@@ -23,11 +25,13 @@ use debias_model::Change;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub(crate) use self::blocks::{BlockPlan, Blocks, open_clamp};
+pub(crate) use self::blocks::{BlockPlan, BlockSettings, Blocks, open_clamp};
 pub(crate) use self::editor::{Config, HyperEditor, TRAINED};
 pub(crate) use self::factors::{Factors, Gathered};
 pub(crate) use self::objective::{EditObjective, Generalise};
-pub(crate) use self::sites::{Sites, layer_index};
+pub(crate) use self::ridge::coefficients;
+pub(crate) use self::said::{Meaningless, Said};
+pub(crate) use self::sites::{Matrices, Sites, layer_index};
 pub(crate) use self::subject::Subject;
 use crate::editor::{Lessons, Request};
 use crate::error::Result;
@@ -37,10 +41,31 @@ use crate::training::Values;
 /// in the published orientation.
 pub(crate) type Sides = BTreeMap<String, (Tensor<3>, Tensor<3>)>;
 
-/// A network that turns gradients into edits.
-pub(crate) trait HyperNetwork: Send + Sync + Sized + 'static {
-    /// Its settings and those of its objective.
-    type Settings: Serialize + DeserializeOwned;
+/// The parts of a hyper-network that are trained.
+pub(crate) trait LearnedParts: Send + Sync {
+    /// The parameters at the start.
+    fn start(&self) -> Values;
+
+    /// Learning rate of one parameter.
+    fn rate(&self, parameter: &str) -> f64;
+
+    /// Takes notice of the factors of a training lesson, before they are used.
+    fn observe(&mut self, _gathered: &Gathered) {}
+
+    /// Running statistics.
+    fn statistics(&self) -> Values {
+        Values::new()
+    }
+
+    /// Goes on from stored statistics.
+    fn restore(&mut self, _statistics: &Values) {}
+}
+
+/// A kind of network that turns gradients into edits; the value holds its settings and those of its
+/// objective.
+pub(crate) trait HyperNetwork: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// What it trains.
+    type Parts: LearnedParts;
 
     /// What it learns by.
     type Objective: EditObjective;
@@ -58,20 +83,17 @@ pub(crate) trait HyperNetwork: Send + Sync + Sized + 'static {
     /// [`HyperNetwork::propose`] then sees their factors as those of one.
     const JOINT: bool = false;
 
-    /// All settings under `preset`.
-    fn preset(preset: Preset) -> Config<Self::Settings>;
+    /// The feed-forward matrices that it edits.
+    const MATRICES: Matrices = Matrices::Both;
 
-    /// The network for the model and the weights of `subject`, before training.
-    fn new(settings: &Self::Settings, subject: &Subject, seed: u64) -> Self;
+    /// All settings under `preset`.
+    fn preset(preset: Preset) -> Config<Self>;
+
+    /// The parts for the model and the weights of `subject`, before training.
+    fn parts(&self, subject: &Subject, seed: u64) -> Self::Parts;
 
     /// What it learns by, on the records of `lessons`.
-    fn objective(settings: &Self::Settings, lessons: &Lessons) -> Self::Objective;
-
-    /// The parameters at the start.
-    fn start(&self) -> Values;
-
-    /// Learning rate of one parameter.
-    fn rate(&self, parameter: &str) -> f64;
+    fn objective(&self, lessons: &Lessons, seed: u64) -> Self::Objective;
 
     /// Reads what [`HyperNetwork::propose`] needs of the requests.
     ///
@@ -79,24 +101,19 @@ pub(crate) trait HyperNetwork: Send + Sync + Sized + 'static {
     /// Text that cannot be tokenised.
     fn condition(&self, subject: &Subject, requests: &[&Request]) -> Result<Self::Condition>;
 
-    /// Takes notice of the factors of a training lesson, before they are used.
-    fn observe(&mut self, _gathered: &Gathered) {}
-
-    /// Running statistics.
-    fn statistics(&self) -> Values {
-        Values::new()
-    }
-
-    /// Goes on from stored statistics.
-    fn restore(&mut self, _statistics: &Values) {}
-
     /// Whether the requests of a training lesson are one edit, as with [`HyperNetwork::JOINT`].
     fn learns_together(&self) -> bool {
         false
     }
 
     /// The edit of every request of `gathered`, alone.
-    fn propose(&self, values: &Values, gathered: &Gathered, condition: &Self::Condition) -> Sides;
+    fn propose(
+        &self,
+        parts: &Self::Parts,
+        values: &Values,
+        gathered: &Gathered,
+        condition: &Self::Condition,
+    ) -> Sides;
 
     /// The last word on the `change` that was proposed for `request`.
     ///
@@ -114,7 +131,7 @@ pub(crate) trait HyperNetwork: Send + Sync + Sized + 'static {
 
     /// The gradient that it turns, as the edit of a network that leaves it as it is; with the rank
     /// that its edits may have beyond that of the gradient. None where no such network exists.
-    fn probe(&self, _gathered: &Gathered) -> Option<(Sides, usize)> {
+    fn probe(&self, _parts: &Self::Parts, _gathered: &Gathered) -> Option<(Sides, usize)> {
         None
     }
 }

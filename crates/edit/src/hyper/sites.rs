@@ -18,6 +18,15 @@ pub(crate) struct Sites {
     pub sites: Vec<String>,
 }
 
+/// Which of a layer's two feed-forward matrices an editor edits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Matrices {
+    /// Both.
+    Both,
+    /// The one that leads back to the residual stream.
+    Second,
+}
+
 /// The side that is edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -67,7 +76,12 @@ impl Sites {
     ///
     /// # Errors
     /// A layer or a name that the model lacks, or a parameter that is no linear layer's weight.
-    pub fn of<'m>(&self, editor: &'static str, model: &'m Model) -> Result<Vec<&'m Parameter>> {
+    pub fn of<'m>(
+        &self,
+        editor: &'static str,
+        matrices: Matrices,
+        model: &'m Model,
+    ) -> Result<Vec<&'m Parameter>> {
         let names = match (self.sites.is_empty(), self.side) {
             (false, _) => self.sites.clone(),
             (true, Side::Vision) => model.vision_edit_sites(),
@@ -76,7 +90,11 @@ impl Sites {
                 let mut names = Vec::new();
                 for layer in &self.layers {
                     let index = layer_index(editor, *layer, outline.depth)?;
-                    names.extend(outline.feed_forward_sites(index));
+                    let first = match matrices {
+                        Matrices::Both => 0,
+                        Matrices::Second => 1,
+                    };
+                    names.extend(outline.feed_forward_sites(index).split_off(first));
                 }
                 names
             }

@@ -1,6 +1,8 @@
 //! The model that a hyper-network edits, and the questions that are put to it.
 
-use debias_model::{Batch, ImageFeatures, Model, Parameter, Parameters, Question, Row, Stage};
+use debias_model::{
+    Batch, ImageFeatures, ImageRef, Model, Parameter, Parameters, Question, Row, Stage,
+};
 
 use crate::editor::{Example, Posed, Request};
 use crate::error::Result;
@@ -32,6 +34,23 @@ impl Subject<'_> {
     pub fn to_first(&self, batch: Batch) -> Batch {
         let to = self.first().earliest(self.last());
         self.model.run(batch, to, &self.model.base())
+    }
+
+    /// The same number of rows for each of `requests`, on its own picture.
+    ///
+    /// # Errors
+    /// What `rows` refuses.
+    pub fn batch(
+        &self,
+        requests: &[&Request],
+        rows: impl Fn(&Request, Option<ImageRef>) -> Result<Vec<Row>>,
+    ) -> Result<(Vec<Row>, Batch)> {
+        let seen = ImageFeatures::join(requests.iter().filter_map(|r| r.image.clone()));
+        let image = |at| seen.as_ref().map(|seen| seen.image_ref(at));
+        let of = requests.iter().enumerate();
+        let of = of.map(|(at, request)| rows(request, image(at)));
+        let rows = of.collect::<Result<Vec<_>>>()?.concat();
+        Ok((rows.clone(), Batch::over(rows, seen)))
     }
 
     /// One question per example; none where an example has no such question.

@@ -2,14 +2,10 @@
 
 use burn::tensor::activation::{sigmoid, softmax, tanh};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use debias_core::Preset;
-use debias_model::{Change, Orientation};
 
-use super::Own;
+use super::Ke;
 use super::reader::{Reader, TABLE, Texts, uniform};
-use crate::editor::{Lessons, Request};
-use crate::error::Result;
-use crate::hyper::{Config, Factors, Gathered, Generalise, HyperNetwork, Sides, Subject};
+use crate::hyper::{Factors, Gathered, LearnedParts, Sides, Subject};
 use crate::training::Values;
 
 /// One edited matrix.
@@ -27,8 +23,6 @@ pub(crate) struct Network {
     table: Tensor<2>,
     freeze_embedding: bool,
     max_scale: f64,
-    max_repeats: usize,
-    cond_max_len: usize,
     lr: f64,
     seed: u64,
     device: Device,
@@ -126,25 +120,12 @@ pub(super) fn gated(factors: &Factors, gates: &Gates) -> (Tensor<3>, Tensor<3>) 
     let x = Tensor::cat(vec![x, one(&gates.column_b)], 1);
     let delta = Tensor::cat(vec![delta, one(&gates.row_b)], 1);
     let delta = delta * one(&gates.scale);
-    match factors.orientation {
-        Orientation::OutIn => (x, delta.swap_dims(1, 2)),
-        Orientation::InOut => (delta, x.swap_dims(1, 2)),
-    }
+    factors.oriented(x, delta)
 }
 
-impl HyperNetwork for Network {
-    type Settings = Own;
-    type Objective = Generalise;
-    type Condition = Texts;
-
-    const GATE: &'static str = "max_scale";
-    const RANDOM: &'static str = "the network at the start, and the order of the training records";
-
-    fn preset(preset: Preset) -> Config<Own> {
-        super::preset(preset)
-    }
-
-    fn new(own: &Own, subject: &Subject, seed: u64) -> Self {
+impl Network {
+    /// The network for the model and the weights of `subject`.
+    pub fn new(own: &Ke, subject: &Subject, seed: u64) -> Self {
         let matrices = subject.sites.iter().map(|site| {
             let [d_out, d_in] = site.linear_shape();
             Matrix {
@@ -164,18 +145,29 @@ impl HyperNetwork for Network {
             table,
             freeze_embedding: own.freeze_embedding,
             max_scale: own.max_scale,
-            max_repeats: own.max_repeats,
-            cond_max_len: own.cond_max_len.max(1),
             lr: own.lr,
             seed,
             device: subject.model.device().clone(),
         }
     }
 
-    fn objective(own: &Own, _: &Lessons) -> Generalise {
-        own.objective
+    /// The edit of every request of `gathered`, alone.
+    pub fn propose(&self, values: &Values, gathered: &Gathered, texts: &Texts) -> Sides {
+        let table = values.get(TABLE).unwrap_or(&self.table);
+        let conditions = self.reader.read(values, table, texts);
+        let mut sides = Sides::new();
+        for matrix in &self.matrices {
+            let Some(factors) = gathered.factors.get(&matrix.name) else {
+                continue;
+            };
+            let gates = gates(values, matrix, conditions.clone(), self.max_scale);
+            sides.insert(matrix.name.clone(), gated(factors, &gates));
+        }
+        sides
     }
+}
 
+impl LearnedParts for Network {
     fn start(&self) -> Values {
         let mut values = self.reader.start(self.seed, &self.device);
         if !self.freeze_embedding {
@@ -200,51 +192,5 @@ impl HyperNetwork for Network {
 
     fn rate(&self, _parameter: &str) -> f64 {
         self.lr
-    }
-
-    fn condition(&self, subject: &Subject, requests: &[&Request]) -> Result<Texts> {
-        let ids = requests.iter().map(|request| {
-            let record = &request.record;
-            let text = format!(
-                "{} >> {} || {}",
-                record.y_more, record.y_less, record.prompt
-            );
-            let mut ids = subject.model.text().encode(&text, false)?;
-            ids.truncate(self.cond_max_len);
-            Ok(ids)
-        });
-        Ok(Texts {
-            ids: ids.collect::<Result<_>>()?,
-        })
-    }
-
-    fn propose(&self, values: &Values, gathered: &Gathered, texts: &Texts) -> Sides {
-        let table = values.get(TABLE).unwrap_or(&self.table);
-        let conditions = self.reader.read(values, table, texts);
-        let mut sides = Sides::new();
-        for matrix in &self.matrices {
-            let Some(factors) = gathered.factors.get(&matrix.name) else {
-                continue;
-            };
-            let gates = gates(values, matrix, conditions.clone(), self.max_scale);
-            sides.insert(matrix.name.clone(), gated(factors, &gates));
-        }
-        sides
-    }
-
-    fn finish(
-        &self,
-        subject: &Subject,
-        request: &Request,
-        change: Change,
-        start: &Change,
-    ) -> Result<Change> {
-        super::repeated(subject, request, change, start, self.max_repeats)
-    }
-
-    fn probe(&self, gathered: &Gathered) -> Option<(Sides, usize)> {
-        let factors = gathered.factors.iter();
-        let open = factors.map(|(name, f)| (name.clone(), gated(f, &Gates::open(f))));
-        Some((open.collect(), 1))
     }
 }
