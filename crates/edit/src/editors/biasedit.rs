@@ -1,21 +1,21 @@
 //! BiasEdit: a network that turns the gradients of a pair of answers into one change by which the
 //! model finds them equally likely.
 //!
-//! Xu et al. 2025, arXiv:2503.08588; `spec/editors.md` 12. The change of all rows is the solution of
-//! normal equations ([`coefficients`]), as in MALMEN (Tan et al. 2024), so that any number of requests
-//! is one edit of the same kind. Its success is balance, not reversal.
+//! Xu et al. 2025, arXiv:2503.08588; `spec/editors.md` 12. The change solves the normal equations of
+//! all rows ([`coefficients`]), so that any number of requests is one edit of the same kind.
 
 use burn::tensor::Tensor;
 use debias_core::Preset;
-use debias_model::{Batch, ImageRef, Question, Row, View};
+use debias_model::{Batch, ImageRef, Row, View};
 use serde::{Deserialize, Serialize};
 
 use crate::card::{Card, Setting, settings};
-use crate::editor::{Example, Lessons, Request};
-use crate::error::{Error, Result};
+use crate::editor::{Effect, Example, Lessons, Request};
+use crate::error::Result;
 use crate::hyper::{
-    BlockPlan, BlockSettings, Blocks, Config, EditObjective, Gathered, HyperEditor, HyperNetwork,
-    Matrices, Meaningless, Said, Sides, Sites, Subject, TRAINED, beside, coefficients, open_clamp,
+    BlockPlan, BlockSettings, Blocks, Config, Divergence, EditObjective, Gathered, HyperEditor,
+    HyperNetwork, Matrices, Meaningless, Said, Sides, Sites, Subject, TRAINED, beside,
+    coefficients, open_clamp,
 };
 use crate::training::{Objective, Schedule, Values};
 
@@ -60,7 +60,7 @@ pub(crate) struct BiasEdit {
     #[serde(flatten)]
     blocks: BlockSettings,
     joint: bool,
-    loss: Loss,
+    loss: Divergence,
     cloc: f64,
 }
 
@@ -77,14 +77,6 @@ const SETTINGS: &[Setting] = &[
     ("cloc", "weight of the meaningless answer's divergence"),
 ];
 
-/// How two answers, or two models, are held against each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Loss {
-    Scalar,
-    Token,
-}
-
 impl HyperNetwork for BiasEdit {
     type Parts = Blocks;
     type Objective = Balance;
@@ -92,6 +84,7 @@ impl HyperNetwork for BiasEdit {
 
     const GATE: &'static str = "edit_lr";
     const RANDOM: &'static str = "V at the start, and the order of the training records";
+    const EFFECT: Effect = Effect::Balance;
     const JOINT: bool = true;
     const MATRICES: Matrices = Matrices::Second;
 
@@ -109,7 +102,7 @@ impl HyperNetwork for BiasEdit {
                     lr_lr: 1e-5,
                 },
                 joint: !project,
-                loss: Loss::Scalar,
+                loss: Divergence::Scalar,
                 cloc: 4.0,
             },
             trained: None,
@@ -170,12 +163,12 @@ impl HyperNetwork for BiasEdit {
 
 /// Both answers equally likely, and a meaningless one as likely as before.
 pub(crate) struct Balance {
-    loss: Loss,
+    loss: Divergence,
     cloc: f64,
     meaningless: Meaningless,
 }
 
-/// Both answers and the meaningless one of each record, and how the base model says the last.
+/// Both answers and the meaningless one of each record; the last as the base model says it.
 pub(crate) struct Judged {
     rows: Vec<Row>,
     batch: Batch,
@@ -183,44 +176,19 @@ pub(crate) struct Judged {
 }
 
 impl Balance {
-    fn divergence(&self, of: &Said, from: &Said) -> Tensor<1> {
-        match self.loss {
-            Loss::Scalar => of.scalar_divergence(from),
-            Loss::Token => of.divergence(from),
-        }
-    }
-
     /// Both ways between the two answers of each pair.
     fn apart(&self, more: &Said, less: &Said) -> Tensor<1> {
-        self.divergence(more, less) + self.divergence(less, more)
+        more.divergence(less, self.loss) + less.divergence(more, self.loss)
     }
 
     fn pair(&self, subject: &Subject, of: &Request, image: Option<ImageRef>) -> Result<[Row; 2]> {
-        let answers = [of.record.y_more.as_str(), of.record.y_less.as_str()];
-        let rows = subject.model.row_pair(image, &of.prompt, answers);
-        let rows = rows.map_err(|source| of.refused(source))?;
-        if self.loss == Loss::Token && rows.iter().any(|row| row.answer().len() < 2) {
+        let rows = subject.pair(of, image)?;
+        let blind = rows.iter().any(|row| row.answer().len() < 2);
+        if self.loss == Divergence::Token && blind {
             let why = "has an answer of one token, in which loss = token sees no difference";
-            return Err(refused(of, &format!("{why}; set {ID}.loss=scalar")));
+            return Err(subject.refused(of, &format!("{why}; set {ID}.loss=scalar")));
         }
         Ok(rows)
-    }
-
-    fn meaningless(&self, subject: &Subject, of: &Request, image: Option<ImageRef>) -> Result<Row> {
-        let answer = self.meaningless.answers.get(&of.record.id);
-        let why = "has no unrelated item, and no other record lends it a meaningless answer";
-        let answer = answer.ok_or_else(|| refused(of, why))?;
-        let question = Question::new(image, &of.prompt, answer);
-        let row = subject.model.rows(&[question]);
-        Ok(row.map_err(|source| of.refused(source))?.swap_remove(0))
-    }
-}
-
-fn refused(request: &Request, why: &str) -> Error {
-    let problem = format!("record `{}` {why}", request.record.id);
-    Error::Elsewhere {
-        editor: ID,
-        problem,
     }
 }
 
@@ -246,7 +214,8 @@ impl EditObjective for Balance {
         let requests: Vec<&Request> = examples.iter().map(|example| &example.request).collect();
         let (rows, batch) = subject.batch(&requests, |of, image| {
             let [more, less] = self.pair(subject, of, image)?;
-            Ok(vec![more, less, self.meaningless(subject, of, image)?])
+            let answer = self.meaningless.answer(subject, of)?;
+            Ok(vec![more, less, subject.row(of, image, answer)?])
         })?;
         let batch = subject.to_first(batch);
         let logits = subject.model.answer_logits(batch.clone(), &View::base());
@@ -267,7 +236,7 @@ impl EditObjective for Balance {
         let logits = subject.model.answer_logits(lesson.batch.clone(), view);
         let [more, less, meaningless] = Said::roles(&lesson.rows, logits);
         let edit = self.apart(&more, &less).mean();
-        let locality = self.divergence(&lesson.before, &meaningless).mean();
+        let locality = lesson.before.divergence(&meaningless, self.loss).mean();
         Objective {
             total: edit.clone() + locality.clone().mul_scalar(self.cloc),
             edit,
@@ -276,11 +245,6 @@ impl EditObjective for Balance {
     }
 
     fn remarks(&self) -> Vec<String> {
-        let Meaningless { answers, borrowed } = &self.meaningless;
-        let said = format!(
-            "{ID}: the meaningless answer of {borrowed} of {} records is another record's",
-            answers.len()
-        );
-        (*borrowed > 0).then_some(said).into_iter().collect()
+        self.meaningless.remark(ID).into_iter().collect()
     }
 }

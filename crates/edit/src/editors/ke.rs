@@ -191,14 +191,7 @@ fn repeated(
 
 fn flips(subject: &Subject, request: &Request, change: &Change, start: &Change) -> Result<bool> {
     let model = subject.model;
-    let record = &request.record;
-    let rows = model
-        .row_pair(
-            request.image_ref(),
-            &request.prompt,
-            [&record.y_more, &record.y_less],
-        )
-        .map_err(|source| request.refused(source))?;
+    let rows = subject.pair(request, request.image_ref())?;
     let view = model.view(&[&added(start.clone(), change)])?;
     let batch = Batch::over(rows.to_vec(), request.image.clone());
     // Below the first edited stage a view of one change sees what the base sees.

@@ -94,9 +94,9 @@ impl<N: HyperNetwork> Editor for HyperEditor<N> {
     fn claims(&self, settings: &Settings) -> Claims {
         let config = self.config(settings);
         Claims {
+            effect: N::EFFECT,
             random: N::RANDOM,
             side: config.ok().and_then(|config| config.sites.claimed()),
-            ..Claims::default()
         }
     }
 

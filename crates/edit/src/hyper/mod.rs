@@ -30,10 +30,10 @@ pub(crate) use self::editor::{Config, HyperEditor, TRAINED};
 pub(crate) use self::factors::{Factors, Gathered};
 pub(crate) use self::objective::{EditObjective, Generalise};
 pub(crate) use self::ridge::coefficients;
-pub(crate) use self::said::{Meaningless, Said};
+pub(crate) use self::said::{Divergence, Meaningless, Said};
 pub(crate) use self::sites::{Matrices, Sites, layer_index};
 pub(crate) use self::subject::Subject;
-use crate::editor::{Lessons, Request};
+use crate::editor::{Effect, Lessons, Request};
 use crate::error::Result;
 use crate::training::Values;
 
@@ -78,6 +78,9 @@ pub(crate) trait HyperNetwork: Serialize + DeserializeOwned + Send + Sync + 'sta
 
     /// What the seed decides, in words.
     const RANDOM: &'static str;
+
+    /// What an edit does to its own record.
+    const EFFECT: Effect = Effect::Margin;
 
     /// Whether several requests have a better edit than the sum of the single ones:
     /// [`HyperNetwork::propose`] then sees their factors as those of one.

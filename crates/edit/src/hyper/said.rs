@@ -6,9 +6,23 @@ use burn::tensor::{Tensor, activation::log_softmax};
 use debias_core::{Record, seed};
 use debias_model::{Row, answer_means, host};
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 use super::beside;
-use crate::editor::Lessons;
+use super::subject::Subject;
+use crate::editor::{Lessons, Request};
+use crate::error::Result;
+
+/// How what is said once is held against what is said otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Divergence {
+    /// `p̄ (ln p̄ - l̄)`: p̄ the mean probability of an answer's tokens, l̄ the mean log-probability of
+    /// those of the other: the form of BiasEdit's program.
+    Scalar,
+    /// KL over the vocabulary, mean over the tokens that both answers have.
+    Token,
+}
 
 /// Some rows, and the logits in front of the tokens of their answers, `[b, a, vocabulary]`.
 pub(crate) struct Said {
@@ -32,18 +46,22 @@ impl Said {
         })
     }
 
-    /// `p̄ (ln p̄ - l̄)` of each row: p̄ the mean probability of its own answer's tokens, l̄ the mean
-    /// log-probability of those of `other`; `[b]`.
-    pub fn scalar_divergence(&self, other: &Self) -> Tensor<1> {
+    /// How far each row's answer is from that of `other`, `[b]`.
+    pub fn divergence(&self, other: &Self, kind: Divergence) -> Tensor<1> {
+        match kind {
+            Divergence::Scalar => self.scalar(other),
+            Divergence::Token => self.whole(other),
+        }
+    }
+
+    fn scalar(&self, other: &Self) -> Tensor<1> {
         let [p, _] = answer_means(&self.rows, self.logits.clone());
         let [_, log_q] = answer_means(&other.rows, other.logits.clone());
         let p = beside(&p, &log_q);
         p.clone() * (p.clamp_min(f32::MIN_POSITIVE).log() - log_q)
     }
 
-    /// KL(self ‖ other) over the vocabulary, mean over the tokens that both answers of a row have;
-    /// `[b]`.
-    pub fn divergence(&self, other: &Self) -> Tensor<1> {
+    fn whole(&self, other: &Self) -> Tensor<1> {
         let [b, mut a, _] = self.logits.dims();
         a = a.min(other.logits.dims()[1]);
         let pairs = self.rows.iter().zip(&other.rows);
@@ -67,9 +85,9 @@ impl Said {
 #[derive(Default)]
 pub(crate) struct Meaningless {
     /// By record; absent where nothing can be had.
-    pub answers: BTreeMap<String, String>,
+    answers: BTreeMap<String, String>,
     /// How many of these are answers of other records.
-    pub borrowed: usize,
+    borrowed: usize,
 }
 
 impl Meaningless {
@@ -90,6 +108,26 @@ impl Meaningless {
             found.answers.extend(answer);
         }
         found
+    }
+
+    /// The answer for the record of `request`.
+    ///
+    /// # Errors
+    /// [`Error::Elsewhere`](crate::Error::Elsewhere) where nothing can be had.
+    pub fn answer(&self, subject: &Subject, request: &Request) -> Result<&str> {
+        let why = "has no unrelated item, and no other record lends it a meaningless answer";
+        let answer = self.answers.get(&request.record.id);
+        let answer = answer.ok_or_else(|| subject.refused(request, why))?;
+        Ok(answer)
+    }
+
+    /// What a reader must know where answers are borrowed.
+    pub fn remark(&self, editor: &str) -> Option<String> {
+        let Self { answers, borrowed } = self;
+        let all = answers.len();
+        (*borrowed > 0).then(|| {
+            format!("{editor}: the meaningless answer of {borrowed} of {all} records is that of another record, because they have no unrelated item")
+        })
     }
 }
 
@@ -142,12 +180,9 @@ mod tests {
         // p of the first answer's tokens: 3/4 and 1/2; of the second's: 1/4.
         let (one, other) = (said(&[0, 1], &[3.0, 1.0]), said(&[1], &[3.0]));
         let p: f32 = 0.625;
-        close(one.scalar_divergence(&other), p * (p.ln() - 0.25_f32.ln()));
+        close(one.scalar(&other), p * (p.ln() - 0.25_f32.ln()));
         let log_p = (0.75_f32.ln() + 0.5_f32.ln()) / 2.0;
-        close(
-            other.scalar_divergence(&one),
-            0.25 * (0.25_f32.ln() - log_p),
-        );
+        close(other.scalar(&one), 0.25 * (0.25_f32.ln() - log_p));
     }
 
     #[test]
@@ -158,7 +193,7 @@ mod tests {
         );
         // Equal at the first token; 3/4 against 1/2 at the second; the third has no partner.
         let second = 0.75 * 1.5_f32.ln() + 0.25 * 0.5_f32.ln();
-        close(one.divergence(&other), second / 2.0);
+        close(one.whole(&other), second / 2.0);
     }
 
     #[test]

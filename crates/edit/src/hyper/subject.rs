@@ -5,7 +5,7 @@ use debias_model::{
 };
 
 use crate::editor::{Example, Posed, Request};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The model that is edited, and where.
 pub(crate) struct Subject<'m> {
@@ -34,6 +34,36 @@ impl Subject<'_> {
     pub fn to_first(&self, batch: Batch) -> Batch {
         let to = self.first().earliest(self.last());
         self.model.run(batch, to, &self.model.base())
+    }
+
+    /// Both answers of `request` to its prompt, the stereotyped one first.
+    ///
+    /// # Errors
+    /// A request that cannot be tokenised.
+    pub fn pair(&self, request: &Request, image: Option<ImageRef>) -> Result<[Row; 2]> {
+        let record = &request.record;
+        let answers = [record.y_more.as_str(), record.y_less.as_str()];
+        let rows = self.model.row_pair(image, &request.prompt, answers);
+        rows.map_err(|source| request.refused(source))
+    }
+
+    /// Another answer to the prompt of `request`.
+    ///
+    /// # Errors
+    /// As [`Subject::pair`].
+    pub fn row(&self, request: &Request, image: Option<ImageRef>, answer: &str) -> Result<Row> {
+        let question = Question::new(image, &request.prompt, answer);
+        let rows = self.model.rows(&[question]);
+        let mut rows = rows.map_err(|source| request.refused(source))?;
+        Ok(rows.swap_remove(0))
+    }
+
+    /// Why the record of `request` cannot be used by this editor.
+    pub fn refused(&self, request: &Request, why: &str) -> Error {
+        Error::Elsewhere {
+            editor: self.editor,
+            problem: format!("record `{}` {why}", request.record.id),
+        }
     }
 
     /// The same number of rows for each of `requests`, on its own picture.
