@@ -192,3 +192,6 @@ fn tags(question: &Question, origin: &str, target: Option<Target>) -> BTreeMap<S
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

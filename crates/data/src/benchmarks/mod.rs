@@ -149,3 +149,6 @@ pub fn undefined(column: &Column, lines: &[ItemLine]) -> String {
         n => format!("the {n} items leave it undefined: {}", column.definition),
     }
 }
+
+#[cfg(test)]
+mod tests;

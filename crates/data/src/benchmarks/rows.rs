@@ -118,13 +118,19 @@ impl Flaws {
     /// # Errors
     /// [`Error::Rows`] with one sentence per kind of mistake.
     pub fn finish(self) -> Result<()> {
-        if self.kinds.is_empty() {
-            return Ok(());
+        if self.is_empty() {
+            Ok(())
+        } else {
+            Err(self.refusal())
         }
-        Err(Error::Rows {
+    }
+
+    /// The refusal of the file for what was noted.
+    pub fn refusal(self) -> Error {
+        Error::Rows {
             path: self.path,
             problems: Listing(self.kinds.iter().map(Kind::to_string).collect()),
-        })
+        }
     }
 }
 
@@ -351,5 +357,100 @@ fn parsed(bytes: &[u8]) -> std::result::Result<Row, Flaw> {
             what: "not JSON".to_owned(),
             detail: Some(format!("column {}", error.column())),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// A file of these bytes, and what reading numbers `n` below 3 of it says.
+    fn read(name: &str, bytes: &[u8]) -> std::result::Result<Vec<usize>, String> {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).expect("write");
+        let mut ids = Ids::default();
+        let rows = rows_in(&path, |row| {
+            ids.fresh("id", &id(row, "id")?)?;
+            index(row, "n", 3)
+        });
+        rows.map_err(|error| {
+            error
+                .to_string()
+                .replace(&dir.path().display().to_string(), "")
+        })
+    }
+
+    #[test]
+    fn what_means_one_thing_is_read() {
+        let text = "\u{feff}{\"id\": \"1\", \"n\": 0}\r\n\r\n  \n{\"id\": 2, \"n\": \"2\"}\r\n{\"id\": 3, \"n\": 1}";
+        assert_eq!(read("a.jsonl", text.as_bytes()), Ok(vec![0, 2, 1]));
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(text.as_bytes()).expect("write");
+        assert_eq!(
+            read("a.jsonl.gz", &gz.finish().expect("finish")),
+            Ok(vec![0, 2, 1])
+        );
+        assert_eq!(read("empty.jsonl", b""), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_mistake_names_file_line_and_field() {
+        let refused = |text: &str| read("a.jsonl", text.as_bytes()).expect_err("refused");
+        assert_eq!(refused("{\"n\": 0}"), "/a.jsonl: line 1: `id` is missing");
+        assert_eq!(
+            refused("{\"id\": null, \"n\": 0}"),
+            "/a.jsonl: line 1: `id` is missing"
+        );
+        assert_eq!(
+            refused("{\"id\": 1, \"n\": 0}\n{\"id\": \"1\", \"n\": 0}"),
+            "/a.jsonl: line 2: `id` is used twice (found \"1\")"
+        );
+        assert_eq!(
+            refused("{\"id\": 1, \"n\": 3}"),
+            "/a.jsonl: line 1: `n` must be a whole number from 0 to 2 (found 3)"
+        );
+        assert_eq!(
+            refused("{\"id\": 1.5, \"n\": 1}"),
+            "/a.jsonl: line 1: `id` must be a text or a whole number (found 1.5)"
+        );
+        assert_eq!(
+            refused("\n[1]"),
+            "/a.jsonl: line 2: must be an object (found [1])"
+        );
+        assert_eq!(
+            refused("{\"id\": NaN}"),
+            "/a.jsonl: line 1: not JSON (column 8)"
+        );
+    }
+
+    #[test]
+    fn the_same_mistake_in_many_lines_is_one_sentence() {
+        let lines: Vec<String> = (0..10_000)
+            .map(|i| format!("{{\"id\": {i}, \"n\": 7}}"))
+            .collect();
+        let said = read("a.jsonl", (lines.join("\n") + "\n{}").as_bytes()).expect_err("refused");
+        assert_eq!(
+            said,
+            "/a.jsonl: lines 1, 2, 3 and 9997 more (10000 in all): `n` must be a whole number from 0 to 2 \
+             (found 7 on line 1); line 10001: `id` is missing"
+        );
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_refused_before_it_fills_memory() {
+        let endless = vec![b'a'; LONGEST as usize + 10];
+        let said = read("a.jsonl", &endless).expect_err("refused");
+        assert_eq!(
+            said,
+            "/a.jsonl: line 1: longer than 4 MiB; each line is one JSON object"
+        );
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_refused_on_its_line() {
+        let said = read("a.jsonl", b"{\"id\": \"\xff\", \"n\": 1}").expect_err("refused");
+        assert!(said.starts_with("/a.jsonl: line 1: not JSON"), "{said}");
     }
 }

@@ -133,3 +133,6 @@ fn tags(subtask: &str, domain: &str, target: &str) -> BTreeMap<String, String> {
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into()
 }
+
+#[cfg(test)]
+mod tests;

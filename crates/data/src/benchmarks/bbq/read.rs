@@ -212,7 +212,7 @@ fn biased(question: &Question) -> Vec<usize> {
 }
 
 /// The groups of an option, as the harness makes them of `answer_info`.
-fn groups((first, second): &(String, String), option: &str) -> Vec<String> {
+pub(super) fn groups((first, second): &(String, String), option: &str) -> Vec<String> {
     let named = !first.is_empty() || !second.is_empty();
     let joined = match (named, option.contains("Latina")) {
         (true, _) => format!("{first}_{second}"),

@@ -121,7 +121,7 @@ fn predicted(
             gold.len()
         ));
     }
-    let unknown = scores.len() - 3 * lines.len();
+    let unknown = scores.len().saturating_sub(3 * lines.len());
     if unknown > 0 {
         graded.notes.push(format!(
             "{}: {unknown} scores are of sentences without a known id and were not used",

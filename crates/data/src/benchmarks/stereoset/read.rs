@@ -64,10 +64,9 @@ pub(super) fn published(text: &Text) -> Result<Vec<Example>> {
     let document = Document::parse(text)?;
     let mut flaws = document.flaws();
     let mut ids = Ids::default();
-    let empty = Row::new();
-    let data = flaws
-        .sift(1, inner(document.root(), "data"))
-        .unwrap_or(&empty);
+    let Some(data) = flaws.sift(1, inner(document.root(), "data")) else {
+        return Err(flaws.refusal());
+    };
     let found = document.entries(&mut flaws, data, 3, &SUBTASKS, |subtask, entry| {
         let mut example = example(entry)?;
         ids.fresh("id", &example.id)?;
