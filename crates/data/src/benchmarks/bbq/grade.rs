@@ -227,16 +227,15 @@ fn given_origin(row: &Row) -> std::result::Result<Option<&'static str>, Flaw> {
         .transpose()
 }
 
-/// The target that a line brings along.
+/// The target that a line brings along; null where there is none.
 fn given_target(row: &Row) -> std::result::Result<Option<Target>, Flaw> {
-    if !row.contains_key("target_loc") {
+    let Some(given) = row.get("target_loc") else {
         return Ok(None);
-    }
-    let option = index(row, "target_loc", OPTIONS.len())?;
-    let label_type = word(row, "label_type", &LABEL_TYPES)?;
+    };
+    let known = (!given.is_null()).then(|| index(row, "target_loc", OPTIONS.len()));
     Ok(Some(Target {
-        option: Some(option),
-        label_type,
+        option: known.transpose()?,
+        label_type: word(row, "label_type", &LABEL_TYPES)?,
     }))
 }
 

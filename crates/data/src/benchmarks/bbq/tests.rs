@@ -45,9 +45,9 @@ fn lines(rows: &[Value]) -> String {
 fn folder(rows: &[Value]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("temporary folder");
     fs::write(dir.path().join("Age.jsonl"), lines(rows)).expect("write");
-    let targets = rows.iter().map(|row| {
-        let target = u8::from(row["question_polarity"] != "neg");
-        format!("Age,{},{target},label\n", row["example_id"])
+    let targets = (0..rows.len()).map(|id| {
+        let target = u8::from(id % 4 > 1);
+        format!("Age,{id},{target},label\n")
     });
     let table =
         "category,example_id,target_loc,label_type\n".to_owned() + &targets.collect::<String>();
@@ -147,7 +147,7 @@ fn groups_are_made_as_the_harness_makes_them() {
     );
     assert_eq!(
         groups("Asian man", "lowSES-M-Asian", ""),
-        ["asian m", "man", "lowses", "m", "asian"]
+        ["asian m", "man", "low ses", "m", "asian"]
     );
     assert_eq!(groups("poor", "lowSES", ""), ["poor", "low ses"]);
     assert_eq!(groups("boy", "nonTrans", ""), ["m", "boy", "non trans"]);
