@@ -51,7 +51,9 @@ pub use error::{Error, Result};
 pub use families::{VisionSide, family, open_folder};
 pub use footprint::Footprint;
 pub use generate::{Limits, end_tokens};
-pub use likelihood::{AnswerLikelihood, answer_nll, answer_scores, divergence_per_row};
+pub use likelihood::{
+    AnswerLikelihood, answer_means, answer_nll, answer_scores, divergence_per_row,
+};
 pub use loader::{Fresh, Weights};
 pub use locality::{locality, locality_of_pairs};
 pub use mean_token_embedding::MeanTokenEmbedding;

@@ -107,6 +107,29 @@ pub(crate) fn weighted_nll(
     logits: Tensor<3>,
     weight: impl Fn(usize, usize) -> f32,
 ) -> Tensor<1> {
+    let b = rows.len();
+    let (log_p, weights) = weighted(rows, logits, weight);
+    (log_p * weights).neg().sum_dim(1).reshape([b])
+}
+
+/// Differentiable means over the tokens of each row's answer: of their probabilities, and of their
+/// log-probabilities; `[b]` each.
+///
+/// `logits` are those of the answer positions, `[b, a, vocabulary]`.
+pub fn answer_means(rows: &[Row], logits: Tensor<3>) -> [Tensor<1>; 2] {
+    let b = rows.len();
+    let (log_p, weights) = weighted(rows, logits, |r, _| 1.0 / rows[r].answer().len() as f32);
+    let mean = |of: Tensor<3>| (of * weights.clone()).sum_dim(1).reshape([b]);
+    [mean(log_p.clone().exp()), mean(log_p)]
+}
+
+/// `log p` of each row's answer tokens `[b, a, 1]`, with what each of them counts; behind the end of a
+/// shorter answer stands what counts nothing.
+fn weighted(
+    rows: &[Row],
+    logits: Tensor<3>,
+    weight: impl Fn(usize, usize) -> f32,
+) -> (Tensor<3>, Tensor<3>) {
     let [b, a, _] = logits.dims();
     let device = logits.device().inner();
     let mut ids = Vec::with_capacity(b * a);
@@ -124,8 +147,7 @@ pub(crate) fn weighted_nll(
         true => weights.autodiff(),
         false => weights,
     };
-    let picked = log_softmax(logits).gather(2, ids);
-    (picked * weights).neg().sum_dim(1).reshape([b])
+    (log_softmax(logits).gather(2, ids), weights)
 }
 
 /// Differentiable KL(base ‖ edited) of each row, nats, averaged over its positions: `[b]`.
