@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use debias_core::{
-    AnswerScore, Cell, ContextScore, EditorIdentity, FORMAT_MAJOR, Identity, LocalityScore, Preset,
-    Protocol, ItemLine, RecordScores, Task,
+    AnswerScore, Cell, ContextScore, EditorIdentity, FORMAT_MAJOR, Identity, ItemLine,
+    LocalityScore, Preset, Protocol, RecordScores, Task,
 };
 
 /// A cell of `editor` on tiny-blip2 and VQA.

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use debias_core::{
-    Cell, CellKey, CellResult, Cost, FORMAT, FORMAT_MAJOR, Plan, ItemLine, Status, sha256_hex,
+    Cell, CellKey, CellResult, Cost, FORMAT, FORMAT_MAJOR, ItemLine, Plan, Status, sha256_hex,
 };
 use debias_weights::write_atomic;
 use serde::{Deserialize, Serialize};

@@ -10,7 +10,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
-use debias_core::{CellKey, CellResult, FORMAT, Norm, ItemLine};
+use debias_core::{CellKey, CellResult, FORMAT, ItemLine, Norm};
 use serde::{Deserialize, Serialize};
 
 pub use grid::grid;

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use debias_core::{FilterCounts, Picture, Record, ItemLine, Split, Task, Verdict};
+use debias_core::{FilterCounts, ItemLine, Picture, Record, Split, Task, Verdict};
 use debias_edit::{Error, Needs, RecordBatch, context_scores};
 use debias_model::{Model, in_order};
 use rayon::prelude::*;
 
 use super::CellGroup;
 use super::cell::tags;
-use crate::fitting::{Portion, retry_in_halves};
 use crate::planner::CHUNK;
+use debias_model::engine::{Portion, retry_in_halves};
 
 /// What became of a record: a verdict, or the line that says why there is none.
 type Judged = Result<Verdict, ItemLine>;
@@ -153,12 +153,7 @@ impl<'m> CellGroup<'m> {
         };
         let each = Needs::of(self.model, records, self.templates).passing;
         let left = room.saturating_sub(self.kept);
-        let fit = usual.within(left, each.saturating_add(more), "record");
-        Ok(fit.map_err(|refused| {
-            refused.help(
-                "A larger --max-memory, a smaller --limit, --dtype bf16 or another --device may do.",
-            )
-        })?)
+        Ok(usual.within(left, each.saturating_add(more), "record")?)
     }
 
     /// Says that the device has no room for more than `n` records at a time.

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use debias_core::{
-    Answers, Applied, Cell, CellResult, Cost, Mode, Record, ItemLine, RecordScores, measure, metrics, retention,
-    seed,
+    Answers, Applied, Cell, CellResult, Cost, ItemLine, Mode, Record, RecordScores, measure,
+    metrics, retention, seed,
 };
 use debias_edit::{Ctx, Edit, Learns, Lessons, Prepared, RecordBatch, Request};
 use debias_model::{Change, in_order};
@@ -18,10 +18,10 @@ use super::CellGroup;
 use super::lessons::{Admitted, OfChunks, OfSplit};
 use super::merged::finite;
 use crate::artifacts::{Bench, Identity};
-use crate::fitting::{Portion, retry_in_halves};
 use crate::machine;
 use crate::planner::PlannedEditor;
 use crate::store::RecordCost;
+use debias_model::engine::{Portion, retry_in_halves};
 
 /// A computed cell, as it is stored.
 pub(super) struct Computed {
@@ -328,10 +328,7 @@ impl CellGroup<'_> {
                 CellResult::failed(cell, self.filter, format!("every record failed: {error}"))
             }
             (Ok(metrics), _) => CellResult {
-                n: lines
-                    .iter()
-                    .filter(|line| line.counts())
-                    .count(),
+                n: lines.iter().filter(|line| line.counts()).count(),
                 retention: retention(lines, cell.protocol.norm),
                 metrics,
                 ..CellResult::pending(cell, self.filter)

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use anyhow::Context;
-use debias_core::{Cell, CellResult, FilterCounts, Plan, ItemLine};
+use debias_core::{Cell, CellResult, FilterCounts, ItemLine, Plan};
 use debias_edit::RecordBatch;
 use debias_model::{Model, Workers};
 

@@ -161,7 +161,9 @@ impl<H: HyperNetwork> Trainable for Learner<'_, H> {
 
     fn bytes(&self, lesson: &Self::TrainingBatch) -> usize {
         let factors: usize = lesson.gathered.factors.values().map(|f| f.bytes()).sum();
-        let items = [&lesson.text_item, &lesson.image_item].into_iter().flatten();
+        let items = [&lesson.text_item, &lesson.image_item]
+            .into_iter()
+            .flatten();
         let items = items.map(|item| item.batch.bytes() + item.base.bytes());
         let image = lesson.image.as_ref().map_or(0, |image| image.1.bytes());
         factors + lesson.rephrase.1.bytes() + image + items.sum::<usize>()
@@ -190,8 +192,13 @@ impl<H: HyperNetwork> Trainable for Learner<'_, H> {
         };
         let view = view.beside(sides);
         let rephrase = self.target_loss(&lesson.rephrase, &view);
-        let image = lesson.image.as_ref().map(|image| self.target_loss(image, &view));
-        let items = [&lesson.text_item, &lesson.image_item].into_iter().flatten();
+        let image = lesson
+            .image
+            .as_ref()
+            .map(|image| self.target_loss(image, &view));
+        let items = [&lesson.text_item, &lesson.image_item]
+            .into_iter()
+            .flatten();
         let drift = items
             .map(|item| self.drift(item, &view))
             .reduce(|sum, drift| sum + drift)
