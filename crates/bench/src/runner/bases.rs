@@ -17,7 +17,7 @@ use debias_model::in_order;
 use super::CellGroup;
 use super::admission::refuse;
 use super::cell::{label, tags};
-use crate::fitting::{Portion, retry_in_halves};
+use debias_model::engine::{Portion, retry_in_halves};
 use crate::machine;
 use crate::store::{Again, Lookup};
 
