@@ -46,7 +46,7 @@ pub struct Column {
 
 impl Column {
     /// Whether a line with these tags enters it.
-    fn admits(&self, line: &ItemLine) -> bool {
+    pub fn admits(&self, line: &ItemLine) -> bool {
         self.only.iter().all(|(tag, value)| line.tag(tag) == *value)
     }
 }
@@ -77,7 +77,9 @@ pub struct Taken {
 /// The version of every column, to be stored beside the numbers.
 pub fn versions<'c>(columns: impl IntoIterator<Item = &'c Column>) -> BTreeMap<String, u32> {
     let columns = columns.into_iter();
-    columns.map(|column| (column.id.to_owned(), column.version)).collect()
+    columns
+        .map(|column| (column.id.to_owned(), column.version))
+        .collect()
 }
 
 /// Estimates every column over the lines that count; see [`ItemLine::counts`].
@@ -106,7 +108,9 @@ pub fn measure<'c>(
         }
     }
     let named = columns.iter().zip(bootstrap.estimates());
-    Ok(named.filter_map(|(column, found)| Some((column.id.to_owned(), found?))).collect())
+    Ok(named
+        .filter_map(|(column, found)| Some((column.id.to_owned(), found?)))
+        .collect())
 }
 
 fn ratios(
