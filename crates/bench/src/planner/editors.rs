@@ -18,6 +18,8 @@ pub struct PlannedEditor {
     pub editor: Arc<dyn Editor>,
     /// Preset, model card, suite and command line, merged in this order.
     pub settings: Settings,
+    /// What it learns under them.
+    pub learns: Learns,
     /// SHA-256 of every file and folder that the settings name.
     pub inputs: BTreeMap<String, String>,
 }
@@ -80,6 +82,7 @@ impl Shelf {
                 inputs.insert(path.display().to_string(), self.digest(&path)?);
             }
             planned.push(PlannedEditor {
+                learns: editor.learns(&settings)?,
                 editor,
                 settings,
                 inputs,
@@ -121,7 +124,7 @@ pub fn merged_settings(
     for (key, value) in fitting.scope(scope) {
         settings.set(scope, &key, &value.to_string())?;
     }
-    if editor.learns(&settings) == Learns::Parts {
+    if editor.learns(&settings)? == Learns::Parts {
         for (key, value) in given.scope(TRAINING) {
             settings.set(scope, &key, &value.to_string())?;
         }

@@ -106,7 +106,7 @@ impl CellGroup<'_> {
                 return Ok(without_edits(failed, Vec::new()));
             }
         };
-        if planned.editor.learns(&planned.settings) == Learns::Parts
+        if planned.learns == Learns::Parts
             && let Some(curve) = store.curve()
         {
             let name = format!("training/{}.svg", what.replace(' ', "-"));
@@ -140,7 +140,7 @@ impl CellGroup<'_> {
             costs.extend(edited.costs);
         }
         lines.extend(self.refused.iter().cloned());
-        if planned.editor.claims(&planned.settings).effect == Effect::Control {
+        if planned.editor.claims(&planned.settings)?.effect == Effect::Control {
             self.check_control(&lines)?;
         }
         let result = CellResult {
@@ -205,7 +205,7 @@ impl CellGroup<'_> {
     ) -> anyhow::Result<debias_edit::Result<Box<dyn Prepared + 's>>> {
         let nobody = Admitted::default();
         let admitted = match (
-            planned.editor.learns(&planned.settings),
+            planned.learns,
             self.admitted.get(),
         ) {
             (Learns::Nothing, _) => &nobody,
