@@ -107,7 +107,7 @@ impl Admission {
         };
         let margin = edited.margin(Norm::Mean);
         let turned = match record.target {
-            TargetRule::Given => false,
+            TargetRule::Given | TargetRule::Own => false,
             TargetRule::LessLikely if margin.abs() >= MIN_PREFERENCE => margin > 0.0,
             // NaN lands here too.
             TargetRule::LessLikely => return Verdict::Undecided,
