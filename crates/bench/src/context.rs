@@ -135,7 +135,9 @@ fn asked(lessons: &Lessons, probe: &ContextProbe) -> Asked {
         prompt: ask(text),
     };
     let item = |item: &Option<Unrelated>, task: Option<Task>| {
-        let item = item.clone().expect("a record of toytown has both unrelated items");
+        let item = item
+            .clone()
+            .expect("a record of toytown has both unrelated items");
         let text = told(&item.question, task, &item.answer);
         unrelated(item.image.as_deref().unwrap_or_default(), text)
     };

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use debias_core::{
-    AnswerScore, Cell, ContextScore, EditorIdentity, FORMAT_MAJOR, Identity, LocalityScore, Preset,
-    Protocol, ItemLine, RecordScores, Task,
+    AnswerScore, BenchmarkIdentity, Cell, ContextScore, EditorIdentity, FORMAT_MAJOR, Identity,
+    ItemLine, LocalityScore, Preset, Protocol, RecordScores, Task, Variant,
 };
 
 /// A cell of `editor` on tiny-blip2 and VQA.
@@ -18,20 +18,23 @@ pub(crate) fn cell(editor: &str) -> Cell {
         suite: Some("debias-edit".to_owned()),
         edition: Some("2026.1".to_owned()),
         model: identity("tiny-blip2"),
-        task: Task::Vqa,
+        benchmark: BenchmarkIdentity::editing(Task::Vqa),
         dataset: identity("toytown"),
-        editor: EditorIdentity {
-            id: editor.to_owned(),
-            version: 1,
-            settings: serde_json::json!({}),
+        variant: Variant::Edit {
+            editor: EditorIdentity {
+                id: editor.to_owned(),
+                version: 1,
+                settings: serde_json::json!({}),
+            },
+            batch: 1,
+            mode: None,
+            gap: None,
+            requests: None,
         },
         preset: Preset::Project,
         protocol: Protocol::default(),
         train_bias: None,
         eval_bias: None,
-        batch: 1,
-        mode: None,
-        gap: None,
         side: None,
         seed: 0,
         dtype: "f32".to_owned(),
@@ -39,7 +42,6 @@ pub(crate) fn cell(editor: &str) -> Cell {
         limit: None,
         chunk: 16,
         max_memory: None,
-        metrics: BTreeMap::new(),
     }
 }
 

@@ -60,7 +60,9 @@ impl<T> Default for Named<T> {
 impl<T> Named<T> {
     /// The thing called `name`.
     pub fn get(&self, name: &str) -> Option<&T> {
-        self.iter().find(|(known, _)| *known == name).map(|(_, thing)| thing)
+        self.iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, thing)| thing)
     }
 
     /// Names and things in order.
@@ -81,7 +83,12 @@ impl<T> Named<T> {
 
 impl<S: Into<String>, T> FromIterator<(S, T)> for Named<T> {
     fn from_iter<I: IntoIterator<Item = (S, T)>>(things: I) -> Self {
-        Self(things.into_iter().map(|(name, thing)| (name.into(), thing)).collect())
+        Self(
+            things
+                .into_iter()
+                .map(|(name, thing)| (name.into(), thing))
+                .collect(),
+        )
     }
 }
 
@@ -223,7 +230,10 @@ mod tests {
         );
         let line: ItemLine = serde_json::from_str(text).expect("a line");
         assert_eq!(line.tag("bias_type"), "race");
-        let choices = line.before.as_ref().and_then(|before| before.choices("prompt"));
+        let choices = line
+            .before
+            .as_ref()
+            .and_then(|before| before.choices("prompt"));
         let choices = choices.expect("choices");
         let names: Vec<&str> = choices.iter().map(|(name, _)| name).collect();
         assert_eq!(names, [Y_MORE, Y_LESS]);

@@ -114,7 +114,10 @@ pub struct RetentionPoint {
 pub fn retention(lines: &[ItemLine], norm: Norm) -> Vec<RetentionPoint> {
     let mut counts: BTreeMap<usize, (usize, f64, usize)> = BTreeMap::new();
     for line in lines {
-        let edited = line.after.as_ref().and_then(|after| after.context("prompt"));
+        let edited = line
+            .after
+            .as_ref()
+            .and_then(|after| after.context("prompt"));
         let (Some(applied), Some(edited), true) = (&line.applied, edited, line.counts()) else {
             continue;
         };

@@ -77,7 +77,9 @@ pub struct Taken {
 /// The version of every column, to be stored beside the numbers.
 pub fn versions<'c>(columns: impl IntoIterator<Item = &'c Column>) -> BTreeMap<String, u32> {
     let columns = columns.into_iter();
-    columns.map(|column| (column.id.to_owned(), column.version)).collect()
+    columns
+        .map(|column| (column.id.to_owned(), column.version))
+        .collect()
 }
 
 /// Estimates every column over the lines that count; see [`ItemLine::counts`].
@@ -106,7 +108,9 @@ pub fn measure<'c>(
         }
     }
     let named = columns.iter().zip(bootstrap.estimates());
-    Ok(named.filter_map(|(column, found)| Some((column.id.to_owned(), found?))).collect())
+    Ok(named
+        .filter_map(|(column, found)| Some((column.id.to_owned(), found?)))
+        .collect())
 }
 
 fn ratios(

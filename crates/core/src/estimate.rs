@@ -125,7 +125,11 @@ impl Bootstrap {
     /// # Panics
     /// When there is not one ratio per line.
     pub fn add_ratio(&mut self, ratios: Vec<Ratio>) {
-        assert_eq!(ratios.len(), self.clusters.len(), "every line has one ratio");
+        assert_eq!(
+            ratios.len(),
+            self.clusters.len(),
+            "every line has one ratio"
+        );
         self.columns.push(Contributions::Ratios(ratios));
     }
 
@@ -137,7 +141,9 @@ impl Bootstrap {
         assert_eq!(taken.len(), self.clusters.len(), "every line has one entry");
         let names = taken.iter().flatten().map(|taken| taken.part.as_str());
         let mut numbers = numbered(names).into_iter();
-        let parts = taken.iter().map(|taken| taken.as_ref().and_then(|_| numbers.next()));
+        let parts = taken
+            .iter()
+            .map(|taken| taken.as_ref().and_then(|_| numbers.next()));
         self.columns.push(Contributions::Whole {
             parts: parts.collect(),
             taken,
@@ -160,7 +166,9 @@ impl Bootstrap {
             }
         }
         let columns = self.columns.iter().zip(resampled);
-        columns.map(|(column, values)| estimate(column, values)).collect()
+        columns
+            .map(|(column, values)| estimate(column, values))
+            .collect()
     }
 }
 
@@ -367,14 +375,23 @@ mod tests {
                 values: vec![value],
             })
         };
-        let lines = vec![taken("a", 1.0), None, taken("b", 0.0), taken("b", 0.0), taken("b", 0.0)];
+        let lines = vec![
+            taken("a", 1.0),
+            None,
+            taken("b", 0.0),
+            taken("b", 0.0),
+            taken("b", 0.0),
+        ];
         let mean_of_means = |lines: &[Weighed]| {
             let mut sums = [(0.0, 0.0); 2];
             for line in lines {
                 sums[line.part].0 += line.weight * line.values[0];
                 sums[line.part].1 += line.weight;
             }
-            let means = sums.iter().filter(|sum| sum.1 > 0.0).map(|sum| sum.0 / sum.1);
+            let means = sums
+                .iter()
+                .filter(|sum| sum.1 > 0.0)
+                .map(|sum| sum.0 / sum.1);
             let means: Vec<f64> = means.collect();
             (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
         };

@@ -170,12 +170,17 @@ impl RecordScores {
 impl From<RecordScores> for Answers {
     fn from(scores: RecordScores) -> Self {
         let contexts = [Some(scores.prompt), scores.rephrase, scores.image_rephrase];
-        let contexts = CONTEXTS.into_iter().zip(contexts).filter_map(|(name, context)| {
-            let ContextScore { y_more, y_less } = context?;
-            let choices = [(Y_MORE, Some(y_more)), (Y_LESS, Some(y_less))];
-            Some((name, Answer::Choices(choices.into_iter().collect())))
-        });
-        let items = LOCALITIES.into_iter().zip([scores.t_locality, scores.m_locality]);
+        let contexts = CONTEXTS
+            .into_iter()
+            .zip(contexts)
+            .filter_map(|(name, context)| {
+                let ContextScore { y_more, y_less } = context?;
+                let choices = [(Y_MORE, Some(y_more)), (Y_LESS, Some(y_less))];
+                Some((name, Answer::Choices(choices.into_iter().collect())))
+            });
+        let items = LOCALITIES
+            .into_iter()
+            .zip([scores.t_locality, scores.m_locality]);
         let items = items.filter_map(|(name, item)| Some((name, Answer::Drift(item?))));
         contexts.chain(items).collect()
     }

@@ -8,10 +8,9 @@ use std::time::Instant;
 
 use anyhow::Context;
 use debias_core::{
-    Answers, Applied, Cell, CellResult, Cost, Mode, Record, ItemLine, RecordScores, measure, metrics, retention,
-    seed,
+    Answers, Applied, Cell, CellResult, Cost, ItemLine, Mode, Record, RecordScores, Variant,
 };
-use debias_edit::{Ctx, Edit, Learns, Lessons, Prepared, RecordBatch, Request};
+use debias_edit::{Ctx, Edit, Effect, Learns, Lessons, Prepared, RecordBatch, Request};
 use debias_model::{Change, in_order};
 
 use super::CellGroup;
@@ -20,6 +19,7 @@ use super::merged::finite;
 use crate::artifacts::{Bench, Identity};
 use crate::fitting::{Portion, retry_in_halves};
 use crate::machine;
+use crate::measuring::measured;
 use crate::planner::PlannedEditor;
 use crate::store::RecordCost;
 
@@ -81,15 +81,20 @@ impl CellGroup<'_> {
             costs: Vec::new(),
         };
         let n: usize = chunks.iter().map(|chunk| chunk.records().len()).sum();
-        let what = format!("{} {} {}", cell.model.id, cell.task.name(), cell.editor.id);
+        let what = label(cell);
         self.progress.start(&what, n);
         if n == 0 {
             let refused = self.refused.clone();
             return Ok(without_edits(self.nothing_to_edit(cell), refused));
         }
-        if let Some(merge) = self.of_model.merge(cell) {
-            return self.merged(cell, merge, chunks);
-        }
+        let (batch, mode) = match &cell.variant {
+            Variant::Edit { batch, mode, .. } => (*batch, *mode),
+            Variant::Merge(_) | Variant::Base => {
+                let merge = self.of_model.merge(cell);
+                let merge = merge.context("a row that is no edit is a merge of the plan")?;
+                return self.merged(cell, merge, chunks);
+            }
+        };
         let planned = self.planned_editor(cell)?;
         let store = self.store(cell, planned);
         let start = Instant::now();
@@ -109,7 +114,7 @@ impl CellGroup<'_> {
         }
         self.progress.start(&what, n);
         let prepare_s = start.elapsed().as_secs_f64();
-        let edited = match (cell.mode, cell.batch) {
+        let edited = match (mode, batch) {
             (Some(Mode::Gap), _) => self.with_gap(cell, prepared.as_ref(), chunks),
             (_, 1) => self.one_by_one(prepared.as_ref(), chunks),
             _ => self.in_batches(cell, prepared.as_ref(), chunks),
@@ -135,7 +140,7 @@ impl CellGroup<'_> {
             costs.extend(edited.costs);
         }
         lines.extend(self.refused.iter().cloned());
-        if cell.editor.id == "nothing" {
+        if planned.editor.claims(&planned.settings).effect == Effect::Control {
             self.check_control(&lines)?;
         }
         let result = CellResult {
@@ -154,8 +159,8 @@ impl CellGroup<'_> {
         self.of_model
             .editors
             .iter()
-            .find(|planned| planned.editor.card().id == cell.editor.id)
-            .with_context(|| format!("editor `{}` is not in the plan", cell.editor.id))
+            .find(|planned| planned.editor.card().id == cell.variant.name())
+            .with_context(|| format!("editor `{}` is not in the plan", cell.variant.name()))
     }
 
     /// The place where the editor of `cell` learns.
@@ -169,7 +174,7 @@ impl CellGroup<'_> {
             device: self.model.device().clone(),
             given: given.and_then(|path| path.as_str()).map(PathBuf::from),
             workers: self.workers,
-            what: format!("{} {} {}", cell.model.id, cell.task.name(), cell.editor.id),
+            what: label(cell),
             progress: self.progress,
             interrupt: self.interrupt,
         }
@@ -206,7 +211,7 @@ impl CellGroup<'_> {
             (Learns::Nothing, _) => &nobody,
             (_, Some(admitted)) => admitted,
             (_, None) => {
-                let admitted = self.admitted(cell.task)?;
+                let admitted = self.admitted(cell)?;
                 self.admitted.get_or_init(|| admitted)
             }
         };
@@ -314,28 +319,14 @@ impl CellGroup<'_> {
 
     pub(super) fn result(&self, cell: &Cell, lines: &[ItemLine], cost: Cost) -> CellResult {
         let failed = lines.iter().filter(|line| line.after.is_none()).count();
-        let parts = ["bootstrap", cell.dataset.id.as_str(), cell.task.name()];
-        let measured = measure(
-            metrics::all(),
-            lines,
-            cell.protocol.norm,
-            seed::stream(cell.seed, &parts),
-        );
         let first_error = lines.iter().find_map(|line| line.error.clone());
-        let outcome = match (measured, first_error) {
+        let pending = CellResult::pending(cell, self.filter);
+        let outcome = match (measured(pending, lines), first_error) {
             (Err(error), _) => CellResult::failed(cell, self.filter, error.to_string()),
             (Ok(_), Some(error)) if failed == lines.len() => {
                 CellResult::failed(cell, self.filter, format!("every record failed: {error}"))
             }
-            (Ok(metrics), _) => CellResult {
-                n: lines
-                    .iter()
-                    .filter(|line| line.counts())
-                    .count(),
-                retention: retention(lines, cell.protocol.norm),
-                metrics,
-                ..CellResult::pending(cell, self.filter)
-            },
+            (Ok(result), _) => result,
         };
         CellResult {
             failed,
@@ -343,6 +334,12 @@ impl CellGroup<'_> {
             ..outcome
         }
     }
+}
+
+/// What a cell is called while it is computed.
+pub(super) fn label(cell: &Cell) -> String {
+    let (part, row) = (cell.benchmark.part(), cell.variant.name());
+    format!("{} {part} {row}", cell.model.id)
 }
 
 /// The records of all `chunks`.

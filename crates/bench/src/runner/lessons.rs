@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use debias_core::{Picture, Record, Split, Task, Templates, Verdict, seed};
+use debias_core::{Cell, Picture, Record, Split, Templates, Verdict, seed};
 use debias_edit::{Error, Examples, RecordBatch};
 use debias_model::{ImageFeatures, View};
 
@@ -21,9 +21,9 @@ pub(super) struct Admitted {
 impl CellGroup<'_> {
     /// The admitted training and validation records. Without a validation split, a tenth of the
     /// training groups is held out.
-    pub(super) fn admitted(&self, task: Task) -> anyhow::Result<Admitted> {
-        let mut train = self.admit_all(&self.records(task, Split::Train)?)?;
-        let mut val = self.admit_all(&self.records(task, Split::Val)?)?;
+    pub(super) fn admitted(&self, cell: &Cell) -> anyhow::Result<Admitted> {
+        let mut train = self.admit_all(cell, Split::Train)?;
+        let mut val = self.admit_all(cell, Split::Val)?;
         if val.is_empty() {
             let groups: BTreeSet<&str> = train.iter().map(|record| record.group.as_str()).collect();
             let mut groups: Vec<String> = groups.into_iter().map(str::to_owned).collect();
@@ -38,20 +38,18 @@ impl CellGroup<'_> {
         Ok(Admitted { train, val })
     }
 
-    fn admit_all(&self, records: &[Record]) -> anyhow::Result<Vec<Record>> {
+    fn admit_all(&self, cell: &Cell, split: Split) -> anyhow::Result<Vec<Record>> {
+        let records = self.records(cell, split)?;
         let mut admitted = Vec::with_capacity(records.len());
-        let portion = self.portion(records, 0)?;
-        for wave in records.chunks(portion.size * self.threads) {
-            let verdicts = self.judge(wave, portion)?;
-            for verdict in verdicts {
-                match verdict {
-                    Ok(Verdict::Admitted(record)) => admitted.push(*record),
-                    Ok(_) => {}
-                    Err(refused) => {
-                        let problem = refused.error.unwrap_or_default();
-                        self.progress
-                            .warn(&format!("nothing is learnt from {problem}"));
-                    }
+        let lines = self.base_lines(cell, split, &records)?;
+        for (record, line) in records.iter().zip(lines) {
+            match self.verdict(record, &line)? {
+                Some(Verdict::Admitted(record)) => admitted.push(*record),
+                Some(_) => {}
+                None => {
+                    let problem = line.error.unwrap_or_default();
+                    self.progress
+                        .warn(&format!("nothing is learnt from {problem}"));
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use debias_core::{Cell, CellResult, Cost, Merged, ItemLine, RecordScores};
+use debias_core::{Cell, CellResult, Cost, ItemLine, Merged, RecordScores};
 use debias_edit::RecordBatch;
 use debias_model::{Model, in_order};
 

@@ -74,7 +74,7 @@ fn lines() -> Vec<ItemLine> {
         line(
             "a",
             Some(RecordScores {
-                prompt: context(-2.0, -1.0, 2),   // mean margin 1.5, sum margin 1
+                prompt: context(-2.0, -1.0, 2), // mean margin 1.5, sum margin 1
                 rephrase: Some(context(-2.0, -2.0, 0)), // mean margin 1, sum a tie
                 image_rephrase: Some(context(-2.0, -4.0, 0)), // mean a tie, sum margin -2
                 t_locality: Some(locality(4, 40, 2, 20, 0.0)),
@@ -84,7 +84,7 @@ fn lines() -> Vec<ItemLine> {
         line(
             "b",
             Some(RecordScores {
-                prompt: context(-2.0, -3.0, 1),   // mean margin 0.5, sum margin -1
+                prompt: context(-2.0, -3.0, 1), // mean margin 0.5, sum margin -1
                 rephrase: Some(context(-2.0, -5.0, 0)), // mean margin -0.5, sum margin -3
                 image_rephrase: Some(context(-3.0, -2.0, 0)), // mean margin 2, sum margin 1
                 t_locality: Some(locality(3, 30, 1, 16, 0.5)),
@@ -94,7 +94,7 @@ fn lines() -> Vec<ItemLine> {
         line(
             "c",
             Some(RecordScores {
-                prompt: context(-1.0, -4.0, 0),   // mean margin -1, sum margin -3
+                prompt: context(-1.0, -4.0, 0), // mean margin -1, sum margin -3
                 rephrase: Some(context(-3.0, -2.0, 0)), // mean margin 2, sum margin 1
                 image_rephrase: Some(context(-1.0, -6.0, 0)), // mean margin -2, sum margin -5
                 t_locality: Some(locality(2, 20, 1, 12, 1.0)),
@@ -242,7 +242,8 @@ fn records_without_counted_answers_say_nothing_about_accuracy() {
 
 #[test]
 fn no_record_gives_no_number() {
-    let none = measure(all(), &[], Norm::Mean, seed::stream(0, &["test"])).expect("nothing to refuse");
+    let none =
+        measure(all(), &[], Norm::Mean, seed::stream(0, &["test"])).expect("nothing to refuse");
     assert!(none.is_empty());
 }
 

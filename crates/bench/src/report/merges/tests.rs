@@ -17,7 +17,12 @@ fn row(merger: &str, alpha: Option<f64>, ratio: f64) -> CellResult {
         Some(alpha) => format!("{merger} α={alpha}"),
         None => merger.to_owned(),
     };
-    let metrics = measure(metrics::all(), &lines(), Norm::Mean, seed::stream(0, &["test"]));
+    let metrics = measure(
+        metrics::all(),
+        &lines(),
+        Norm::Mean,
+        seed::stream(0, &["test"]),
+    );
     CellResult {
         n: 4,
         metrics: metrics.expect("finite"),

@@ -29,8 +29,13 @@ fn report() -> Report {
                     }
                     _ => CellResult {
                         n: lines.len(),
-                        metrics: measure(metrics::all(), &lines, Norm::Mean, seed::stream(0, &["t"]))
-                            .expect("finite"),
+                        metrics: measure(
+                            metrics::all(),
+                            &lines,
+                            Norm::Mean,
+                            seed::stream(0, &["t"]),
+                        )
+                        .expect("finite"),
                         ..CellResult::pending(&cell, filter)
                     },
                 };
