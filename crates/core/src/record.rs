@@ -145,7 +145,7 @@ impl Record {
 
     /// Whether its stereotyped answer is still to be asked of the model that is edited.
     pub fn awaits_answer(&self) -> bool {
-        self.target == TargetRule::Own && self.y_more.is_empty()
+        self.target == TargetRule::Own && self.y_more.is_empty() && self.image.is_none()
     }
 
     /// The fields that name pictures, with their keys.
