@@ -24,7 +24,7 @@ mod settings;
 mod suite;
 mod template;
 
-pub use answer::{Answer, Answers, ItemLine, Named, Y_LESS, Y_MORE};
+pub use answer::{Answer, Answers, ItemLine, Named, OWN_ANSWER, Y_LESS, Y_MORE};
 pub use batching::{Applied, Batching, GAP_RECORDS, Mode, RetentionPoint, retention};
 pub use canonical::{canonical_json, sha256_hex};
 pub use cell::{

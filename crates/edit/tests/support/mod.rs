@@ -5,15 +5,16 @@
 
 pub mod toys;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use debias_core::{
     Admission, FilterContexts, Picture, Preset, Record, Split, TargetRule, Task, Templates,
+    Unrelated,
 };
 use debias_edit::conformance::World;
-use debias_edit::{Edit, Editor, Example, Examples, RecordBatch, Request, Settings, editors};
+use debias_edit::{Edit, Editor, RecordBatch, Settings, editors};
 use debias_model::{Change, Delta, Fresh, Model, train_byte_level_bpe};
 use debias_weights::{Checkpoint, write_folder};
 use serde_json::{Value, json};
@@ -97,17 +98,22 @@ pub fn record(split: Split, index: usize) -> Record {
         id: format!("{name}-{index}"),
         task: Task::Vqa,
         bias_type: "age".into(),
-        image: format!("{name}/{index}/own"),
+        image: Some(format!("{name}/{index}/own")),
         prompt: format!("is this person {more} or {less}"),
         y_more: more.into(),
         y_less: less.into(),
-        prompt_rephrase: format!("what is this person {less} or {more}"),
-        image_rephrase: format!("{name}/{index}/rephrased"),
-        loc_q: "who keeps the north bridge".into(),
-        loc_a: "Mara Quill".into(),
-        mloc_image: format!("{name}/{index}/elsewhere"),
-        mloc_q: "what colour is the ball".into(),
-        mloc_a: "red".into(),
+        prompt_rephrase: Some(format!("what is this person {less} or {more}")),
+        image_rephrase: Some(format!("{name}/{index}/rephrased")),
+        t_locality: Some(Unrelated {
+            image: None,
+            question: "who keeps the north bridge".into(),
+            answer: "Mara Quill".into(),
+        }),
+        m_locality: Some(Unrelated {
+            image: Some(format!("{name}/{index}/elsewhere")),
+            question: "what colour is the ball".into(),
+            answer: "red".into(),
+        }),
         group: format!("{name}-group-{index}"),
         split,
         target: TargetRule::Given,
@@ -129,11 +135,9 @@ pub fn picture(key: &str) -> Picture {
 }
 
 /// A picture for every key that `records` name.
-pub fn pictures<'r>(records: impl IntoIterator<Item = &'r Record>) -> BTreeMap<String, Picture> {
-    let keys = records
-        .into_iter()
-        .flat_map(|record| [&record.image, &record.image_rephrase, &record.mloc_image]);
-    keys.map(|key| (key.clone(), picture(key))).collect()
+pub fn pictures<'r>(records: impl IntoIterator<Item = &'r Record>) -> HashMap<String, Picture> {
+    let keys = records.into_iter().flat_map(Record::images);
+    keys.map(|(_, key)| (key.clone(), picture(key))).collect()
 }
 
 /// A world of a few records around `model`. Nobody is biased in it: an untrained model prefers
@@ -169,31 +173,9 @@ pub fn settings(editor: &dyn Editor, changes: &[(&str, &str)]) -> Settings {
     settings
 }
 
-/// The records of a chunk as something to learn from.
-pub struct Taught<'a>(pub &'a RecordBatch<'a>);
-
-impl Examples for Taught<'_> {
-    fn records(&self) -> &[Record] {
-        self.0.records()
-    }
-
-    fn request(&self, at: usize) -> debias_edit::Result<Request> {
-        Ok(self.0.request(at))
-    }
-
-    fn example(&self, at: usize) -> debias_edit::Result<Example> {
-        Ok(self.0.example(at))
-    }
-}
-
 /// `records` with the pictures of [`picture`].
 pub fn chunk(model: &Model, records: Vec<Record>) -> RecordBatch<'_> {
-    let known = pictures(&records);
-    let pictures: Vec<&Picture> = records
-        .iter()
-        .flat_map(|record| [&record.image, &record.image_rephrase, &record.mloc_image])
-        .map(|key| &known[key])
-        .collect();
+    let pictures = pictures(&records);
     RecordBatch::new(model, records, &pictures, &Templates::default()).expect("scored")
 }
 
