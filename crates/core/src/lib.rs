@@ -18,6 +18,7 @@ pub mod metrics;
 mod picture;
 mod plan;
 mod record;
+pub mod registry;
 mod score;
 pub mod seed;
 mod settings;

@@ -9,20 +9,14 @@ use crate::error::{Error, Result};
 use crate::estimate::Ratio;
 use crate::score::{CONTEXTS, ContextScore, LocalityScore};
 
-macro_rules! registry {
-    ($($family:ident),+ $(,)?) => {
-        $(mod $family;)+
-        static FAMILIES: &[&[Column]] = &[$($family::COLUMNS),+];
-    };
-}
-
-registry! {
-    success,
-    margin,
-    locality,
-    divergence,
-    accuracy,
-    knowledge,
+crate::registry! {
+    static FAMILIES: &[Column];
+    success::COLUMNS,
+    margin::COLUMNS,
+    locality::COLUMNS,
+    divergence::COLUMNS,
+    accuracy::COLUMNS,
+    knowledge::COLUMNS,
 }
 
 /// The five columns of the paper's table, in its order.

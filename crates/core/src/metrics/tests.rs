@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::column::measure;
 use crate::score::{AnswerScore, ContextScore, LocalityScore, Norm, RecordScores};
-use crate::seed;
+use crate::{registry, seed};
 use proptest::prelude::*;
 
 fn answer(sum: f64, tokens: usize, correct: usize) -> AnswerScore {
@@ -74,7 +74,7 @@ fn lines() -> Vec<ItemLine> {
         line(
             "a",
             Some(RecordScores {
-                prompt: context(-2.0, -1.0, 2),   // mean margin 1.5, sum margin 1
+                prompt: context(-2.0, -1.0, 2), // mean margin 1.5, sum margin 1
                 rephrase: Some(context(-2.0, -2.0, 0)), // mean margin 1, sum a tie
                 image_rephrase: Some(context(-2.0, -4.0, 0)), // mean a tie, sum margin -2
                 t_locality: Some(locality(4, 40, 2, 20, 0.0)),
@@ -84,7 +84,7 @@ fn lines() -> Vec<ItemLine> {
         line(
             "b",
             Some(RecordScores {
-                prompt: context(-2.0, -3.0, 1),   // mean margin 0.5, sum margin -1
+                prompt: context(-2.0, -3.0, 1), // mean margin 0.5, sum margin -1
                 rephrase: Some(context(-2.0, -5.0, 0)), // mean margin -0.5, sum margin -3
                 image_rephrase: Some(context(-3.0, -2.0, 0)), // mean margin 2, sum margin 1
                 t_locality: Some(locality(3, 30, 1, 16, 0.5)),
@@ -94,7 +94,7 @@ fn lines() -> Vec<ItemLine> {
         line(
             "c",
             Some(RecordScores {
-                prompt: context(-1.0, -4.0, 0),   // mean margin -1, sum margin -3
+                prompt: context(-1.0, -4.0, 0), // mean margin -1, sum margin -3
                 rephrase: Some(context(-3.0, -2.0, 0)), // mean margin 2, sum margin 1
                 image_rephrase: Some(context(-1.0, -6.0, 0)), // mean margin -2, sum margin -5
                 t_locality: Some(locality(2, 20, 1, 12, 1.0)),
@@ -242,26 +242,22 @@ fn records_without_counted_answers_say_nothing_about_accuracy() {
 
 #[test]
 fn no_record_gives_no_number() {
-    let none = measure(all(), &[], Norm::Mean, seed::stream(0, &["test"])).expect("nothing to refuse");
+    let none =
+        measure(all(), &[], Norm::Mean, seed::stream(0, &["test"])).expect("nothing to refuse");
     assert!(none.is_empty());
 }
 
 #[test]
 fn names_are_unique_snake_case_and_defined() {
-    let mut seen = std::collections::BTreeSet::new();
+    let entries = all().map(|metric| (metric.id, [metric.definition]));
+    assert_eq!(registry::flaws(entries), Vec::<String>::new());
     for metric in all() {
-        assert!(seen.insert(metric.id), "{} is listed twice", metric.id);
-        assert!(
-            metric
-                .id
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
-        );
+        assert!(!metric.id.contains('-'), "{}", metric.id);
         assert!(metric.definition.ends_with('.') && metric.version > 0);
         assert!(["fraction", "nats"].contains(&metric.unit));
     }
     for id in HEADLINE {
-        assert!(seen.contains(id), "{id} has no definition");
+        assert!(find(id).is_ok(), "{id} has no definition");
     }
     assert_eq!(
         find("reliabilty").expect_err("a typo").to_string(),

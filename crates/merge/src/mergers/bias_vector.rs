@@ -28,9 +28,7 @@ static CARD: Card = Card {
     degenerate: "A zero result is not scaled. Equal models give the base.",
 };
 
-pub static MERGER: &dyn Merger = &BiasVector;
-
-struct BiasVector;
+pub(super) struct BiasVector;
 
 impl Merger for BiasVector {
     fn card(&self) -> &Card {

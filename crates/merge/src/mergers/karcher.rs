@@ -44,9 +44,7 @@ static CARD: Card = Card {
 /// Sines below this carry no direction.
 const ANTIPODE: f64 = 1e-12;
 
-pub static MERGER: &dyn Merger = &Karcher;
-
-struct Karcher;
+pub(super) struct Karcher;
 
 impl Merger for Karcher {
     fn card(&self) -> &Card {

@@ -38,9 +38,7 @@ static CARD: Card = Card {
     degenerate: "Weights that sum to zero are refused with normalize.",
 };
 
-pub static MERGER: &dyn Merger = &Linear;
-
-struct Linear;
+pub(super) struct Linear;
 
 impl Merger for Linear {
     fn card(&self) -> &Card {

@@ -27,9 +27,7 @@ static CARD: Card = Card {
     degenerate: "Norms whose product is below 1e-6 give cosine 0, hence the base; a vanishing denominator gives the base.",
 };
 
-pub static MERGER: &dyn Merger = &ModelStock;
-
-struct ModelStock;
+pub(super) struct ModelStock;
 
 impl Merger for ModelStock {
     fn card(&self) -> &Card {

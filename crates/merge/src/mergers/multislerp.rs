@@ -34,9 +34,7 @@ static CARD: Card = Card {
     degenerate: "One model is returned as it is. Directions that cancel: linear for two models, refused for more.",
 };
 
-pub static MERGER: &dyn Merger = &MultiSlerp;
-
-struct MultiSlerp;
+pub(super) struct MultiSlerp;
 
 impl Merger for MultiSlerp {
     fn card(&self) -> &Card {

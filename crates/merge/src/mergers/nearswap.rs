@@ -28,9 +28,7 @@ static CARD: Card = Card {
     degenerate: "t <= 0 gives the base; equal models give themselves.",
 };
 
-pub static MERGER: &dyn Merger = &NearSwap;
-
-struct NearSwap;
+pub(super) struct NearSwap;
 
 impl Merger for NearSwap {
     fn card(&self) -> &Card {

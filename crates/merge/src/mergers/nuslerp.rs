@@ -34,9 +34,7 @@ static CARD: Card = Card {
 /// Norms below this are divided by this instead.
 const VANISHING: f64 = 1e-7;
 
-pub static MERGER: &dyn Merger = &NuSlerp;
-
-struct NuSlerp;
+pub(super) struct NuSlerp;
 
 /// What counts as one vector.
 #[derive(Clone, Copy)]

@@ -28,9 +28,7 @@ static CARD: Card = Card {
     degenerate: "None: without scale the bytes are the input's.",
 };
 
-pub static MERGER: &dyn Merger = &Passthrough;
-
-struct Passthrough;
+pub(super) struct Passthrough;
 
 impl Merger for Passthrough {
     fn card(&self) -> &Card {

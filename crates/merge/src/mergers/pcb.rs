@@ -50,9 +50,7 @@ const CLIPPED: f64 = 1e-4;
 /// Sums of scores below this are not divided by.
 const VANISHING: f64 = 1e-12;
 
-pub static MERGER: &dyn Merger = &Pcb;
-
-struct Pcb;
+pub(super) struct Pcb;
 
 impl Merger for Pcb {
     fn card(&self) -> &Card {

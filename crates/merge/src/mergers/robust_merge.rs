@@ -46,9 +46,7 @@ static CARD: Card = Card {
     degenerate: "A row of A that is pruned to nothing has S = 0 and is reported. Without base_model the output is an adapter. Tensors trained whole are averaged.",
 };
 
-pub static MERGER: &dyn Merger = &RobustMerge;
-
-struct RobustMerge;
+pub(super) struct RobustMerge;
 
 impl Merger for RobustMerge {
     fn card(&self) -> &Card {

@@ -30,9 +30,7 @@ static CARD: Card = Card {
     degenerate: "One model, or equal ones: with select_topk below 1 the base. Vanishing task vectors are weighed alike.",
 };
 
-pub static MERGER: &dyn Merger = &Sce;
-
-struct Sce;
+pub(super) struct Sce;
 
 impl Merger for Sce {
     fn card(&self) -> &Card {

@@ -43,9 +43,7 @@ const PARALLEL: f64 = 0.9995;
 /// Norms up to this are not divided by.
 const VANISHING: f64 = 1e-8;
 
-pub static MERGER: &dyn Merger = &Slerp;
-
-struct Slerp;
+pub(super) struct Slerp;
 
 impl Merger for Slerp {
     fn card(&self) -> &Card {

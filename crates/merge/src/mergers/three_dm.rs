@@ -56,9 +56,7 @@ static CARD: Card = Card {
     degenerate: "Zero changes count as of the same sign. Exact cancellation is always dropped. Equal fine-tunes give themselves. A base that is itself one of the two makes every rate 0.",
 };
 
-pub static MERGER: &dyn Merger = &ThreeDm;
-
-struct ThreeDm;
+pub(super) struct ThreeDm;
 
 impl Merger for ThreeDm {
     fn card(&self) -> &Card {

@@ -1,13 +1,12 @@
 //! Trim, elect a sign, merge what agrees (Yadav et al.).
 
 use crate::card::{Card, WEIGHT};
-use crate::merger::Merger;
 use crate::task_vectors::parameters::{
     CONSENSUS, DENSITY, INPUTS, INT8_MASK, LAMBDA, RESCALE_MODE, normalize, rescale,
 };
 use crate::task_vectors::{Sparsifier, TaskVectors};
 
-pub static MERGER: &dyn Merger = &TaskVectors {
+pub(super) static MERGER: TaskVectors = TaskVectors {
     sparsifier: Sparsifier::Magnitude,
     elects: true,
     card: Card {

@@ -3,14 +3,6 @@
 //! A decoder layer is an attention block followed by a feed-forward block. Passes may stop and
 //! resume between any two blocks, so that whatever an edit does not touch is computed once.
 
-mod glm4;
-mod gpt2;
-mod gpt_neo;
-mod internlm2;
-mod llama;
-mod opt;
-mod qwen2;
-
 use burn::tensor::{Device, Int, Tensor};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -173,8 +165,9 @@ pub(crate) struct Family {
     pub optional: &'static [&'static str],
 }
 
-/// Every decoder family; to add one, write its file and name it here.
-pub(crate) const FAMILIES: &[Family] = &[
+debias_core::registry! {
+    /// Every decoder family; to add one, write its file and name it here.
+    pub(crate) static FAMILIES: Family;
     glm4::FAMILY,
     gpt2::FAMILY,
     gpt_neo::FAMILY,
@@ -182,7 +175,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     llama::FAMILY,
     opt::FAMILY,
     qwen2::FAMILY,
-];
+}
 
 /// The family that `home` names.
 ///
@@ -198,6 +191,7 @@ pub(crate) fn family(home: Home) -> Result<&'static Family> {
     };
     FAMILIES
         .iter()
+        .copied()
         .find(|family| family.model_type == name)
         .ok_or_else(|| home.refuse("model_type", format!("is `{name}`; known: {}", known())))
 }
@@ -205,4 +199,16 @@ pub(crate) fn family(home: Home) -> Result<&'static Family> {
 /// The device of a residual stream, outside autodiff.
 pub(crate) fn device_of(x: &Tensor<3>) -> Device {
     x.device().inner()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use debias_core::registry;
+
+    #[test]
+    fn families_have_names_of_their_own() {
+        let names = FAMILIES.iter().map(|family| (family.model_type, []));
+        assert_eq!(registry::flaws(names), Vec::<String>::new());
+    }
 }

@@ -3,8 +3,6 @@
 //! A family is one file here and one line in [`FAMILIES`]. All of them share the post-norm blocks
 //! of [`stack`]; what a text's vector is read from stands in [`sentence`].
 
-mod bert;
-mod distilbert;
 mod sentence;
 mod stack;
 
@@ -87,8 +85,12 @@ struct Family {
     load: fn(&mut Loader, Home) -> Result<Parts>,
 }
 
-/// Every family; to add one, write its file and name it here.
-const FAMILIES: &[Family] = &[bert::FAMILY, distilbert::FAMILY];
+debias_core::registry! {
+    /// Every family; to add one, write its file and name it here.
+    static FAMILIES: Family;
+    bert::FAMILY,
+    distilbert::FAMILY,
+}
 
 fn family(home: Home) -> Result<&'static Family> {
     let names: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
@@ -98,6 +100,7 @@ fn family(home: Home) -> Result<&'static Family> {
     };
     FAMILIES
         .iter()
+        .copied()
         .find(|family| family.model_type == name)
         .ok_or_else(|| {
             let problem = format!("is `{name}`, which is no encoder; known encoders: {known}");
@@ -382,6 +385,7 @@ fn batches(rows: &[Tokens]) -> Vec<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use debias_core::registry;
 
     #[test]
     fn batches_hold_every_row_once_and_no_more_tokens_than_allowed() {
@@ -389,5 +393,11 @@ mod tests {
         let rows: Vec<Tokens> = lengths.iter().map(|n| alone(vec![0; *n])).collect();
         let expected = [vec![4, 3, 1], vec![5, 6, 7], vec![0], vec![2], vec![8]];
         assert_eq!(batches(&rows), expected);
+    }
+
+    #[test]
+    fn families_have_names_of_their_own() {
+        let names = FAMILIES.iter().map(|family| (family.model_type, []));
+        assert_eq!(registry::flaws(names), Vec::<String>::new());
     }
 }

@@ -3,11 +3,6 @@
 //! A family is one file here and one line in [`FAMILIES`]. Text models are families too, without
 //! a vision side.
 
-mod blip2;
-mod glm4v;
-mod internvl;
-mod llava;
-mod minigpt4;
 mod text;
 
 use std::collections::BTreeSet;
@@ -200,16 +195,16 @@ pub(crate) struct Family {
     pub load: fn(&mut Loader, &Folder) -> Result<Parts>,
 }
 
-/// Every multimodal family; to add one, write its file and name it here. Text models come from
-/// [`decoders::FAMILIES`].
-const FAMILIES: &[Family] = &[
+debias_core::registry! {
+    /// Every multimodal family; to add one, write its file and name it here. Text models come from
+    /// [`decoders::FAMILIES`].
+    static FAMILIES: Family;
     blip2::FAMILY,
     glm4v::FAMILY,
-    internvl::NATIVE,
-    internvl::ORIGINAL,
+    internvl::NATIVE | ORIGINAL,
     llava::FAMILY,
     minigpt4::FAMILY,
-];
+}
 
 /// The names that newer versions of transformers write for LLaVA and InternVL.
 const NEWER: Names = Names(&[
@@ -244,7 +239,7 @@ pub(crate) fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
             .get(field)
             .is_some_and(|value| !value.is_null())
     };
-    let fits = |family: &&Family| family.model_type == named && family.needs.is_none_or(has);
+    let fits = |family: &&&Family| family.model_type == named && family.needs.is_none_or(has);
     if let Some(family) = FAMILIES.iter().find(fits) {
         return (family.load)(loader, folder);
     }
@@ -254,5 +249,17 @@ pub(crate) fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
     {
         true => text::load(loader, folder),
         false => Err(refuse(format!("is `{named}`; known: {}", known()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use debias_core::registry;
+
+    #[test]
+    fn families_have_names_of_their_own() {
+        let names = FAMILIES.iter().map(|family| (family.model_type, []));
+        assert_eq!(registry::flaws(names), Vec::<String>::new());
     }
 }
