@@ -9,7 +9,6 @@ use std::fmt;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::batching::Applied;
 use crate::score::{AnswerScore, ContextScore, LocalityScore};
 
 /// The name of the stereotyped answer among the choices of an edit's probes.
@@ -60,7 +59,9 @@ impl<T> Default for Named<T> {
 impl<T> Named<T> {
     /// The thing called `name`.
     pub fn get(&self, name: &str) -> Option<&T> {
-        self.iter().find(|(known, _)| *known == name).map(|(_, thing)| thing)
+        self.iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, thing)| thing)
     }
 
     /// Names and things in order.
@@ -81,7 +82,12 @@ impl<T> Named<T> {
 
 impl<S: Into<String>, T> FromIterator<(S, T)> for Named<T> {
     fn from_iter<I: IntoIterator<Item = (S, T)>>(things: I) -> Self {
-        Self(things.into_iter().map(|(name, thing)| (name.into(), thing)).collect())
+        Self(
+            things
+                .into_iter()
+                .map(|(name, thing)| (name.into(), thing))
+                .collect(),
+        )
     }
 }
 
@@ -168,6 +174,17 @@ impl<S: Into<String>> FromIterator<(S, Answer)> for Answers {
     }
 }
 
+/// Where a record stood among the edits when it was scored.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Edits that came after its own.
+    pub edits_after: usize,
+    /// Frobenius norm of the change of weights it was scored through; 0 for other edits.
+    pub norm: f64,
+    /// Whether its batch had fewer requests than the others; left out of the metrics.
+    pub incomplete: bool,
+}
+
 /// One line of a cell's `records` file: an item, and what was answered to it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ItemLine {
@@ -223,7 +240,10 @@ mod tests {
         );
         let line: ItemLine = serde_json::from_str(text).expect("a line");
         assert_eq!(line.tag("bias_type"), "race");
-        let choices = line.before.as_ref().and_then(|before| before.choices("prompt"));
+        let choices = line
+            .before
+            .as_ref()
+            .and_then(|before| before.choices("prompt"));
         let choices = choices.expect("choices");
         let names: Vec<&str> = choices.iter().map(|(name, _)| name).collect();
         assert_eq!(names, [Y_MORE, Y_LESS]);

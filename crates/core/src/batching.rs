@@ -86,17 +86,6 @@ impl Batching {
     }
 }
 
-/// Where a record stood among the edits when it was scored.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Applied {
-    /// Edits that came after its own.
-    pub edits_after: usize,
-    /// Frobenius norm of the change of weights it was scored through; 0 for other edits.
-    pub norm: f64,
-    /// Whether its batch had fewer requests than the others; left out of the metrics.
-    pub incomplete: bool,
-}
-
 /// How many records were still edited after so many later edits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetentionPoint {
@@ -114,7 +103,10 @@ pub struct RetentionPoint {
 pub fn retention(lines: &[ItemLine], norm: Norm) -> Vec<RetentionPoint> {
     let mut counts: BTreeMap<usize, (usize, f64, usize)> = BTreeMap::new();
     for line in lines {
-        let edited = line.after.as_ref().and_then(|after| after.context("prompt"));
+        let edited = line
+            .after
+            .as_ref()
+            .and_then(|after| after.context("prompt"));
         let (Some(applied), Some(edited), true) = (&line.applied, edited, line.counts()) else {
             continue;
         };

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::answer::ItemLine;
 use crate::error::{Error, Result};
-use crate::estimate::{Bootstrap, Estimate, Ratio, Weighed};
+use crate::estimate::{Bootstrap, Estimate, Ratio, Taken, Weighed};
 use crate::score::Norm;
 
 /// Which way a column should move.
@@ -65,19 +65,12 @@ pub enum Statistic {
     },
 }
 
-/// What one line contributes to a figure of the whole set.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Taken {
-    /// The part of the set that it belongs to, for figures that are means over parts.
-    pub part: String,
-    /// Its numbers.
-    pub values: Vec<f64>,
-}
-
 /// The version of every column, to be stored beside the numbers.
 pub fn versions<'c>(columns: impl IntoIterator<Item = &'c Column>) -> BTreeMap<String, u32> {
     let columns = columns.into_iter();
-    columns.map(|column| (column.id.to_owned(), column.version)).collect()
+    columns
+        .map(|column| (column.id.to_owned(), column.version))
+        .collect()
 }
 
 /// Estimates every column over the lines that count; see [`ItemLine::counts`].
@@ -106,7 +99,9 @@ pub fn measure<'c>(
         }
     }
     let named = columns.iter().zip(bootstrap.estimates());
-    Ok(named.filter_map(|(column, found)| Some((column.id.to_owned(), found?))).collect())
+    Ok(named
+        .filter_map(|(column, found)| Some((column.id.to_owned(), found?)))
+        .collect())
 }
 
 fn ratios(

@@ -6,8 +6,6 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 use serde::{Deserialize, Serialize};
 
-use crate::column::Taken;
-
 /// Number of bootstrap resamples behind every interval.
 pub const RESAMPLES: usize = 2000;
 
@@ -28,6 +26,15 @@ pub struct Estimate {
     pub high: f64,
     /// Lines that entered it.
     pub n: usize,
+}
+
+/// What one line contributes to a figure of the whole set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Taken {
+    /// The part of the set that it belongs to, for figures that are means over parts.
+    pub part: String,
+    /// Its numbers.
+    pub values: Vec<f64>,
 }
 
 /// What one record contributes to a statistic `Σ part / Σ whole`.
@@ -125,7 +132,11 @@ impl Bootstrap {
     /// # Panics
     /// When there is not one ratio per line.
     pub fn add_ratio(&mut self, ratios: Vec<Ratio>) {
-        assert_eq!(ratios.len(), self.clusters.len(), "every line has one ratio");
+        assert_eq!(
+            ratios.len(),
+            self.clusters.len(),
+            "every line has one ratio"
+        );
         self.columns.push(Contributions::Ratios(ratios));
     }
 
@@ -137,7 +148,9 @@ impl Bootstrap {
         assert_eq!(taken.len(), self.clusters.len(), "every line has one entry");
         let names = taken.iter().flatten().map(|taken| taken.part.as_str());
         let mut numbers = numbered(names).into_iter();
-        let parts = taken.iter().map(|taken| taken.as_ref().and_then(|_| numbers.next()));
+        let parts = taken
+            .iter()
+            .map(|taken| taken.as_ref().and_then(|_| numbers.next()));
         self.columns.push(Contributions::Whole {
             parts: parts.collect(),
             taken,
@@ -160,7 +173,9 @@ impl Bootstrap {
             }
         }
         let columns = self.columns.iter().zip(resampled);
-        columns.map(|(column, values)| estimate(column, values)).collect()
+        columns
+            .map(|(column, values)| estimate(column, values))
+            .collect()
     }
 }
 
@@ -367,14 +382,23 @@ mod tests {
                 values: vec![value],
             })
         };
-        let lines = vec![taken("a", 1.0), None, taken("b", 0.0), taken("b", 0.0), taken("b", 0.0)];
+        let lines = vec![
+            taken("a", 1.0),
+            None,
+            taken("b", 0.0),
+            taken("b", 0.0),
+            taken("b", 0.0),
+        ];
         let mean_of_means = |lines: &[Weighed]| {
             let mut sums = [(0.0, 0.0); 2];
             for line in lines {
                 sums[line.part].0 += line.weight * line.values[0];
                 sums[line.part].1 += line.weight;
             }
-            let means = sums.iter().filter(|sum| sum.1 > 0.0).map(|sum| sum.0 / sum.1);
+            let means = sums
+                .iter()
+                .filter(|sum| sum.1 > 0.0)
+                .map(|sum| sum.0 / sum.1);
             let means: Vec<f64> = means.collect();
             (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
         };

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::answer::{Answers, ItemLine};
 use crate::column::measure;
-use crate::score::{AnswerScore, ContextScore, LocalityScore, Norm, RecordScores};
+use crate::record_scores::RecordScores;
+use crate::score::{AnswerScore, ContextScore, LocalityScore, Norm};
 use crate::{registry, seed};
 use proptest::prelude::*;
 

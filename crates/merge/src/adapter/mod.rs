@@ -9,9 +9,9 @@ mod among;
 mod base;
 pub(crate) mod config;
 mod factors;
+mod merged_config;
 mod names;
 pub(crate) mod robust;
-mod written;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,8 +24,8 @@ use crate::stream::{LowRank, Stored};
 use config::Config;
 pub(crate) use factors::common_scale;
 pub use factors::{Factors, Layout};
+pub(crate) use merged_config::{MergedModule, merged_config};
 use names::Part;
-pub(crate) use written::{Written, written};
 
 /// The weights of an adapter; the first that is there is read.
 const WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
@@ -77,6 +77,11 @@ impl Adapter {
     /// Whether `dir` is an adapter's folder and not a model's.
     pub fn is_at(dir: &Path) -> bool {
         dir.join(config::FILE).is_file()
+    }
+
+    /// Its configuration.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Opens the adapter in `dir`, called `label` in messages. Reads the configuration and the

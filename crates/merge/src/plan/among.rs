@@ -6,46 +6,19 @@
 
 use std::collections::BTreeMap;
 
+use super::adapters;
 use super::check::Checked;
 use super::factors::Layout;
 use super::jobs::{Planner, Work};
-use super::open::Opened;
-use super::{Options, adapters};
-use crate::adapter::{Adapter, written};
+use super::merged_adapter::{Among, Module};
+use super::open::{Opened, adapter_of};
+use super::options::Options;
+use crate::adapter::merged_config;
 use crate::card::{Base, Value, Values};
 use crate::error::{Error, Result};
 use crate::library::Library;
 use crate::merger::OnAdapters;
 use crate::recipe::{ModelRef, Recipe, Slice};
-
-/// A merge of adapters, besides its tensors.
-pub(crate) struct Among {
-    /// Models in the order of the recipe, the base where it stands there.
-    pub inputs: Vec<usize>,
-    /// The base among the inputs; behind the last, it is zeros.
-    pub base: Option<usize>,
-    pub modules: Vec<Module>,
-    /// Tensors that were trained whole.
-    pub wholes: Vec<Whole>,
-}
-
-/// A module of the output.
-pub(crate) struct Module {
-    pub name: String,
-    pub how: OnAdapters,
-    /// Places of its `A` and `B` in the output.
-    pub places: [usize; 2],
-}
-
-/// A tensor of the output that is no factor.
-pub(crate) struct Whole {
-    /// Its published name.
-    pub name: String,
-    /// Its place in the output.
-    pub place: usize,
-    /// Whether all adapters have the same.
-    pub same: bool,
-}
 
 /// Whether all models of a recipe are adapters.
 pub(super) fn applies(recipe: &Recipe, library: &dyn Library) -> bool {
@@ -91,12 +64,9 @@ pub(super) fn plan(recipe: &Recipe, library: &dyn Library, options: &Options) ->
     };
     layout.all()?;
     let (among, tensors) = (layout.among, layout.tensors);
-    let adapters: Vec<&Adapter> = among
-        .inputs
-        .iter()
-        .map(|at| adapter_of(&models, *at))
-        .collect();
-    let config = written(&adapters, &layout.written);
+    let inputs = among.inputs.iter();
+    let configs: Vec<_> = inputs.map(|at| adapter_of(&models, *at).config()).collect();
+    let config = merged_config(&configs, &layout.written);
     let notes = notes(&among, &tensors);
     Ok(Plan {
         notes,
@@ -124,12 +94,6 @@ fn notes(among: &Among, tensors: &[Checked]) -> Vec<String> {
         notes.push("a negative weight turns both factors of an adapter, so that its product keeps its sign; name a base_model, or use linear".to_owned());
     }
     notes
-}
-
-/// The adapter that a model of such a merge is.
-pub(crate) fn adapter_of(models: &[Opened], at: usize) -> &Adapter {
-    let adapter = models[at].adapter.as_ref();
-    adapter.expect("every model of a merge of adapters was opened as one")
 }
 
 /// The one list of models of the recipe.

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use debias_weights::{Dtype, TensorInfo};
 
-use super::among::{Among, Module, Whole, adapter_of};
 use super::check::{Checked, merged_dtype};
 use super::jobs::{Job, Tensor, Work, depth};
 use super::layers::{in_layer, stacks};
-use super::open::Opened;
+use super::merged_adapter::{Among, Module, Whole};
+use super::open::{Opened, adapter_of};
 use super::resolve::Scopes;
 use crate::adapter::robust::Settings;
-use crate::adapter::{self, Adapter, Written, common_scale};
+use crate::adapter::{self, Adapter, MergedModule, common_scale};
 use crate::card::{Value, Values};
 use crate::error::{Error, Result};
 use crate::merger::OnAdapters;
@@ -25,7 +25,7 @@ pub(super) struct Layout<'a> {
     pub among: Among,
     pub tensors: Vec<Checked>,
     /// Rank and scale of every module of the output.
-    pub written: BTreeMap<String, Written>,
+    pub written: BTreeMap<String, MergedModule>,
 }
 
 impl Layout<'_> {
@@ -123,7 +123,7 @@ impl Layout<'_> {
             OnAdapters::Robust => Settings::of(&shared).rank(first.rank, changing.len()),
             OnAdapters::Apart => first.rank,
         };
-        let written = Written {
+        let written = MergedModule {
             rank,
             scale: common_scale(changing.iter().map(|(_, module)| module.scale)),
         };

@@ -182,3 +182,9 @@ fn refuse(reference: &ModelRef, problem: &str) -> Error {
         problem: problem.to_owned(),
     }
 }
+
+/// The adapter that a model of a merge of adapters is.
+pub(crate) fn adapter_of(models: &[Opened], at: usize) -> &Adapter {
+    let adapter = models[at].adapter.as_ref();
+    adapter.expect("every model of a merge of adapters was opened as one")
+}

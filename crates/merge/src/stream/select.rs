@@ -6,7 +6,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::pass::{Block, Fold, Reading};
+use super::pass::{Block, Fold};
+use super::reading::Reading;
 use crate::error::Result;
 use crate::target::Target;
 

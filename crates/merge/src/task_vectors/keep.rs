@@ -5,9 +5,9 @@ use crate::random::{Draws, threshold};
 use crate::stream::{Block, Cut, Fold, Key, Reading, largest, sum};
 use crate::target::Target;
 
-use super::Sparsifier;
 use super::bits::{mask, pack};
 use super::ranked::Ranked;
+use super::sparsifier::Sparsifier;
 
 /// Sums of magnitudes below this are not restored by a factor.
 const VANISHING: f64 = 1e-7;

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::messages::{counted, listed, refused};
+use super::setting::{TokenRowSource, TokenRule};
+use super::speaker::Speaker;
 use super::tokens::Tokens;
-use super::{Speaker, TokenRowSource, TokenRule, counted, listed, refused};
 use crate::error::Result;
 use crate::stream::Row;
 

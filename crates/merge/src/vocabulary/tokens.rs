@@ -7,7 +7,7 @@ use debias_weights::Checkpoint;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::refused;
+use super::messages::refused;
 use crate::error::Result;
 
 /// A token that is found in a text before the text is cut into others.
