@@ -29,7 +29,7 @@ pub use card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, Value, Va
 pub use error::{Error, Result};
 pub use library::{Folders, Library, Place};
 pub use masks::Masks;
-pub use merger::{Facts, Merger, OnAdapters};
+pub use merger::{AdapterMerger, AdapterModule, Facts, Merger};
 pub use plan::{Options, Planned, Size};
 pub use recipe::{ModelRef, Parameters, Part, Recipe, Setting, Slice, Source};
 pub use run::{Outcome, Unwatched, Watch};

@@ -142,7 +142,7 @@ pub(crate) fn common_scale(scales: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 /// Factors side by side: their product is the sum of the products, each times its weight.
-pub(super) fn concatenate(factors: &[Factors], weights: &[f64]) -> Factors {
+pub(crate) fn concatenate(factors: &[Factors], weights: &[f64]) -> Factors {
     let scale = common_scale(factors.iter().map(|one| one.scale));
     let weighed = factors.iter().zip(weights).map(|(one, weight)| {
         let values = one.rescaled(scale).into_iter();

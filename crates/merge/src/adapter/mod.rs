@@ -22,8 +22,8 @@ use crate::error::{Error, Result};
 use crate::stream::{LowRank, Stored};
 
 use config::Config;
-pub(crate) use factors::common_scale;
 pub use factors::{Factors, Layout};
+pub(crate) use factors::{common_scale, concatenate};
 pub(crate) use merged_config::{MergedModule, merged_config};
 use names::Part;
 

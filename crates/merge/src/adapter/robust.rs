@@ -32,13 +32,6 @@ impl Settings {
     }
 }
 
-/// What is said of rows without a direction.
-pub(crate) fn emptied_rows(name: &str, emptied: usize) -> String {
-    format!(
-        "`{name}`: {emptied} rows of lora_A are pruned to nothing and count with S = 0; a larger keep_ratio keeps some of them"
-    )
-}
-
 /// Merges factors of one rank and shape; with them comes how many rows of `A` were pruned to
 /// nothing. The scale is that of the first, or the first that is not 0.
 pub(crate) fn merge(factors: &[Factors], settings: Settings) -> (Factors, usize) {

@@ -1,10 +1,11 @@
 //! Weighted average (Wortsman et al., Model soups, arXiv:2203.05482).
 
-use crate::card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, Values, flag};
+use crate::adapter::{Factors, concatenate};
+use crate::card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, Value, Values, flag};
 use crate::combine::Combination;
 use crate::error::Result;
-use crate::merger::{Facts, Merger, OnAdapters};
-use crate::target::Target;
+use crate::merger::{AdapterMerger, AdapterModule, Facts, Merger};
+use crate::target::{Run, Target};
 
 static CARD: Card = Card {
     id: "linear",
@@ -60,8 +61,8 @@ impl Merger for Linear {
         }
     }
 
-    fn on_adapters(&self) -> OnAdapters {
-        OnAdapters::Concatenated
+    fn on_adapters(&self) -> Option<&dyn AdapterMerger> {
+        Some(self)
     }
 
     fn merge(&self, target: &Target, _facts: &Facts) -> Result<()> {
@@ -73,5 +74,33 @@ impl Merger for Linear {
             mean.divisor = total;
         }
         target.each(target.values(), &mean)
+    }
+}
+
+/// The weighted sum of the adapters' products, exactly: their factors stand side by side.
+impl AdapterMerger for Linear {
+    fn rank(&self, shared: &Values, ranks: &[usize]) -> Option<usize> {
+        let separate = shared.get("lora_factors") == Some(&Value::Word("separate"));
+        (!separate).then(|| ranks.iter().sum())
+    }
+
+    fn takes_any_rank(&self) -> bool {
+        true
+    }
+
+    fn weight(&self, values: &Values) -> f64 {
+        values.number("weight")
+    }
+
+    fn merge(&self, module: &AdapterModule, _run: &Run) -> Factors {
+        let weights = module.each.iter().map(|values| self.weight(values));
+        let total: f64 = if module.shared.flag("normalize") {
+            weights.sum()
+        } else {
+            1.0
+        };
+        let changing = module.changing.iter();
+        let shares = changing.map(|at| self.weight(&module.each[*at]) / total);
+        concatenate(&module.factors, &shares.collect::<Vec<f64>>())
     }
 }

@@ -1,8 +1,7 @@
 //! Adapters that are merged among themselves: without a base, the output is an adapter.
 //!
-//! `linear` puts the factors of all adapters side by side, so that the product of the output is
-//! exactly the weighted sum of their products; `robust_merge` has its own rule; all other methods
-//! merge `A` and `B` each as a tensor, with zeros for a base.
+//! A method that says how ([`crate::AdapterMerger`]) merges the factors of a module with each other;
+//! all others merge `A` and `B` each as a tensor, with zeros for a base.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +16,6 @@ use crate::adapter::merged_config;
 use crate::card::{Base, Value, Values};
 use crate::error::{Error, Result};
 use crate::library::Library;
-use crate::merger::OnAdapters;
 use crate::recipe::{ModelRef, Recipe, Slice};
 
 /// Whether all models of a recipe are adapters.
@@ -79,7 +77,7 @@ pub(super) fn plan(recipe: &Recipe, library: &dyn Library, options: &Options) ->
 
 /// What factors that are merged apart do not give.
 fn notes(among: &Among, tensors: &[Checked]) -> Vec<String> {
-    let apart = |module: &&Module| module.how == OnAdapters::Apart;
+    let apart = |module: &&Module| !module.together;
     let negative = |values: &Values| matches!(values.get("weight"), Some(Value::Number(weight)) if *weight < 0.0);
     let turned = |module: &Module| match &tensors[module.places[0]].job.work {
         Work::Merge { each, .. } => each.iter().any(negative),
@@ -143,20 +141,22 @@ impl Planner<'_> {
                 inputs.len() - 1
             })
         });
-        let base = match (card.inputs.base, place, self.recipe.merger.on_adapters()) {
-            (_, Some(_), OnAdapters::Robust) => {
+        let together = self.recipe.merger.on_adapters().is_some();
+        let base = match (card.inputs.base, place) {
+            (Base::Ignored, _) | (Base::Optional, None) => None,
+            (Base::Required, None) if together => None,
+            (Base::Optional | Base::Required, Some(_)) if together => {
                 return Err(self.refuse(
                     "base_model",
                     "is an adapter; give the model that all adapters lie on, or leave it out",
                 ));
             }
-            (Base::Ignored, ..) | (Base::Optional, None, _) | (_, None, OnAdapters::Robust) => None,
-            (Base::Optional | Base::Required, Some(place), _) => Some(place),
+            (Base::Optional | Base::Required, Some(place)) => Some(place),
             // One of two ends; zeros are none.
-            (Base::Required, None, _) if card.inputs.max == Some(1) => {
+            (Base::Required, None) if card.inputs.max == Some(1) => {
                 return Err(self.without_base(slice, false));
             }
-            (Base::Required, None, _) => Some(inputs.len()),
+            (Base::Required, None) => Some(inputs.len()),
         };
         let others = (0..inputs.len()).filter(|at| base != Some(*at)).count();
         self.check_count(slice, others)?;

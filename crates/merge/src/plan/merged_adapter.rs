@@ -1,7 +1,5 @@
 //! What an adapter consists of that is merged from adapters.
 
-use crate::merger::OnAdapters;
-
 /// A merge of adapters, besides its tensors.
 pub(crate) struct Among {
     /// Models in the order of the recipe, the base where it stands there.
@@ -16,7 +14,8 @@ pub(crate) struct Among {
 /// A module of the output.
 pub(crate) struct Module {
     pub name: String,
-    pub how: OnAdapters,
+    /// Whether its factors are merged with each other, not each as a tensor.
+    pub together: bool,
     /// Places of its `A` and `B` in the output.
     pub places: [usize; 2],
 }
