@@ -11,6 +11,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Tensor};
 
 use crate::device::product;
+use crate::dtype::{as_dtype, f32_at_least};
 use crate::error::{Error, Result};
 use crate::parameter::{Parameter, Stage};
 use crate::recorder::Recorder;
@@ -166,10 +167,7 @@ impl View {
 
     /// The number format it computes in, or f32 where that is narrower.
     pub(crate) fn wide(&self) -> DType {
-        match self.dtype {
-            DType::F64 => DType::F64,
-            _ => DType::F32,
-        }
+        f32_at_least(self.dtype)
     }
 
     /// The number format it computes in.
@@ -238,14 +236,6 @@ impl View {
             true => tensor.autodiff(),
             false => tensor,
         }
-    }
-}
-
-/// A tensor in the number format `dtype`.
-pub(crate) fn as_dtype<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
-    match tensor.dtype() == dtype {
-        true => tensor,
-        false => tensor.cast(dtype),
     }
 }
 

@@ -43,12 +43,6 @@ impl Frame {
         Self::cut(vec![Piece::Image, Piece::Text(PROMPT.into())], placeholder)
     }
 
-    /// Whether text of its own stands around a picture.
-    pub fn surrounds(&self) -> bool {
-        let text = |piece: &Piece| matches!(piece, Piece::Text(text) if text != PROMPT);
-        self.pieces.iter().any(text)
-    }
-
     /// Pieces tokenised on their own (MiniGPT-4).
     pub fn cut(pieces: Vec<Piece>, placeholder: &str) -> Self {
         Self {

@@ -4,7 +4,7 @@
 use burn::tensor::{Int, Tensor};
 use serde::Deserialize;
 
-use super::{Decoder, Family, Home, Outline, device_of};
+use super::decoder::{Decoder, DecoderFamily, Home, Outline, device_of};
 use crate::change::View;
 use crate::error::Result;
 use crate::layers::{
@@ -100,7 +100,7 @@ impl Config {
     }
 }
 
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: DecoderFamily = DecoderFamily {
     model_type: "chatglm",
     load: |loader, home| Ok(Box::new(Glm4::load(loader, home)?)),
     optional: &["transformer.rotary_pos_emb.inv_freq"],
@@ -164,13 +164,13 @@ impl Glm4 {
                 Pairing::NeighboursOfFirstHalf,
             ),
             outline: Outline {
+                model_type: FAMILY.model_type,
                 depth: config.num_layers,
                 width: config.hidden_size,
                 vocabulary: config.padded_vocab_size,
                 max_positions: config.seq_length,
                 layers: loader.published(&format!("{at}.encoder.layers.")),
-                edited: ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"],
-                fine_tuning_rate: 1e-4,
+                feed_forward: ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"],
             },
             config,
         })

@@ -3,8 +3,8 @@
 
 use serde::Deserialize;
 
+use super::decoder::{DecoderFamily, Home};
 use super::llama::{Labels, Llama, Plan};
-use super::{Family, Home};
 use crate::error::Result;
 use crate::layers::RotaryConfig;
 
@@ -68,6 +68,7 @@ impl Config {
         home.check_heads("num_attention_heads", heads, self.hidden_size)?;
         let head_dim = self.hidden_size / heads;
         Ok(Plan {
+            model_type: FAMILY.model_type,
             width: self.hidden_size,
             inner: self.intermediate_size,
             depth: self.num_hidden_layers,
@@ -92,7 +93,7 @@ impl Config {
     }
 }
 
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: DecoderFamily = DecoderFamily {
     model_type: "internlm2",
     load: |loader, home| {
         let plan = home.read::<Config>()?.plan(home)?;

@@ -4,7 +4,7 @@
 use burn::tensor::{Int, Tensor};
 use serde::Deserialize;
 
-use super::{Decoder, Family, Home, Outline, device_of};
+use super::decoder::{Decoder, DecoderFamily, Home, Outline, device_of};
 use crate::change::View;
 use crate::error::Result;
 use crate::layers::{
@@ -72,13 +72,14 @@ pub(super) const LABELS: Labels = Labels {
     down: "mlp.down_proj",
 };
 
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: DecoderFamily = DecoderFamily {
     model_type: "llama",
     load: |loader, home| {
         let config: Config = home.read()?;
         let heads = config.num_attention_heads;
         let head_dim = config.head_dim.unwrap_or(config.hidden_size / heads.max(1));
         let plan = Plan {
+            model_type: FAMILY.model_type,
             width: config.hidden_size,
             inner: config.intermediate_size,
             depth: config.num_hidden_layers,
@@ -110,6 +111,7 @@ pub(super) const FAMILY: Family = Family {
 
 /// What distinguishes one LLaMA-like model from another.
 pub(super) struct Plan {
+    pub model_type: &'static str,
     pub width: usize,
     pub inner: usize,
     pub depth: usize,
@@ -214,14 +216,13 @@ impl Llama {
             norm,
             head,
             outline: Outline {
+                model_type: plan.model_type,
                 depth: plan.depth,
                 width: plan.width,
                 vocabulary: plan.vocabulary,
                 max_positions: plan.max_positions,
                 layers: loader.published(&at(&format!("{}.", labels.layers))),
-                // The paper edits `down_proj` and `up_proj`, not the gate.
-                edited: [labels.up, labels.down],
-                fine_tuning_rate: 1e-4,
+                feed_forward: [labels.up, labels.down],
             },
             plan,
         })

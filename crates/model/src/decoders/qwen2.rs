@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
+use super::decoder::{DecoderFamily, Home};
 use super::llama::{LABELS, Llama, Plan};
-use super::{Family, Home};
 use crate::error::Result;
 use crate::layers::RotaryConfig;
 
@@ -63,6 +63,7 @@ impl Config {
         home.check_heads("num_attention_heads", heads, self.hidden_size)?;
         let head_dim = self.hidden_size / heads;
         Ok(Plan {
+            model_type: FAMILY.model_type,
             width: self.hidden_size,
             inner: self.intermediate_size,
             depth: self.num_hidden_layers,
@@ -87,7 +88,7 @@ impl Config {
     }
 }
 
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: DecoderFamily = DecoderFamily {
     model_type: "qwen2",
     load: |loader, home| {
         let plan = home.read::<Config>()?.plan(home)?;

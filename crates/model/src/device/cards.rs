@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cubecl_cuda::install;
 use cudarc::driver::{CudaContext, DriverError};
 
-use super::{Card, NoCard};
+use super::card::{Card, NoCard};
 
 /// How many cards there are; at least one.
 fn count() -> Result<usize, NoCard> {

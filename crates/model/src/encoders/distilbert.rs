@@ -3,13 +3,13 @@
 
 use serde::Deserialize;
 
+use super::family::{EncoderFamily, Parts};
 use super::stack::{BlockNames, Head, Shape, Squash, Stack, labels};
-use super::{Family, Parts};
 use crate::decoders::Home;
 use crate::error::Result;
 use crate::loader::Loader;
 
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: EncoderFamily = EncoderFamily {
     model_type: "distilbert",
     load,
 };

@@ -7,10 +7,11 @@ use burn::tensor::{Bool, Tensor, TensorData};
 use debias_weights::Checkpoint;
 use serde::Deserialize;
 
-use super::Hidden;
-use crate::change::{View, as_dtype};
+use super::tokens::Hidden;
+use crate::change::View;
 use crate::decoders::device_of;
 use crate::device::product;
+use crate::dtype::as_dtype;
 use crate::error::Result;
 use crate::host;
 

@@ -6,7 +6,7 @@ use burn::tensor::{Bool, Device, Tensor, TensorData};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-use super::Tokens;
+use super::tokens::Tokens;
 use crate::change::View;
 use crate::decoders::{Home, device_of};
 use crate::error::Result;

@@ -4,7 +4,7 @@
 use burn::tensor::Tensor;
 use serde::Deserialize;
 
-use super::{Family, Folder, Parts, VisionSide};
+use super::family::{Folder, ModelFamily, Parts, VisionSide};
 use crate::change::View;
 use crate::error::Result;
 use crate::loader::Loader;
@@ -14,9 +14,10 @@ use crate::projector::GluProjector;
 use crate::prompt::Frame;
 use crate::vision::{Glm4vVisionConfig, Tower};
 
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: ModelFamily = ModelFamily {
     model_type: "chatglm",
     needs: Some("vision_config"),
+    layout: None,
     load,
 };
 
@@ -88,6 +89,7 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
         decoder,
         text,
         frame: Frame::marked(TEMPLATE.into(), IMAGE, marker),
+        frozen_queries: false,
         image_positions: ImagePositions::Shared,
         optional,
     })

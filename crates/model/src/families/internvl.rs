@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Family, Folder, NEWER, Parts, VisionSide};
+use super::family::{Folder, ModelFamily, NEWER, Parts, VisionSide};
 use crate::change::View;
 use crate::decoders::Home;
 use crate::error::{Error, Result};
@@ -17,15 +17,17 @@ use crate::projector::PixelShuffle;
 use crate::prompt::Frame;
 use crate::vision::{InternVitConfig, Tower};
 
-pub(super) const NATIVE: Family = Family {
+pub(super) const NATIVE: ModelFamily = ModelFamily {
     model_type: "internvl",
     needs: None,
+    layout: None,
     load: native,
 };
 
-pub(super) const ORIGINAL: Family = Family {
+pub(super) const ORIGINAL: ModelFamily = ModelFamily {
     model_type: "internvl_chat",
     needs: None,
+    layout: None,
     load: original,
 };
 
@@ -192,6 +194,7 @@ fn native(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
         decoder,
         text,
         frame: Frame::marked(TEMPLATE.into(), CONTEXT, vec![id]),
+        frozen_queries: false,
         image_positions: ImagePositions::Counted,
         optional,
     })
@@ -237,6 +240,7 @@ fn original(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
         decoder,
         frame: Frame::marked(TEMPLATE.into(), CONTEXT, vec![text.required_id(CONTEXT)?]),
         text,
+        frozen_queries: false,
         image_positions: ImagePositions::Counted,
         optional,
     })

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Family, Folder, NEWER, Parts, VisionSide};
+use super::family::{Folder, ModelFamily, NEWER, Parts, VisionSide};
 use crate::change::View;
 use crate::decoders::Home;
 use crate::error::Result;
@@ -16,9 +16,10 @@ use crate::prompt::{Frame, Piece};
 use crate::text::{IMAGE_TOKEN, Text};
 use crate::vision::{ClipConfig, Tower};
 
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: ModelFamily = ModelFamily {
     model_type: "llava",
     needs: None,
+    layout: None,
     load,
 };
 
@@ -121,6 +122,7 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
         decoder,
         frame: frame(&text, image.unwrap_or(IMAGE_ID))?,
         text,
+        frozen_queries: false,
         image_positions: ImagePositions::Counted,
         optional,
     })

@@ -1,6 +1,6 @@
 //! Text models: a decoder alone.
 
-use super::{Folder, Parts};
+use super::family::{Folder, Parts};
 use crate::error::Result;
 use crate::loader::Loader;
 use crate::positions::ImagePositions;
@@ -18,6 +18,7 @@ pub(super) fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
         decoder,
         text: folder.text()?,
         frame: Frame::none(),
+        frozen_queries: false,
         image_positions: ImagePositions::Counted,
         optional,
     })

@@ -2,7 +2,8 @@
 
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use crate::change::{Patch, View, as_dtype};
+use crate::change::{Patch, View};
+use crate::dtype::as_dtype;
 use crate::cpu;
 use crate::device::{affine, product};
 use crate::parameter::Orientation;

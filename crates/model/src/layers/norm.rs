@@ -4,7 +4,8 @@ use burn::tensor::module::layer_norm;
 use burn::tensor::{DType, Tensor};
 
 use super::matrix::Vector;
-use crate::change::{View, as_dtype};
+use crate::change::View;
+use crate::dtype::as_dtype;
 use crate::cpu;
 use crate::error::Result;
 use crate::loader::{Loader, Place};

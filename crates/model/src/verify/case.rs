@@ -7,7 +7,7 @@ use debias_core::Picture;
 use debias_weights::Checkpoint;
 use serde::Deserialize;
 
-use super::Comparison;
+use super::comparison::Comparison;
 use super::golden::{Golden, Values};
 use crate::batch::ImageFeatures;
 use crate::change::View;
@@ -20,7 +20,7 @@ pub type ReadPicture = fn(&Path) -> std::result::Result<Picture, String>;
 /// Everything about a golden file that is not a tensor.
 #[derive(Default)]
 pub struct Case {
-    written: Written,
+    written: CaseFile,
     folder: PathBuf,
     read: Option<ReadPicture>,
     pub(super) tolerances: BTreeMap<String, f64>,
@@ -29,9 +29,9 @@ pub struct Case {
 /// `case.json`, as far as it is used.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Written {
+struct CaseFile {
     tolerance: BTreeMap<String, serde_json::Value>,
-    prompts: Vec<WrittenPrompt>,
+    prompts: Vec<CasePrompt>,
     image_token_id: Option<i64>,
     pad_token_id: Option<i64>,
     eos_token_id: Option<i64>,
@@ -40,7 +40,7 @@ struct Written {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct WrittenPrompt {
+struct CasePrompt {
     image: Option<String>,
 }
 
@@ -56,7 +56,7 @@ impl Case {
         config: Option<&serde_json::Value>,
         read: ReadPicture,
     ) -> Result<Self> {
-        let mut written: Written = files.json_if_present("case.json")?.unwrap_or_default();
+        let mut written: CaseFile = files.json_if_present("case.json")?.unwrap_or_default();
         let named = |config: &serde_json::Value| {
             ["image_token_index", "image_token_id"]
                 .iter()

@@ -7,6 +7,7 @@
 
 mod batch;
 mod case;
+mod comparison;
 mod encoder;
 mod golden;
 
@@ -15,7 +16,6 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor};
 use debias_weights::Checkpoint;
-use serde::Serialize;
 
 use crate::batch::{ImageFeatures, Row};
 use crate::change::{Parameters, View};
@@ -27,29 +27,10 @@ use crate::recorder::Recorder;
 
 use batch::GoldenBatch;
 pub use case::Case;
+pub use comparison::Comparison;
 use case::Tolerance;
 pub use encoder::verify_encoder;
 use golden::{Golden, Values};
-
-/// One compared tensor.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Comparison {
-    /// Its name in the golden file.
-    pub name: String,
-    /// Its shape there.
-    pub shape: Vec<usize>,
-    /// Largest absolute difference; `None` where it was not computed.
-    pub max_abs: Option<f64>,
-    /// Largest absolute difference over the reference's largest entry.
-    pub max_rel: Option<f64>,
-    /// What `max_abs` may be.
-    pub tolerance: f64,
-    /// `f64` where f32 was not within tolerance because of the rounding of both sides (see
-    /// [`verify`]); then `max_abs` is that of f64.
-    pub computed_in: &'static str,
-    /// Whether it is within; `None` where this build cannot compute it.
-    pub ok: Option<bool>,
-}
 
 /// Compares everything in `golden` that is no input.
 ///
