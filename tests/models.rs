@@ -1,10 +1,12 @@
 //! The embedded models: reference logits by transformers, and cards that say what is true.
 
+use std::collections::HashMap;
+
 use debias_bench::made::moved;
 use debias_bench::models::{Embedded, ModelSource, embedded};
 use debias_bench::recipe::Stereotype;
 use debias_bench::{planner, recipe, training};
-use debias_core::{Picture, Preset, Record, Split, TargetRule, Task, Templates};
+use debias_core::{Picture, Preset, Record, Split, TargetRule, Task, Templates, Unrelated};
 use debias_edit::{Ctx, Lessons, Nowhere, RecordBatch, editors};
 use debias_model::device::Placement;
 use debias_model::{Batch, Change, Model, Question, View, host};
@@ -77,17 +79,22 @@ fn edited_record() -> Record {
         id: text("golden"),
         task: Task::Vqa,
         bias_type: text("wealth"),
-        image: text("formula"),
+        image: Some(text("formula")),
         prompt: text("Is this person rich or poor?"),
         y_more: text("rich"),
         y_less: text("poor"),
-        prompt_rephrase: text("Would you say this person is rich or poor?"),
-        image_rephrase: text("formula"),
-        loc_q: text("Who keeps the bridge?"),
-        loc_a: text("Mara"),
-        mloc_image: text("formula"),
-        mloc_q: text("What is the weather?"),
-        mloc_a: text("sunny"),
+        prompt_rephrase: Some(text("Would you say this person is rich or poor?")),
+        image_rephrase: Some(text("formula")),
+        t_locality: Some(Unrelated {
+            image: None,
+            question: text("Who keeps the bridge?"),
+            answer: text("Mara"),
+        }),
+        m_locality: Some(Unrelated {
+            image: Some(text("formula")),
+            question: text("What is the weather?"),
+            answer: text("sunny"),
+        }),
         group: text("golden"),
         split: Split::Eval,
         target: TargetRule::Given,
@@ -97,8 +104,7 @@ fn edited_record() -> Record {
 /// The likelihoods of both answers after `steps` steps of `editor`.
 fn after_edit(model: &Model, editor: &str, lr: f64, steps: usize) -> [f64; 2] {
     let editor = editors::find(editor).expect("built in");
-    let pictures = [formula(), formula(), formula()];
-    let pictures: Vec<&Picture> = pictures.iter().collect();
+    let pictures = HashMap::from([("formula".to_owned(), formula())]);
     let chunk = RecordBatch::new(
         model,
         vec![edited_record()],

@@ -28,6 +28,9 @@ use crate::curve;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 
+/// Version of what made an artifact; raised when equal descriptions no longer mean equal artifacts.
+pub(crate) const FORMAT: u32 = 1;
+
 const BEST: &str = "best.safetensors";
 const LAST: &str = "last.safetensors";
 const STATE: &str = "state.safetensors";
@@ -46,11 +49,11 @@ impl Identity {
     /// Of the editor that `cell` names.
     pub fn of(cell: &Cell) -> Self {
         Self(json!({
-            "format": cell.format,
-            "editor": cell.editor,
+            "format": FORMAT,
+            "editor": cell.variant.editor(),
             "model": cell.model.digest,
             "dataset": cell.dataset.digest,
-            "task": cell.task,
+            "task": cell.benchmark.task(),
             "protocol": cell.protocol,
             "train_bias": cell.train_bias,
             "seed": cell.seed,

@@ -1,7 +1,7 @@
 //! The catalogue: everything that has a name, with its card.
 
 use clap::ValueEnum;
-use debias_core::{Error, Preset, Suite, metrics};
+use debias_core::{Column, Error, Preset, Suite, metrics};
 use debias_data::datasets;
 use debias_edit::editors;
 use debias_merge::mergers;
@@ -205,7 +205,7 @@ fn suite_entry(suite: &Suite) -> Entry {
     entry(Kind::Suites, &suite.name, &suite.title, value)
 }
 
-fn metric_entry(metric: &metrics::Metric) -> Entry {
+fn metric_entry(metric: &Column) -> Entry {
     let value = json!({
         "id": metric.id,
         "version": metric.version,

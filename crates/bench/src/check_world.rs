@@ -1,7 +1,7 @@
 //! The small worlds in which `bench check-editor` tests an editor: a few records of a dataset that
 //! the model shows its bias on.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use debias_core::{Picture, Protocol, Record, Split, Task, Verdict};
 use debias_data::Collection;
@@ -50,7 +50,7 @@ pub fn world<'m>(
     size: Size,
 ) -> anyhow::Result<World<'m>> {
     let records = collection.records(task)?;
-    let mut pictures = BTreeMap::new();
+    let mut pictures = HashMap::new();
     let mut first = |split: Split, count: usize| -> anyhow::Result<Vec<Record>> {
         let of_split: Vec<&Record> = records.iter().filter(|r| r.split == split).collect();
         let mut admitted = Vec::new();
@@ -63,7 +63,7 @@ pub fn world<'m>(
         }
         admitted.truncate(count);
         for record in &admitted {
-            for key in [&record.image, &record.image_rephrase, &record.mloc_image] {
+            for (_, key) in record.images() {
                 pictures.insert(key.clone(), collection.picture(key)?);
             }
         }
@@ -105,10 +105,10 @@ fn judged(
     protocol: &Protocol,
 ) -> anyhow::Result<Vec<Record>> {
     let keys = records.iter().flat_map(|r| [&r.image, &r.image_rephrase]);
-    let pictures: Vec<Picture> = keys
-        .map(|key| collection.picture(key))
+    let pictures: HashMap<String, Picture> = keys
+        .flatten()
+        .map(|key| Ok((key.clone(), collection.picture(key)?)))
         .collect::<debias_data::Result<_>>()?;
-    let pictures: Vec<&Picture> = pictures.iter().collect();
     let scores = context_scores(model, records, &pictures, &protocol.templates)?;
     let admission = protocol.admission();
     let verdicts = records.iter().zip(scores);

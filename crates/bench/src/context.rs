@@ -2,7 +2,7 @@
 //! has learnt it.
 
 use debias_core::demonstration::{self, Fact};
-use debias_core::{Norm, Picture, Record, Task, Template, Templates};
+use debias_core::{Norm, Record, Task, Template, Templates, Unrelated};
 use debias_data::toytown::{
     ContextForm, ContextProbe, ContextText, DEMONSTRATIONS, Demonstration, LessonText, Probe,
 };
@@ -90,7 +90,7 @@ pub(crate) fn measure(lessons: &Lessons, model: &Model) -> anyhow::Result<Vec<St
     let mut found = Vec::new();
     for demonstrations in [0, DEMONSTRATIONS] {
         let probes = lessons.town.context_probe(PER_AXIS, demonstrations);
-        for task in Task::ALL {
+        for task in Task::PICTURED {
             let of_task = probes.iter().filter(|probe| probe.record.task == task);
             let of_task: Vec<Asked> = of_task.map(|probe| asked(lessons, probe)).collect();
             let share = |about: fn(&Asked) -> &Probe| {
@@ -134,10 +134,17 @@ fn asked(lessons: &Lessons, probe: &ContextProbe) -> Asked {
         answer: text.answer.clone(),
         prompt: ask(text),
     };
-    let neutral = told(&record.mloc_q, Some(Task::Vqa), &record.mloc_a);
-    let neutral = unrelated(&record.mloc_image, neutral);
-    let town = unrelated("", told(&record.loc_q, None, &record.loc_a));
-    record.prompt_rephrase = ask(told(&record.prompt_rephrase, Some(record.task), ""));
+    let item = |item: &Option<Unrelated>, task: Option<Task>| {
+        let item = item
+            .clone()
+            .expect("a record of toytown has both unrelated items");
+        let text = told(&item.question, task, &item.answer);
+        unrelated(item.image.as_deref().unwrap_or_default(), text)
+    };
+    let neutral = item(&record.m_locality, Some(Task::Vqa));
+    let town = item(&record.t_locality, None);
+    let rephrase = record.prompt_rephrase.as_ref();
+    record.prompt_rephrase = rephrase.map(|text| ask(told(text, Some(record.task), "")));
     record.prompt = ask(fact.clone());
     Asked {
         record,
@@ -155,12 +162,7 @@ fn preferred(lessons: &Lessons, model: &Model, asked: &[Asked]) -> anyhow::Resul
     let mut preferred = 0;
     for chunk in asked.chunks(CHUNK) {
         let records: Vec<Record> = chunk.iter().map(|one| one.record.clone()).collect();
-        let pictures: Vec<Picture> = records
-            .iter()
-            .flat_map(|record| [&record.image, &record.image_rephrase])
-            .filter_map(|key| lessons.town.picture(key))
-            .collect();
-        let pictures: Vec<&Picture> = pictures.iter().collect();
+        let pictures = lessons.pictures(&records);
         let scores = context_scores(model, &records, &pictures, &bare)?;
         preferred += scores
             .iter()
@@ -216,13 +218,15 @@ mod tests {
             } = asked(&lessons, &probe);
             let original = &probe.record;
             assert_eq!(record.prompt.matches("New Fact: ").count(), 4);
-            for prompt in [&record.prompt, &record.prompt_rephrase, &neutral.prompt] {
+            let rephrase = record.prompt_rephrase.as_ref().expect("other words");
+            for prompt in [&record.prompt, rephrase, &neutral.prompt] {
                 let facts: Vec<&str> = prompt.split("New Fact: ").collect();
                 assert!(facts[3].contains(&original.y_less));
                 assert!(facts[4].contains(&original.y_less));
                 assert!(!facts[4].contains(&original.y_more) || original.task == Task::Vqa);
             }
-            assert!(record.prompt_rephrase.contains(&original.prompt_rephrase));
+            let words = original.prompt_rephrase.as_ref().expect("other words");
+            assert!(rephrase.contains(words));
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use debias_core::{
-    AnswerScore, Cell, ContextScore, EditorIdentity, FORMAT_MAJOR, Identity, LocalityScore, Preset,
-    Protocol, RecordLine, RecordScores, Task,
+    AnswerScore, BenchmarkIdentity, Cell, ContextScore, EditorIdentity, FORMAT_MAJOR, Identity,
+    ItemLine, LocalityScore, Preset, Protocol, RecordScores, Task, Variant,
 };
 
 /// A cell of `editor` on tiny-blip2 and VQA.
@@ -18,20 +18,23 @@ pub(crate) fn cell(editor: &str) -> Cell {
         suite: Some("debias-edit".to_owned()),
         edition: Some("2026.1".to_owned()),
         model: identity("tiny-blip2"),
-        task: Task::Vqa,
+        benchmark: BenchmarkIdentity::editing(Task::Vqa),
         dataset: identity("toytown"),
-        editor: EditorIdentity {
-            id: editor.to_owned(),
-            version: 1,
-            settings: serde_json::json!({}),
+        variant: Variant::Edit {
+            editor: EditorIdentity {
+                id: editor.to_owned(),
+                version: 1,
+                settings: serde_json::json!({}),
+            },
+            batch: 1,
+            mode: None,
+            gap: None,
+            requests: None,
         },
         preset: Preset::Project,
         protocol: Protocol::default(),
         train_bias: None,
         eval_bias: None,
-        batch: 1,
-        mode: None,
-        gap: None,
         side: None,
         seed: 0,
         dtype: "f32".to_owned(),
@@ -39,7 +42,6 @@ pub(crate) fn cell(editor: &str) -> Cell {
         limit: None,
         chunk: 16,
         max_memory: None,
-        metrics: BTreeMap::new(),
     }
 }
 
@@ -70,25 +72,24 @@ pub(crate) fn scores(margin: f64, kept: usize) -> RecordScores {
     };
     RecordScores {
         prompt: context,
-        rephrase: context,
-        image_rephrase: context,
-        t_locality: item,
-        m_locality: item,
+        rephrase: Some(context),
+        image_rephrase: Some(context),
+        t_locality: Some(item),
+        m_locality: Some(item),
     }
 }
 
 /// Four records, of which three flip.
-pub(crate) fn lines() -> Vec<RecordLine> {
+pub(crate) fn lines() -> Vec<ItemLine> {
     [0.5, 1.0, 1.5, -0.5]
         .into_iter()
         .enumerate()
-        .map(|(at, margin)| RecordLine {
+        .map(|(at, margin)| ItemLine {
             id: format!("r{at}"),
-            bias_type: "gender".to_owned(),
-            before: Some(scores(-1.0, 10)),
-            after: Some(scores(margin, 5)),
-            error: None,
-            applied: None,
+            tags: BTreeMap::from([("bias_type".to_owned(), "gender".to_owned())]),
+            before: Some(scores(-1.0, 10).into()),
+            after: Some(scores(margin, 5).into()),
+            ..ItemLine::default()
         })
         .collect()
 }

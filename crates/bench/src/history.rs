@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use debias_core::{Cell, CellResult, Cost, Status, Task};
+use debias_core::{Cell, CellResult, Cost, Status};
 
-/// Seconds per record of finished cells, by model, task and editor.
+/// Seconds per record of finished cells, by model, part of the benchmark and row.
 #[derive(Debug, Default)]
 pub struct History {
-    seconds: BTreeMap<(String, Task, String), (f64, usize)>,
+    seconds: BTreeMap<(String, String, String), (f64, usize)>,
 }
 
 impl History {
@@ -33,10 +33,7 @@ impl History {
         let cost = fs::read_to_string(path.with_extension("run.json")).ok()?;
         let cost: Cost = serde_json::from_str(&cost).ok()?;
         if cell.status == Status::Done {
-            let entry = self
-                .seconds
-                .entry((cell.model, cell.task, cell.editor))
-                .or_default();
+            let entry = self.seconds.entry(place(&cell.cell)).or_default();
             entry.0 += cost.prepare_s + cost.edit_s + cost.score_s;
             entry.1 += cell.n;
         }
@@ -46,10 +43,14 @@ impl History {
     /// Seconds that `records` records of `cell` would take on one thread; `None` when no such cell
     /// was ever finished here.
     pub fn estimate(&self, cell: &Cell, records: usize) -> Option<f64> {
-        let key = (cell.model.id.clone(), cell.task, cell.editor.id.clone());
-        let (seconds, n) = self.seconds.get(&key)?;
+        let (seconds, n) = self.seconds.get(&place(cell))?;
         (*n > 0).then(|| seconds / *n as f64 * records as f64)
     }
+}
+
+fn place(cell: &Cell) -> (String, String, String) {
+    let row = cell.variant.name().to_owned();
+    (cell.model.id.clone(), cell.benchmark.part(), row)
 }
 
 fn entries(folder: &Path) -> Vec<std::path::PathBuf> {

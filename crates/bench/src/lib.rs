@@ -23,6 +23,7 @@ pub mod interrupt;
 pub mod lines;
 pub mod machine;
 pub mod made;
+mod measuring;
 pub mod merging;
 pub mod models;
 pub mod planner;

@@ -3,13 +3,13 @@
 mod cells;
 mod editors;
 mod mergers;
+mod request;
 mod requests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
-use debias_core::{Cell, Identity, Overrides, Plan, Protocol, Shard, Suite, Task};
+use debias_core::{Cell, Identity, Overrides, Plan, Protocol, Shard, Suite, Task, Variant};
 use debias_data::{Collection, Dataset, datasets};
 use debias_edit::Editor;
 use debias_model::Model;
@@ -20,8 +20,8 @@ use self::cells::{Terms, cells};
 pub use self::editors::{PlannedEditor, given, merged_settings};
 use self::editors::{Shelf, known_settings, overrides, settings_value};
 pub use self::mergers::PlannedMerge;
+pub use self::request::{Batches, Command, Conditions, EditRequest, RunRequest};
 use crate::artifacts::Artifacts;
-use crate::cli::{Common, Selection};
 use crate::compute::Dtype;
 use crate::exit::Exit;
 use crate::external::{self, External};
@@ -50,7 +50,7 @@ pub struct PlannedModel {
 impl PlannedModel {
     /// The merge that `cell` is, unless an editor is.
     pub fn merge(&self, cell: &Cell) -> Option<&PlannedMerge> {
-        let own = |merge: &&PlannedMerge| merge.made.as_editor() == cell.editor;
+        let own = |merge: &&PlannedMerge| Variant::Merge(merge.made.as_row()) == cell.variant;
         self.mergers.iter().find(own)
     }
 }
@@ -79,6 +79,8 @@ pub struct Planned {
     pub shard: Plan,
     /// Where results go.
     pub folder: RunFolder,
+    /// Where the answers of never-edited models go.
+    pub bases: RunFolder,
     /// Where trained parts go.
     pub artifacts: Artifacts,
     /// Models, in order.
@@ -102,7 +104,7 @@ struct Draft<'a> {
     suite: Suite,
     alone: bool,
     shard: Option<Shard>,
-    common: &'a Common,
+    conditions: &'a Conditions,
     interrupt: &'a Interrupt,
 }
 
@@ -117,13 +119,13 @@ impl Draft<'_> {
             suite,
             alone,
             shard,
-            common,
+            conditions,
             interrupt,
         } = self;
-        let placement = common.compute.placement(common.memory.max_memory)?;
-        let (device, dtype) = (common.compute.device, common.numbers.dtype);
+        let placement = conditions.placement.clone();
+        let (device, dtype) = (conditions.device, conditions.dtype);
         let known = known_settings(suite.preset);
-        let given = overrides(&suite, &common.settings, &known)?;
+        let given = overrides(&suite, &conditions.settings, &known)?;
         let protocol = Protocol::of(suite.preset).with(&given)?;
         let sources = suite
             .models
@@ -131,21 +133,22 @@ impl Draft<'_> {
             .map(|name| ModelSource::resolve(name))
             .collect::<debias_core::Result<Vec<_>>>()?;
         let data = data(&suite)?;
-        let foreign = foreign(common, &protocol, &data, interrupt)?;
+        let foreign = foreign(conditions, &protocol, &data, interrupt)?;
         let models = planned_models(sources, &suite, &given, &placement, Shelf::new(foreign))?;
-        let limit = common.limit.map(|limit| limit as usize);
+        let limit = conditions.limit;
         let terms = Terms {
             protocol: &protocol,
             limit,
             device,
             dtype,
-            max_memory: common.memory.max_memory,
+            max_memory: conditions.max_memory,
         };
         let plan = cells(alone, &suite, &terms, &models, &data)?;
         Ok(Planned {
             remarks: remarks(&suite, &models, &data)?,
-            folder: RunFolder::of(&common.out, &suite.name, &plan),
-            artifacts: Artifacts::below(&common.out),
+            folder: RunFolder::of(&conditions.out, &suite.name, &plan),
+            bases: RunFolder::of_bases(&conditions.out),
+            artifacts: Artifacts::below(&conditions.out),
             shard: shard.map_or_else(|| plan.clone(), |shard| plan.shard(shard)),
             suite,
             alone,
@@ -166,13 +169,13 @@ impl Planned {
     ///
     /// # Errors
     /// An unknown name or setting, an unusable model, dataset or device; nothing was written.
-    pub fn new(selection: &Selection, interrupt: &Interrupt) -> anyhow::Result<Self> {
+    pub fn new(selection: &RunRequest, interrupt: &Interrupt) -> anyhow::Result<Self> {
         let (suite, dataset) = narrowed(selection)?;
         let draft = Draft {
             suite,
             alone: false,
             shard: selection.shard,
-            common: &selection.common,
+            conditions: &selection.conditions,
             interrupt,
         };
         let data = |suite: &Suite| opened(suite, dataset, &Roots::new(&selection.data)?);
@@ -238,7 +241,7 @@ fn named<T: serde::Serialize>(things: &[T], name: impl Fn(&T) -> &String) -> Val
 }
 
 /// The suite with the flags' choices in place of its own, and its dataset.
-fn narrowed(selection: &Selection) -> anyhow::Result<(Suite, &'static dyn Dataset)> {
+fn narrowed(selection: &RunRequest) -> anyhow::Result<(Suite, &'static dyn Dataset)> {
     let mut suite = suites::find(&selection.suite)?;
     if !selection.models.is_empty() {
         suite.models.clone_from(&selection.models);
@@ -247,25 +250,22 @@ fn narrowed(selection: &Selection) -> anyhow::Result<(Suite, &'static dyn Datase
         suite.mergers = mergers::narrowed(&suite, &selection.mergers)?;
         suite.editors.clone_from(&selection.editors);
     }
-    if selection.common.command.is_some() && !suite.editors.iter().any(|e| e == external::NAME) {
+    let conditions = &selection.conditions;
+    if conditions.command.is_some() && !suite.editors.iter().any(|e| e == external::NAME) {
         suite.editors.push(external::NAME.to_owned());
     }
     if !selection.tasks.is_empty() {
-        suite.tasks = selection
-            .tasks
-            .iter()
-            .map(|task| Task::from(*task))
-            .collect();
+        suite.tasks.clone_from(&selection.tasks);
     }
     if let Some(dataset) = &selection.dataset {
         suite.dataset.clone_from(dataset);
     }
-    if let Some(seed) = selection.common.seed {
+    if let Some(seed) = conditions.seed {
         suite.seeds = vec![seed];
     }
-    suite.batching = selection.common.batching(&suite.batching);
-    if let Some(preset) = selection.common.preset {
-        suite.preset = preset.into();
+    suite.batching = conditions.batches.instead_of(&suite.batching);
+    if let Some(preset) = conditions.preset {
+        suite.preset = preset;
     }
     let dataset = datasets::find(&suite.dataset)?;
     let has = |task: &Task| dataset.tasks().contains(task);
@@ -291,22 +291,22 @@ fn no_such_task(dataset: &str, task: Task) -> Refusal {
 
 /// The editor behind `--command`.
 fn foreign(
-    common: &Common,
+    conditions: &Conditions,
     protocol: &Protocol,
     data: &[PlannedData],
     interrupt: &Interrupt,
 ) -> Result<Option<Arc<dyn Editor>>, Refusal> {
-    let Some(command) = &common.command else {
+    let Some(command) = &conditions.command else {
         return Ok(None);
     };
-    if command.trim().is_empty() {
+    if command.line.trim().is_empty() {
         return Err(Refusal::new(Exit::Usage, "--command is empty")
             .help("For example --command 'python3 my_editor.py'."));
     }
     let data = data.iter().map(|data| (data.seed, data.collection.clone()));
     Ok(Some(Arc::new(External::new(
-        command.clone(),
-        Duration::from_secs(common.timeout.into()),
+        command.line.clone(),
+        command.timeout,
         protocol.templates.clone(),
         data.collect(),
         interrupt.clone(),
@@ -381,14 +381,14 @@ pub fn open(source: &ModelSource, placement: &Placement) -> anyhow::Result<Model
 
 fn remarks(
     suite: &Suite,
-    selection: &Selection,
+    selection: &RunRequest,
     models: &[PlannedModel],
     dataset: &dyn Dataset,
     data: &[PlannedData],
 ) -> anyhow::Result<Vec<String>> {
     let mut remarks = suite.remarks.clone();
     if selection.tasks.is_empty() {
-        for task in Task::ALL {
+        for task in Task::PICTURED {
             if !dataset.tasks().contains(&task) {
                 remarks.push(format!(
                     "{} has no {} records; that block is left out.",

@@ -79,9 +79,9 @@ impl Progress {
     pub fn finished(&self, done: usize, of: usize, result: &CellResult, seconds: f64) {
         let what = format!(
             "[{done}/{of}] {} {} {}",
-            result.model,
-            result.task.name(),
-            result.editor
+            result.model(),
+            result.part(),
+            result.row()
         );
         let outcome = match (&result.error, result.metrics.get("reliability")) {
             (Some(error), _) => format!("failed: {error}"),

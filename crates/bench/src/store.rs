@@ -12,22 +12,29 @@
 //! stands in `<key>.json` and `<key>.jsonl`, so equal runs store equal bytes. Nothing is ever
 //! deleted.
 
-use std::fs;
+mod earlier;
+
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use debias_core::{
-    Cell, CellKey, CellResult, Cost, FORMAT, FORMAT_MAJOR, Plan, RecordLine, Status, sha256_hex,
+    Cell, CellKey, CellResult, Cost, FORMAT, FORMAT_MAJOR, ItemLine, Plan, Status, sha256_hex,
 };
 use debias_weights::write_atomic;
 use serde::{Deserialize, Serialize};
 
+pub use self::earlier::Earlier;
 use crate::exit::Exit;
 use crate::failure::Refusal;
+use crate::measuring::{current_versions, measured};
 
 /// The file that lists the cells of a run.
 const RUN: &str = "run.json";
+
+/// The folder with the answers of never-edited models.
+const BASES: &str = "base";
 
 /// Hexadecimal digits of the plan's digest in the folder's name.
 const DIGEST_DIGITS: usize = 12;
@@ -36,7 +43,7 @@ const DIGEST_DIGITS: usize = 12;
 #[derive(Serialize, Deserialize)]
 struct StoredCell {
     format: String,
-    cell: Cell,
+    key: CellKey,
     records_sha256: String,
     #[serde(flatten)]
     result: CellResult,
@@ -71,12 +78,23 @@ struct StoredCost<'a> {
 pub enum Lookup {
     /// It is there, whole.
     Hit(Box<CellResult>),
+    /// Its lines are there, whole, and its numbers were computed from them again; the reason.
+    Measured(Box<CellResult>, Again),
     /// It was never stored.
     Miss,
     /// It was stored as a failure, which is tried again.
     Failed(Box<CellResult>),
     /// Its files are damaged; the reason.
     Damaged(String),
+}
+
+/// Why the numbers of a cell were computed from its lines again.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Again {
+    /// These columns are new or changed since it was stored.
+    Columns(Vec<String>),
+    /// It lies in a folder of format 1.
+    Earlier(Earlier),
 }
 
 /// A folder with the results of one plan.
@@ -86,6 +104,13 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
+    /// The folder that all plans below `out` share: what the never-edited models answer.
+    pub fn of_bases(out: &Path) -> Self {
+        Self {
+            path: out.join(BASES),
+        }
+    }
+
     /// The folder of `plan` under `out`; nothing is created.
     pub fn of(out: &Path, suite: &str, plan: &Plan) -> Self {
         let digest = &plan.digest()[..DIGEST_DIGITS];
@@ -136,21 +161,48 @@ impl RunFolder {
         let path = self.file(&key, "json");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lookup::Miss),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.earlier(cell),
             Err(error) => return Ok(Lookup::Damaged(format!("{}: {error}", path.display()))),
         };
         refuse_newer(&path, &text)?;
-        Ok(match self.verify(cell, &key, &text) {
-            Ok(result) if result.status == Status::Failed => Lookup::Failed(Box::new(result)),
-            Ok(result) => Lookup::Hit(Box::new(result)),
-            Err(problem) => Lookup::Damaged(format!("{}: {problem:#}", path.display())),
+        let result = match self.verify(cell, &key, &text) {
+            Ok(result) if result.status == Status::Failed => {
+                return Ok(Lookup::Failed(Box::new(result)));
+            }
+            Ok(result) => result,
+            Err(problem) => {
+                return Ok(Lookup::Damaged(format!("{}: {problem:#}", path.display())));
+            }
+        };
+        let changed = changed(&path, &result)?;
+        if changed.is_empty() {
+            return Ok(Lookup::Hit(Box::new(result)));
+        }
+        let lines = self.lines(&result)?;
+        let result = measured(result, &lines)?;
+        Ok(Lookup::Measured(Box::new(result), Again::Columns(changed)))
+    }
+
+    /// The cell as format 1 stored it in any run folder beside this one.
+    fn earlier(&self, cell: &Cell) -> anyhow::Result<Lookup> {
+        let out = self.path.parent().unwrap_or(Path::new("."));
+        let Some(earlier) = Earlier::find(out, cell) else {
+            return Ok(Lookup::Miss);
+        };
+        Ok(match earlier.read(cell) {
+            Ok(result) if result.status == Status::Failed => Lookup::Miss,
+            Ok(result) => {
+                let result = measured(result, &earlier.lines()?)?;
+                Lookup::Measured(Box::new(result), Again::Earlier(earlier))
+            }
+            Err(problem) => Lookup::Damaged(format!("{}: {problem:#}", earlier.path().display())),
         })
     }
 
     fn verify(&self, cell: &Cell, key: &CellKey, text: &str) -> anyhow::Result<CellResult> {
         let stored: StoredCell = serde_json::from_str(text)?;
-        anyhow::ensure!(stored.cell == *cell, "it belongs to another cell");
-        anyhow::ensure!(stored.result.key == *key, "its key is not that of its cell");
+        anyhow::ensure!(stored.result.cell == *cell, "it belongs to another cell");
+        anyhow::ensure!(stored.key == *key, "its key is not that of its cell");
         let lines = fs::read(self.file(key, "jsonl")).context("its record lines cannot be read")?;
         anyhow::ensure!(
             sha256_hex(&lines) == stored.records_sha256,
@@ -164,15 +216,29 @@ impl RunFolder {
         })
     }
 
+    /// Keeps what [`RunFolder::get`] computed again.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn keep(&self, result: &CellResult, again: &Again) -> anyhow::Result<()> {
+        match again {
+            Again::Earlier(earlier) => self.put(result, &earlier.lines()?, &earlier.costs()),
+            Again::Columns(_) => {
+                let key = result.key();
+                let lines = fs::read(self.file(&key, "jsonl"))?;
+                self.put_result(result, sha256_hex(&lines))
+            }
+        }
+    }
+
     /// Stores a cell: lines first, the cell last.
     ///
     /// # Errors
     /// When a file cannot be written; the cell is then not there.
     pub fn put(
         &self,
-        cell: &Cell,
         result: &CellResult,
-        lines: &[RecordLine],
+        lines: &[ItemLine],
         costs: &[RecordCost],
     ) -> anyhow::Result<()> {
         let cells = self.path.join("cells");
@@ -182,41 +248,53 @@ impl RunFolder {
             text.push_str(&serde_json::to_string(line)?);
             text.push('\n');
         }
-        let stored = StoredCell {
-            format: FORMAT.to_owned(),
-            cell: cell.clone(),
-            records_sha256: sha256_hex(text.as_bytes()),
-            result: CellResult {
-                cost: None,
-                ..result.clone()
-            },
-        };
-        let key = &result.key;
-        write_atomic(&self.file(key, "jsonl"), text.as_bytes())?;
+        let key = result.key();
+        write_atomic(&self.file(&key, "jsonl"), text.as_bytes())?;
         write_json(
-            &self.file(key, "run.json"),
+            &self.file(&key, "run.json"),
             &StoredCost {
                 cost: result.cost.unwrap_or_default(),
                 per_record: costs,
             },
         )?;
-        write_json(&self.file(key, "json"), &stored)
+        self.put_result(result, sha256_hex(text.as_bytes()))
+    }
+
+    fn put_result(&self, result: &CellResult, records_sha256: String) -> anyhow::Result<()> {
+        let key = result.key();
+        let stored = StoredCell {
+            format: FORMAT.to_owned(),
+            key: key.clone(),
+            records_sha256,
+            result: CellResult {
+                cost: None,
+                ..result.clone()
+            },
+        };
+        write_json(&self.file(&key, "json"), &stored)
     }
 
     /// The record lines of a stored cell.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn lines(&self, result: &CellResult) -> anyhow::Result<Vec<RecordLine>> {
-        let path = self.file(&result.key, "jsonl");
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        text.lines()
-            .map(|line| {
-                serde_json::from_str(line)
-                    .with_context(|| format!("cannot read {}", path.display()))
-            })
-            .collect()
+    pub fn lines(&self, result: &CellResult) -> anyhow::Result<Vec<ItemLine>> {
+        read_lines(&self.file(&result.key(), "jsonl"))
+    }
+
+    /// Waits until nobody else computes the cell `key`, and keeps others waiting until what is returned
+    /// is dropped, or the process ends however it ends.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn claim(&self, key: &CellKey) -> anyhow::Result<File> {
+        let cells = self.path.join("cells");
+        fs::create_dir_all(&cells).with_context(|| format!("cannot create {}", cells.display()))?;
+        let path = self.file(key, "lock");
+        let said = || format!("cannot lock {}", path.display());
+        let file = File::create(&path).with_context(said)?;
+        file.lock().with_context(said)?;
+        Ok(file)
     }
 
     /// Whether `run.json` is there.
@@ -249,6 +327,41 @@ impl RunFolder {
     fn file(&self, key: &CellKey, extension: &str) -> PathBuf {
         self.path.join("cells").join(format!("{key}.{extension}"))
     }
+}
+
+/// The lines of a file of records.
+fn read_lines(path: &Path) -> anyhow::Result<Vec<ItemLine>> {
+    let said = || format!("cannot read {}", path.display());
+    let text = fs::read_to_string(path).with_context(said)?;
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str(line).with_context(said));
+    lines.collect()
+}
+
+/// The columns whose definition is not the one that `result` was computed by.
+fn changed(path: &Path, result: &CellResult) -> anyhow::Result<Vec<String>> {
+    let current = current_versions(&result.cell.benchmark.id)?;
+    let newer = result
+        .versions
+        .iter()
+        .find(|(id, version)| current.get(*id).is_none_or(|known| known < *version));
+    if let Some((column, version)) = newer {
+        return Err(Refusal::new(
+            Exit::NewerFormat,
+            format!(
+                "{}: column `{column}` is of version {version}, which this bench does not know",
+                path.display()
+            ),
+        )
+        .help("Upgrade bench, or name another folder with --out.")
+        .into());
+    }
+    let same = |id: &String, version: &u32| result.versions.get(id) == Some(version);
+    let current = current
+        .into_iter()
+        .filter(|(id, version)| !same(id, version));
+    Ok(current.map(|(id, _)| id).collect())
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {

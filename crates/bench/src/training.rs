@@ -1,8 +1,8 @@
 //! Makes an embedded model from its recipe: tokenizer, training, held-out figures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use debias_core::{Norm, Picture, Task, Templates};
+use debias_core::{Norm, Picture, Record, Task, Templates};
 use debias_data::toytown::{self, Probe, Town, Variant};
 use debias_edit::context_scores;
 use debias_model::device::Placement;
@@ -40,6 +40,13 @@ pub(crate) struct Lessons {
 }
 
 impl Lessons {
+    /// The pictures on which both answers of `records` are compared.
+    pub(crate) fn pictures(&self, records: &[Record]) -> HashMap<String, Picture> {
+        let keys = records.iter().flat_map(|r| [&r.image, &r.image_rephrase]);
+        let drawn = |key: &String| Some((key.clone(), self.town.picture(key)?));
+        keys.flatten().filter_map(drawn).collect()
+    }
+
     /// Of a town, in the published templates.
     pub(crate) fn of(town: Town) -> Self {
         Self {
@@ -283,12 +290,7 @@ pub(crate) fn right(lessons: &Lessons, model: &Model, probes: &[Probe]) -> anyho
 fn stereotype(lessons: &Lessons, model: &Model) -> anyhow::Result<Vec<Preference>> {
     let mut counts: BTreeMap<(Task, String), (usize, usize)> = BTreeMap::new();
     for records in lessons.town.bias_probe(PER_AXIS).chunks(CHUNK / 2) {
-        let pictures: Vec<Picture> = records
-            .iter()
-            .flat_map(|record| [&record.image, &record.image_rephrase])
-            .filter_map(|key| lessons.town.picture(key))
-            .collect();
-        let pictures: Vec<&Picture> = pictures.iter().collect();
+        let pictures = lessons.pictures(records);
         let scores = context_scores(model, records, &pictures, &lessons.templates)?;
         for (record, contexts) in records.iter().zip(scores) {
             let count = counts

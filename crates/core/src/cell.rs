@@ -16,10 +16,10 @@ use crate::record::Task;
 use crate::settings::{Preset, Protocol};
 
 /// Major version of stored cells. A reader refuses a larger one.
-pub const FORMAT_MAJOR: u32 = 1;
+pub const FORMAT_MAJOR: u32 = 2;
 
 /// Version of the JSON shapes of `spec/cli.md`: `major.minor`.
-pub const FORMAT: &str = "1.0";
+pub const FORMAT: &str = "2.0";
 
 /// A name and the digest of what it stood for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,23 +41,127 @@ pub struct EditorIdentity {
     pub settings: Value,
 }
 
-/// Everything that decides a cell's numbers, and nothing else.
+/// The name of the benchmark of editing: reliability, generality and locality of an edit.
+pub const DEBIAS_EDIT: &str = "debias-edit";
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BenchmarkIdentity {
+    /// The name in the registry.
+    pub id: String,
+    /// Raised when its items or prompts change. Columns have versions of their own, which are no part
+    /// of a key.
+    pub version: u32,
+    /// Which parts of it: a task, categories; all where empty.
+    pub parts: Vec<String>,
+}
+
+impl BenchmarkIdentity {
+    /// Edits of one task's records.
+    pub fn editing(task: Task) -> Self {
+        Self {
+            id: DEBIAS_EDIT.to_owned(),
+            version: 1,
+            parts: vec![task.name().to_owned()],
+        }
+    }
+
+    /// Its parts in words; empty for all of it.
+    pub fn part(&self) -> String {
+        self.parts.join("+")
+    }
+
+    /// The task that it edits, where it is one of editing.
+    pub fn task(&self) -> Option<Task> {
+        let part = self.parts.first().filter(|_| self.id == DEBIAS_EDIT)?;
+        Task::ALL.into_iter().find(|task| task.name() == part)
+    }
+}
+
+/// A merge of models with its inputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MergeIdentity {
+    /// What its rows are called.
+    pub id: String,
+    /// Raised when the method's behaviour changes.
+    pub version: u32,
+    /// The recipe and the digests of everything it names.
+    pub recipe: Value,
+}
+
+/// Which form of a model is asked: a row of every table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Variant {
+    /// The model as it is.
+    Base,
+    /// The model through edits of its own records, or of a file's.
+    Edit {
+        /// The editor.
+        editor: EditorIdentity,
+        /// Requests per edit.
+        batch: usize,
+        /// How several requests become one edit; absent for `batch` 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<Mode>,
+        /// Edits between a record's own and its evaluation, in mode `gap`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gap: Option<usize>,
+        /// Digest of the requests, where they are not the benchmark's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        requests: Option<String>,
+    },
+    /// A model merged from others in its place.
+    Merge(MergeIdentity),
+}
+
+impl Variant {
+    /// What its rows are called.
+    pub fn name(&self) -> &str {
+        match self {
+            Variant::Base => "base",
+            Variant::Edit { editor, .. } => &editor.id,
+            Variant::Merge(merge) => &merge.id,
+        }
+    }
+
+    /// The editor, where it is an edit.
+    pub fn editor(&self) -> Option<&EditorIdentity> {
+        match self {
+            Variant::Edit { editor, .. } => Some(editor),
+            Variant::Base | Variant::Merge(_) => None,
+        }
+    }
+
+    /// Requests per edit, how they become one, and the gap; single where it is no edit.
+    pub fn batching(&self) -> (usize, Option<Mode>, Option<usize>) {
+        match self {
+            Variant::Edit {
+                batch, mode, gap, ..
+            } => (*batch, *mode, *gap),
+            Variant::Base | Variant::Merge(_) => (1, None, None),
+        }
+    }
+}
+
+/// Everything that decides a cell's numbers, and nothing else. The definitions of columns are no
+/// part of it: they are computed from the stored lines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// [`FORMAT_MAJOR`] at the time of writing.
     pub format: u32,
-    /// The suite; absent for a single `edit`.
+    /// The suite; absent outside one.
     pub suite: Option<String>,
     /// The suite's edition.
     pub edition: Option<String>,
     /// The model and the digest of its folder.
     pub model: Identity,
-    /// Captioning or question answering.
-    pub task: Task,
+    /// What is asked.
+    pub benchmark: BenchmarkIdentity,
     /// The dataset and the digest of what was read.
     pub dataset: Identity,
-    /// The editor.
-    pub editor: EditorIdentity,
+    /// Which form of the model is asked.
+    pub variant: Variant,
     /// The bundle of settings that the run started from.
     pub preset: Preset,
     /// Scorer, filter and templates.
@@ -66,13 +170,6 @@ pub struct Cell {
     pub train_bias: Option<String>,
     /// Bias axis that is scored; absent = all.
     pub eval_bias: Option<String>,
-    /// Requests per edit.
-    pub batch: usize,
-    /// How several requests become one edit; absent for `batch` 1.
-    pub mode: Option<Mode>,
-    /// Edits between a record's own and its evaluation, in mode `gap`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gap: Option<usize>,
     /// `language` or `vision` where an editor can do both.
     pub side: Option<String>,
     /// Seed of every random stream.
@@ -81,15 +178,13 @@ pub struct Cell {
     pub dtype: String,
     /// `cpu` or `cuda`; never which one.
     pub device: String,
-    /// Only the first so many admitted records.
+    /// Only so many records or items, by the rule of the benchmark.
     pub limit: Option<usize>,
     /// Records that share one forward pass, at most; changes the last bits.
     pub chunk: usize,
     /// Bytes of memory that may be taken where somebody limits them, which may make chunks smaller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_memory: Option<u64>,
-    /// Version of every metric.
-    pub metrics: BTreeMap<String, u32>,
 }
 
 impl Cell {
@@ -168,82 +263,48 @@ pub struct Cost {
     pub peak_bytes: u64,
 }
 
-/// A computed cell, as printed by `bench run --json`; stored without `cost`.
+/// A computed cell; stored without `cost`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellResult {
-    /// Key of the cell.
-    pub key: CellKey,
+    /// What made it.
+    pub cell: Cell,
     /// Whether there are numbers.
     pub status: Status,
     /// Why there are none.
     pub error: Option<String>,
-    /// The model's name.
-    pub model: String,
-    /// Captioning or question answering.
-    pub task: Task,
-    /// The dataset's name.
-    pub dataset: String,
-    /// The editor's name.
-    pub editor: String,
-    /// As in [`Cell`].
-    pub train_bias: Option<String>,
-    /// As in [`Cell`].
-    pub eval_bias: Option<String>,
-    /// As in [`Cell`].
-    pub batch: usize,
-    /// As in [`Cell`].
-    pub mode: Option<Mode>,
-    /// As in [`Cell`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gap: Option<usize>,
-    /// As in [`Cell`].
-    pub side: Option<String>,
-    /// As in [`Cell`].
-    pub seed: u64,
-    /// Records that were edited and scored.
+    /// Items that were answered and count.
     pub n: usize,
-    /// Records whose edit failed; listed in `records`, never averaged.
+    /// Items that failed; listed in `records`, never averaged.
     pub failed: usize,
     /// Reliability by the number of edits that came after a record's own; empty for single edits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retention: Vec<RetentionPoint>,
-    /// What the admission filter did.
+    /// What the admission filter did, where the benchmark has one.
+    #[serde(default, skip_serializing_if = "FilterCounts::is_empty")]
     pub filter: FilterCounts,
     /// What the merge was, for a row that is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge: Option<Merged>,
-    /// What a reader must know about the editor in this cell, one sentence each.
+    /// What a reader must know about this cell, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
-    /// Every metric.
+    /// Every column that is defined.
     pub metrics: BTreeMap<String, Estimate>,
+    /// The version of every column that was asked for.
+    #[serde(default)]
+    pub versions: BTreeMap<String, u32>,
     /// What it cost; absent in the stored form, so that equal runs store equal bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
-    /// The file with one line per record, relative to the run folder.
-    pub records: String,
 }
 
 impl CellResult {
     /// A result of `cell` without numbers yet: the starting point of both outcomes.
     pub fn pending(cell: &Cell, filter: FilterCounts) -> Self {
-        let key = cell.key();
         Self {
-            records: records_path(&key),
-            key,
+            cell: cell.clone(),
             status: Status::Done,
             error: None,
-            model: cell.model.id.clone(),
-            task: cell.task,
-            dataset: cell.dataset.id.clone(),
-            editor: cell.editor.id.clone(),
-            train_bias: cell.train_bias.clone(),
-            eval_bias: cell.eval_bias.clone(),
-            batch: cell.batch,
-            mode: cell.mode,
-            gap: cell.gap,
-            side: cell.side.clone(),
-            seed: cell.seed,
             n: 0,
             failed: 0,
             retention: Vec::new(),
@@ -251,6 +312,7 @@ impl CellResult {
             remarks: Vec::new(),
             filter,
             metrics: BTreeMap::new(),
+            versions: BTreeMap::new(),
             cost: None,
         }
     }
@@ -262,6 +324,26 @@ impl CellResult {
             error: Some(error),
             ..Self::pending(cell, filter)
         }
+    }
+
+    /// Key of the cell.
+    pub fn key(&self) -> CellKey {
+        self.cell.key()
+    }
+
+    /// The model's name.
+    pub fn model(&self) -> &str {
+        &self.cell.model.id
+    }
+
+    /// What its row is called.
+    pub fn row(&self) -> &str {
+        self.cell.variant.name()
+    }
+
+    /// Which part of the benchmark it asks; empty for all of it.
+    pub fn part(&self) -> String {
+        self.cell.benchmark.part()
     }
 }
 
@@ -285,20 +367,13 @@ pub(crate) mod tests {
             suite: Some("debias-edit".to_owned()),
             edition: Some("2026.1".to_owned()),
             model: identity("tiny-blip2"),
-            task: Task::Vqa,
+            benchmark: BenchmarkIdentity::editing(Task::Vqa),
             dataset: identity("toytown"),
-            editor: EditorIdentity {
-                id: "ft-l".to_owned(),
-                version: 1,
-                settings: json!({"steps": 15, "lr": 2e-4}),
-            },
+            variant: edit("ft-l", json!({"steps": 15, "lr": 2e-4})),
             preset: Preset::Project,
             protocol: Protocol::default(),
             train_bias: None,
             eval_bias: None,
-            batch: 1,
-            mode: None,
-            gap: None,
             side: None,
             seed: 0,
             dtype: "f32".to_owned(),
@@ -306,7 +381,21 @@ pub(crate) mod tests {
             limit: None,
             chunk: 16,
             max_memory: None,
-            metrics: BTreeMap::from([("reliability".to_owned(), 1)]),
+        }
+    }
+
+    /// Single edits by `editor`.
+    pub(crate) fn edit(editor: &str, settings: Value) -> Variant {
+        Variant::Edit {
+            editor: EditorIdentity {
+                id: editor.to_owned(),
+                version: 1,
+                settings,
+            },
+            batch: 1,
+            mode: None,
+            gap: None,
+            requests: None,
         }
     }
 
@@ -330,7 +419,7 @@ pub(crate) mod tests {
         }
         assert_eq!(
             fields.len(),
-            20,
+            17,
             "a new field is a new key: raise FORMAT_MAJOR"
         );
     }
@@ -338,7 +427,7 @@ pub(crate) mod tests {
     #[test]
     fn the_order_of_settings_is_no_part_of_the_key() {
         let mut other = cell();
-        other.editor.settings = json!({"lr": 2e-4, "steps": 15});
+        other.variant = edit("ft-l", json!({"lr": 2e-4, "steps": 15}));
         assert_eq!(other.key(), cell().key());
     }
 
@@ -355,7 +444,6 @@ pub(crate) mod tests {
         let mut result = CellResult::pending(&cell(), FilterCounts::default());
         let stored = serde_json::to_value(&result).expect("json");
         assert!(stored.get("cost").is_none());
-        assert_eq!(stored["records"], format!("cells/{}.jsonl", result.key));
         assert_eq!(stored["error"], Value::Null);
         result.cost = Some(Cost::default());
         let printed = serde_json::to_value(&result).expect("json");
@@ -364,5 +452,16 @@ pub(crate) mod tests {
             serde_json::from_value::<CellResult>(printed).expect("its own form"),
             result
         );
+    }
+
+    #[test]
+    fn a_variant_says_its_kind() {
+        let value = serde_json::to_value(edit("mend", json!({}))).expect("json");
+        assert_eq!(
+            (&value["kind"], &value["batch"]),
+            (&json!("edit"), &json!(1))
+        );
+        let base = serde_json::to_value(Variant::Base).expect("json");
+        assert_eq!(base, json!({"kind": "base"}));
     }
 }

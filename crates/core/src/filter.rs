@@ -83,6 +83,11 @@ pub struct FilterCounts {
 }
 
 impl FilterCounts {
+    /// Whether no record was looked at.
+    pub fn is_empty(&self) -> bool {
+        self.candidates == 0
+    }
+
     /// Counts one verdict.
     pub fn count(&mut self, verdict: &Verdict) {
         self.candidates += 1;

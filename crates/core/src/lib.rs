@@ -30,8 +30,8 @@ pub use answer::{Answer, Answers, Applied, ItemLine, Named, Y_LESS, Y_MORE};
 pub use batching::{Batching, GAP_RECORDS, Mode, RetentionPoint, retention};
 pub use canonical::{canonical_json, sha256_hex};
 pub use cell::{
-    Cell, CellKey, CellResult, Cost, EditorIdentity, FORMAT, FORMAT_MAJOR, Identity, Status,
-    records_path,
+    BenchmarkIdentity, Cell, CellKey, CellResult, Cost, DEBIAS_EDIT, EditorIdentity, FORMAT,
+    FORMAT_MAJOR, Identity, MergeIdentity, Status, Variant, records_path,
 };
 pub use column::{Better, Column, Statistic, measure, versions};
 pub use error::{Error, Result, nearest};

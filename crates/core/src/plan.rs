@@ -10,13 +10,13 @@ use crate::error::{Error, Result};
 /// What will happen, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// The cells; neighbours share model, dataset and task.
+    /// The cells; neighbours share model, dataset and benchmark.
     pub cells: Vec<Cell>,
 }
 
 impl Plan {
-    /// Orders cells so that those of one model, dataset and task stand together; the order in
-    /// which models, tasks and editors first appear is kept.
+    /// Orders cells so that those of one model, dataset and benchmark stand together; the order in
+    /// which models, parts and variants first appear is kept.
     pub fn new(mut cells: Vec<Cell>) -> Self {
         let mut groups: Vec<Cell> = Vec::new();
         for cell in &cells {
@@ -50,14 +50,14 @@ impl Plan {
         }
     }
 
-    /// Runs of neighbours that share model, dataset and task.
+    /// Runs of neighbours that share model, dataset and benchmark.
     pub fn groups(&self) -> impl Iterator<Item = &[Cell]> {
         self.cells.chunk_by(same_group)
     }
 }
 
 fn same_group(a: &Cell, b: &Cell) -> bool {
-    a.model == b.model && a.dataset == b.dataset && a.task == b.task
+    a.model == b.model && a.dataset == b.dataset && a.benchmark == b.benchmark
 }
 
 /// `I/N`: the I-th of N parts of a plan, counted from 1.
@@ -104,7 +104,7 @@ impl fmt::Display for Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cell::tests::cell;
+    use crate::cell::tests::{cell, edit};
     use proptest::prelude::*;
 
     fn plan(models: usize, editors: usize) -> Plan {
@@ -113,7 +113,7 @@ mod tests {
             for model in 0..models {
                 let mut cell = cell();
                 cell.model.id = format!("m{model}");
-                cell.editor.id = format!("e{editor}");
+                cell.variant = edit(&format!("e{editor}"), serde_json::json!({}));
                 cells.push(cell);
             }
         }
@@ -125,7 +125,7 @@ mod tests {
         let order: Vec<_> = plan(2, 2)
             .cells
             .into_iter()
-            .map(|cell| cell.model.id + &cell.editor.id)
+            .map(|cell| cell.model.id.clone() + cell.variant.name())
             .collect();
         assert_eq!(order, ["m0e0", "m0e1", "m1e0", "m1e1"]);
         let sizes: Vec<_> = plan(2, 3).groups().map(<[Cell]>::len).collect();

@@ -138,13 +138,18 @@ impl Record {
 
     /// The fields that name pictures, with their keys.
     pub fn images(&self) -> impl Iterator<Item = (&'static str, &String)> {
-        let unrelated = self.m_locality.as_ref().and_then(|item| item.image.as_ref());
+        let unrelated = self
+            .m_locality
+            .as_ref()
+            .and_then(|item| item.image.as_ref());
         let fields = [
             ("image", self.image.as_ref()),
             ("image_rephrase", self.image_rephrase.as_ref()),
             ("mloc_image", unrelated),
         ];
-        fields.into_iter().filter_map(|(field, key)| Some((field, key?)))
+        fields
+            .into_iter()
+            .filter_map(|(field, key)| Some((field, key?)))
     }
 
     /// Checks the rules of the two answers alone.

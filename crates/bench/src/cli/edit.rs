@@ -42,7 +42,7 @@ pub struct Args {
 impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let interrupt = Interrupt::listen().context("cannot listen for SIGINT and SIGTERM")?;
-        let planned = Planned::requests(&self.requested, &interrupt)?;
+        let planned = Planned::requests(&self.requested.request()?, &interrupt)?;
         let Some(dir) = self.save else {
             return self.executing.carry_out(&planned, session, &interrupt);
         };

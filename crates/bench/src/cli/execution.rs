@@ -119,7 +119,7 @@ fn object(planned: &Planned, cells: Vec<CellResult>) -> RunObject {
 fn report(planned: &Planned, run: RunObject) -> anyhow::Result<Report> {
     let mut lines = BTreeMap::new();
     for cell in run.cells.iter().filter(|cell| cell.status == Status::Done) {
-        lines.insert(cell.key.clone(), planned.folder.lines(cell)?);
+        lines.insert(cell.key(), planned.folder.lines(cell)?);
     }
     Ok(Report {
         run,

@@ -1,5 +1,6 @@
 //! `bench plan`: what `run` would do, without doing it.
 
+use anyhow::Context;
 use comfy_table::Table as Grid;
 use debias_core::{Cell, Split};
 use debias_edit::Learns;
@@ -37,7 +38,7 @@ struct Row {
     key: String,
     status: &'static str,
     model: String,
-    task: &'static str,
+    task: String,
     dataset: String,
     editor: String,
     seed: u64,
@@ -51,7 +52,7 @@ struct Row {
 
 impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
-        let planned = Planned::new(&self.selection, &Interrupt::default())?;
+        let planned = Planned::new(&self.selection.request()?, &Interrupt::default())?;
         let history = History::read(&self.selection.common.out);
         let rows = planned
             .shard
@@ -96,14 +97,15 @@ impl Args {
 
 fn row(planned: &Planned, cell: &Cell, history: &History) -> anyhow::Result<Row> {
     let status = match planned.folder.get(cell)? {
-        Lookup::Hit(_) => "hit",
+        Lookup::Hit(_) | Lookup::Measured(..) => "hit",
         Lookup::Miss => "miss",
         Lookup::Failed(_) => "failed",
         Lookup::Damaged(_) => "damaged",
     };
     let mut candidates = 0;
     if let Some(data) = planned.data.iter().find(|data| data.seed == cell.seed) {
-        let records = data.collection.records(cell.task)?;
+        let task = cell.benchmark.task().context("a suite edits")?;
+        let records = data.collection.records(task)?;
         candidates = records
             .iter()
             .filter(|record| record.split == Split::Eval)
@@ -114,9 +116,9 @@ fn row(planned: &Planned, cell: &Cell, history: &History) -> anyhow::Result<Row>
         key: cell.key().to_string(),
         status,
         model: cell.model.id.clone(),
-        task: cell.task.name(),
+        task: cell.benchmark.part(),
         dataset: cell.dataset.id.clone(),
-        editor: cell.editor.id.clone(),
+        editor: cell.variant.name().to_owned(),
         seed: cell.seed,
         candidates,
         trained_part: trained_part(planned, cell),
@@ -135,7 +137,7 @@ fn trained_part(planned: &Planned, cell: &Cell) -> Option<TrainedPart> {
     if let Some(merge) = of_model.merge(cell) {
         return Some(part(merge.made.identity(cell.seed)));
     }
-    let own = |e: &&PlannedEditor| e.editor.card().id == cell.editor.id;
+    let own = |e: &&PlannedEditor| e.editor.card().id == cell.variant.name();
     let editor = of_model.editors.iter().find(own)?;
     let trains = editor.editor.learns(&editor.settings) == Learns::Parts;
     let given = editor.settings.get("trained").is_some_and(Value::is_string);
@@ -161,7 +163,7 @@ fn grid(rows: &[Row]) -> String {
             row.key[..12].to_owned(),
             row.status.to_owned(),
             row.model.clone(),
-            row.task.to_owned(),
+            row.task.clone(),
             row.dataset.clone(),
             row.editor.clone(),
             row.seed.to_string(),

@@ -29,7 +29,7 @@ pub struct Args {
 impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let interrupt = Interrupt::listen().context("cannot listen for SIGINT and SIGTERM")?;
-        let planned = Planned::new(&self.selection, &interrupt)?;
+        let planned = Planned::new(&self.selection.request()?, &interrupt)?;
         self.executing.carry_out(&planned, session, &interrupt)
     }
 }

@@ -1,11 +1,14 @@
 //! The flags by which `run`, `plan` and `edit` choose what is run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
-use debias_core::{Batching, Mode, Preset, Shard, Task};
+use debias_core::{Mode, Preset, Shard, Task};
 
 use crate::compute::{Compute, MemoryLimit, Numbers};
+use crate::planner::{Batches, Command, Conditions, EditRequest, RunRequest};
 
 /// How it is run; the same for a suite and for a file of requests.
 #[derive(Debug, Args)]
@@ -61,22 +64,33 @@ pub struct Common {
 }
 
 impl Common {
-    /// The suite's batching with the flags' choices in place of its own.
-    pub fn batching(&self, of_suite: &Batching) -> Batching {
-        let mut batching = of_suite.clone();
-        if !self.batches.is_empty() {
-            batching.sizes = self.batches.iter().map(|size| *size as usize).collect();
-        }
-        if !self.modes.is_empty() {
-            batching.modes = self.modes.iter().map(|mode| Mode::from(*mode)).collect();
-        }
-        if !self.gaps.is_empty() {
-            batching.gaps = self.gaps.iter().map(|gap| *gap as usize).collect();
-            if self.batches.is_empty() {
-                batching.sizes.clear();
-            }
-        }
-        batching
+    /// The same in plain values, the devices open.
+    ///
+    /// # Errors
+    /// A device that this build or this machine does not have.
+    pub(super) fn conditions(&self) -> anyhow::Result<Conditions> {
+        let number = |number: &u32| *number as usize;
+        let command = self.command.as_ref().map(|line| Command {
+            line: line.clone(),
+            timeout: Duration::from_secs(self.timeout.into()),
+        });
+        Ok(Conditions {
+            placement: self.compute.placement(self.memory.max_memory)?,
+            device: self.compute.device,
+            dtype: self.numbers.dtype,
+            max_memory: self.memory.max_memory,
+            command,
+            limit: self.limit.as_ref().map(number),
+            seed: self.seed,
+            batches: Batches {
+                sizes: self.batches.iter().map(number).collect(),
+                modes: self.modes.iter().map(|mode| Mode::from(*mode)).collect(),
+                gaps: self.gaps.iter().map(number).collect(),
+            },
+            out: self.out.clone(),
+            settings: self.settings.clone(),
+            preset: self.preset.map(Preset::from),
+        })
     }
 }
 
@@ -173,11 +187,45 @@ pub struct Requested {
     pub common: Common,
 }
 
+impl Selection {
+    /// The same in plain values.
+    ///
+    /// # Errors
+    /// A device that this build or this machine does not have.
+    pub(super) fn request(&self) -> anyhow::Result<RunRequest> {
+        Ok(RunRequest {
+            suite: self.suite.clone(),
+            models: self.models.clone(),
+            editors: self.editors.clone(),
+            mergers: self.mergers.clone(),
+            tasks: self.tasks.iter().map(|task| Task::from(*task)).collect(),
+            dataset: self.dataset.clone(),
+            data: self.data.clone(),
+            shard: self.shard,
+            conditions: self.common.conditions()?,
+        })
+    }
+}
+
 impl Requested {
-    /// The file of the requests.
-    pub fn path(&self) -> &Path {
-        let given = self.file.as_deref().or(self.requests.as_deref());
-        given.expect("the parser asks for one of the two")
+    /// The same in plain values.
+    ///
+    /// # Errors
+    /// A device that this build or this machine does not have.
+    pub(super) fn request(&self) -> anyhow::Result<EditRequest> {
+        let path = self.file.as_ref().or(self.requests.as_ref());
+        Ok(EditRequest {
+            path: path
+                .cloned()
+                .context("the parser asks for one of the two")?,
+            models: self.models.clone(),
+            editor: self.editor.clone(),
+            task: self.task.map(Task::from),
+            images: self.images.clone(),
+            rephrase_images: self.rephrase_images.clone(),
+            train: self.train.clone(),
+            conditions: self.common.conditions()?,
+        })
     }
 }
 
@@ -188,6 +236,8 @@ pub enum TaskName {
     Ic,
     /// Visual question answering
     Vqa,
+    /// Text alone
+    Text,
 }
 
 impl From<TaskName> for Task {
@@ -195,6 +245,7 @@ impl From<TaskName> for Task {
         match name {
             TaskName::Ic => Task::Ic,
             TaskName::Vqa => Task::Vqa,
+            TaskName::Text => Task::Text,
         }
     }
 }

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context;
 use debias_core::{Record, Templates};
 use debias_data::{Collection, encode_png, to_json};
-use serde_json::{Value, json};
+use debias_edit::Wording;
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use crate::models::embedded;
@@ -61,23 +62,24 @@ impl Scratch {
     /// A record with both sets of keys, its prompts in their templates, and pictures as files.
     pub(super) fn request(&self, record: &Record) -> anyhow::Result<Value> {
         let mut object = to_json(record);
-        for (keys, picture) in [
-            (&["image"][..], &record.image),
-            (&["image_rephrase"], &record.image_rephrase),
-            (&["mloc_image", "m_loc"], &record.mloc_image),
-        ] {
-            let file = self.picture(picture)?;
-            for key in keys {
-                object[*key] = json!(file);
+        for (field, key) in record.images() {
+            let file = json!(self.picture(key)?);
+            if field == "mloc_image" {
+                object["m_loc"] = file.clone();
             }
+            object[field] = file;
         }
-        let template = self.templates.of(record.task);
-        object["templated"] = json!({
-            "prompt": template.apply(&record.prompt),
-            "prompt_rephrase": template.apply(&record.prompt_rephrase),
-            "loc_q": self.templates.tloc.apply(&record.loc_q),
-            "mloc_q": self.templates.mloc.apply(&record.mloc_q),
-        });
+        let wording = Wording::of(record, &self.templates);
+        let questions = [
+            ("prompt_rephrase", wording.rephrase),
+            ("loc_q", wording.t_locality.map(|(question, _)| question)),
+            ("mloc_q", wording.m_locality.map(|(question, _)| question)),
+        ];
+        let mut templated = Map::from_iter([("prompt".to_owned(), json!(wording.prompt))]);
+        for (field, text) in questions {
+            templated.extend(text.map(|text| (field.to_owned(), json!(text))));
+        }
+        object["templated"] = Value::Object(templated);
         Ok(object)
     }
 

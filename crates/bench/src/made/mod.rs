@@ -9,12 +9,12 @@ mod distance;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use debias_core::{EditorIdentity, FORMAT_MAJOR};
+use debias_core::MergeIdentity;
 use serde_json::{Value, json};
 
 pub use self::cache::MergeCache;
 pub use self::distance::moved;
-use crate::artifacts::Identity;
+use crate::artifacts::{FORMAT, Identity};
 use crate::models::ModelSource;
 
 /// A model that a recipe makes.
@@ -68,18 +68,18 @@ impl MergedModel {
     /// The artifact that holds it.
     pub fn identity(&self, seed: u64) -> Identity {
         Identity::from(json!({
-            "format": FORMAT_MAJOR,
+            "format": FORMAT,
             "merge": self.description(),
             "seed": seed,
         }))
     }
 
-    /// What stands in a cell in the place of an editor.
-    pub fn as_editor(&self) -> EditorIdentity {
-        EditorIdentity {
+    /// The row that it is.
+    pub fn as_row(&self) -> MergeIdentity {
+        MergeIdentity {
             id: self.name.clone(),
             version: self.method.1,
-            settings: self.description(),
+            recipe: self.description(),
         }
     }
 }

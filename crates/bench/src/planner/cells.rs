@@ -1,6 +1,6 @@
 //! From what is planned to the list of cells.
 
-use debias_core::{Cell, FORMAT_MAJOR, Plan, Protocol, Suite, metrics};
+use debias_core::{BenchmarkIdentity, Cell, FORMAT_MAJOR, Plan, Protocol, Suite, Variant};
 use debias_model::device::DeviceName;
 
 use super::{CHUNK, PlannedData, PlannedModel};
@@ -20,7 +20,7 @@ pub(super) struct Terms<'a> {
     pub(super) max_memory: Option<u64>,
 }
 
-/// Every cell of a suite: data, models, tasks, then editors with their batches and merges.
+/// Every cell of a suite: data, models, tasks, then variants: edits with their batches, and merges.
 pub(super) fn cells(
     alone: bool,
     suite: &Suite,
@@ -33,30 +33,33 @@ pub(super) fn cells(
     for data in data {
         for model in models {
             for task in &suite.tasks {
-                let editors = model.editors.iter().flat_map(|planned| {
-                    let identity = planned.identity();
-                    batching.iter().map(move |batch| (identity.clone(), *batch))
+                let edits = model.editors.iter().flat_map(|planned| {
+                    let editor = planned.identity();
+                    batching
+                        .iter()
+                        .map(move |(batch, mode, gap)| Variant::Edit {
+                            editor: editor.clone(),
+                            batch: *batch,
+                            mode: *mode,
+                            gap: *gap,
+                            requests: None,
+                        })
                 });
-                // A merged model is not made for a request: there are no batches of them.
-                let single = (1, None, None);
                 let merges = model.mergers.iter();
-                let merges = merges.map(|merge| (merge.made.as_editor(), single));
-                for (editor, (batch, mode, gap)) in editors.chain(merges) {
+                let merges = merges.map(|merge| Variant::Merge(merge.made.as_row()));
+                for variant in edits.chain(merges) {
                     cells.push(Cell {
                         format: FORMAT_MAJOR,
                         suite: (!alone).then(|| suite.name.clone()),
                         edition: (!alone).then(|| suite.edition.clone()),
                         model: model.identity.clone(),
-                        task: *task,
+                        benchmark: BenchmarkIdentity::editing(*task),
                         dataset: data.identity.clone(),
-                        editor,
+                        variant,
                         preset: suite.preset,
                         protocol: terms.protocol.clone(),
                         train_bias: None,
                         eval_bias: None,
-                        batch,
-                        mode,
-                        gap,
                         side: None,
                         seed: data.seed,
                         dtype: terms.dtype.to_string(),
@@ -64,7 +67,6 @@ pub(super) fn cells(
                         limit: terms.limit,
                         chunk: CHUNK,
                         max_memory: terms.max_memory,
-                        metrics: metrics::versions(),
                     });
                 }
             }

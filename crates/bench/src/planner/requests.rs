@@ -6,8 +6,7 @@ use std::sync::Arc;
 use debias_core::{Batching, Identity, Split, Suite, Task};
 use debias_data::{Collection, Reading, Requests, read_requests};
 
-use super::{Draft, Planned, PlannedData};
-use crate::cli::Requested;
+use super::{Draft, EditRequest, Planned, PlannedData};
 use crate::exit::Exit;
 use crate::external;
 use crate::failure::Refusal;
@@ -21,9 +20,9 @@ impl Planned {
     ///
     /// # Errors
     /// An unknown name or setting, an unusable model, request or device; nothing was written.
-    pub fn requests(requested: &Requested, interrupt: &Interrupt) -> anyhow::Result<Self> {
-        let common = &requested.common;
-        let path = requested.path();
+    pub fn requests(requested: &EditRequest, interrupt: &Interrupt) -> anyhow::Result<Self> {
+        let conditions = &requested.conditions;
+        let path = &requested.path;
         let (requests, tasks) = opened(requested)?;
         let editor = requested.editor.clone();
         let suite = Suite {
@@ -34,9 +33,9 @@ impl Planned {
             tasks,
             editors: vec![editor.unwrap_or_else(|| external::NAME.to_owned())],
             dataset: name_of(path),
-            batching: common.batching(&Batching::default()),
-            seeds: vec![common.seed.unwrap_or_default()],
-            preset: common.preset.map(Into::into).unwrap_or_default(),
+            batching: conditions.batches.instead_of(&Batching::default()),
+            seeds: vec![conditions.seed.unwrap_or_default()],
+            preset: conditions.preset.unwrap_or_default(),
             settings: Default::default(),
             remarks: Vec::new(),
             merging: Default::default(),
@@ -58,7 +57,7 @@ impl Planned {
             suite,
             alone: true,
             shard: None,
-            common,
+            conditions,
             interrupt,
         };
         draft.planned(data, |_, _, _| Ok(Vec::new()))
@@ -66,8 +65,8 @@ impl Planned {
 }
 
 /// The requests, with those to learn from, and the tasks of those to edit.
-fn opened(requested: &Requested) -> anyhow::Result<(Requests, Vec<Task>)> {
-    let path = requested.path();
+fn opened(requested: &EditRequest) -> anyhow::Result<(Requests, Vec<Task>)> {
+    let path = &requested.path;
     let mut requests = read(requested, path, Split::Eval)?;
     if let Some(train) = &requested.train {
         requests = requests.with_training(read(requested, train, Split::Train)?)?;
@@ -85,7 +84,7 @@ fn opened(requested: &Requested) -> anyhow::Result<(Requests, Vec<Task>)> {
         .help("Requests with \"split\": \"train\" or \"val\" are learnt from only.")
         .into());
     }
-    match requested.task.map(Task::from) {
+    match requested.task {
         None => Ok((requests, tasks)),
         Some(task) if tasks.contains(&task) => Ok((requests, vec![task])),
         Some(task) => Err(debias_data::Error::NoSuchTask {
@@ -96,7 +95,7 @@ fn opened(requested: &Requested) -> anyhow::Result<(Requests, Vec<Task>)> {
     }
 }
 
-fn read(requested: &Requested, path: &Path, split: Split) -> debias_data::Result<Requests> {
+fn read(requested: &EditRequest, path: &Path, split: Split) -> debias_data::Result<Requests> {
     let beside = path.parent().map(Path::to_owned).unwrap_or_default();
     let images: PathBuf = requested.images.clone().unwrap_or(beside);
     let rephrased = requested.rephrase_images.as_ref().unwrap_or(&images);
@@ -105,7 +104,7 @@ fn read(requested: &Requested, path: &Path, split: Split) -> debias_data::Result
         Reading {
             images: &images,
             rephrased,
-            task: requested.task.map(Task::from),
+            task: requested.task,
             split,
         },
     )

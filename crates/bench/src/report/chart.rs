@@ -1,11 +1,11 @@
 //! The report as a picture: one panel per model and task, one dot with its interval per editor
 //! and metric.
 
-use debias_core::{CellResult, Task, metrics::HEADLINE};
+use debias_core::{CellResult, metrics::HEADLINE};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::Report;
+use super::{Report, parts};
 
 /// Size of one panel, pixels.
 const PANEL: (u32, u32) = (560, 260);
@@ -31,15 +31,14 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// # Errors
 /// Whatever the drawing library refuses.
 pub fn draw(report: &Report) -> anyhow::Result<Option<String>> {
-    let edits = report.run.cells.iter().filter(|cell| cell.merge.is_none());
-    let cells: Vec<&CellResult> = edits.collect();
+    let cells = report.run.cells.iter();
+    let cells: Vec<&CellResult> = cells.filter(|cell| cell.merge.is_none()).collect();
     if cells.is_empty() {
         return Ok(None);
     }
-    let models = distinct(cells.iter().map(|cell| cell.model.as_str()));
-    let editors = distinct(cells.iter().map(|cell| cell.editor.as_str()));
-    let has = |task: &Task| cells.iter().any(|cell| cell.task == *task);
-    let tasks: Vec<Task> = Task::ALL.into_iter().filter(has).collect();
+    let models = distinct(cells.iter().map(|cell| cell.model()));
+    let editors = distinct(cells.iter().map(|cell| cell.row()));
+    let tasks = parts(cells.iter().copied());
     let size = (
         PANEL.0 * tasks.len() as u32,
         PANEL.1 * models.len() as u32 + LEGEND,
@@ -53,11 +52,11 @@ pub fn draw(report: &Report) -> anyhow::Result<Option<String>> {
         let panels = rest.split_evenly((models.len(), tasks.len()));
         let places = models
             .iter()
-            .flat_map(|model| tasks.iter().map(move |task| (*model, *task)));
+            .flat_map(|model| tasks.iter().map(move |task| (*model, task)));
         for (area, (model, task)) in panels.iter().zip(places) {
             let shown: Vec<&CellResult> = cells
                 .iter()
-                .filter(|cell| cell.model == model && cell.task == task)
+                .filter(|cell| cell.model() == model && cell.part() == *task)
                 .copied()
                 .collect();
             panel(area, &title(model, task, &shown), &shown, &editors)?;
@@ -67,9 +66,9 @@ pub fn draw(report: &Report) -> anyhow::Result<Option<String>> {
     Ok(Some(svg))
 }
 
-fn title(model: &str, task: Task, cells: &[&CellResult]) -> String {
+fn title(model: &str, task: &str, cells: &[&CellResult]) -> String {
     let n = cells.iter().map(|cell| cell.n).max().unwrap_or(0);
-    format!("{model}, {} ({n} records)", task.name().to_uppercase())
+    format!("{model}, {} ({n} records)", task.to_uppercase())
 }
 
 pub(super) fn key(area: &Area, editors: &[&str]) -> anyhow::Result<()> {
@@ -126,7 +125,7 @@ fn panel(area: &Area, title: &str, cells: &[&CellResult], editors: &[&str]) -> a
             };
             let at = editors
                 .iter()
-                .position(|editor| *editor == cell.editor)
+                .position(|editor| *editor == cell.row())
                 .unwrap_or(0);
             let colour = COLOURS[at % COLOURS.len()];
             let x = column as f64 + (at as f64 + 1.0) / (editors.len() as f64 + 1.0);

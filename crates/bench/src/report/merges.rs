@@ -3,12 +3,12 @@
 mod chart;
 
 use comfy_table::{Cell as GridCell, Row};
-use debias_core::{CellResult, Estimate, Merged, Status, Task, symbol};
+use debias_core::{CellResult, Estimate, Merged, Status, symbol};
 
-use super::Report;
 use super::chart::distinct;
 use super::grid::{empty_grid, lines, right};
 use super::table::percent;
+use super::{Report, parts};
 
 pub use chart::draw;
 
@@ -92,14 +92,13 @@ pub(super) fn section(report: &Report) -> Option<String> {
 }
 
 fn grid(report: &Report) -> String {
-    let has = |task: &Task| merges(report).any(|(cell, _)| cell.task == *task);
-    let tasks: Vec<Task> = Task::ALL.into_iter().filter(has).collect();
+    let tasks = parts(merges(report).map(|(cell, _)| cell));
     let mut grid = empty_grid();
     let mut header = Row::from([GridCell::new("\nMerge"), right("\nmoved")]);
     for task in &tasks {
         for (at, column) in COLUMNS.iter().enumerate() {
             let task = if at == 0 {
-                task.name().to_uppercase()
+                task.to_uppercase()
             } else {
                 String::new()
             };
@@ -107,11 +106,11 @@ fn grid(report: &Report) -> String {
         }
     }
     grid.set_header(header);
-    for model in distinct(merges(report).map(|(cell, _)| cell.model.as_str())) {
-        let of_model = || merges(report).filter(|(cell, _)| cell.model == model);
+    for model in distinct(merges(report).map(|(cell, _)| cell.model())) {
+        let of_model = || merges(report).filter(|(cell, _)| cell.model() == model);
         grid.add_row(base(model, &tasks, of_model));
-        for name in distinct(of_model().map(|(cell, _)| cell.editor.as_str())) {
-            let of_row = || of_model().filter(|(cell, _)| cell.editor == name);
+        for name in distinct(of_model().map(|(cell, _)| cell.row())) {
+            let of_row = || of_model().filter(|(cell, _)| cell.row() == name);
             let moved = of_row().find_map(|(_, merged)| merged.moved);
             let mut row = Row::from([
                 GridCell::new(format!("  {name}")),
@@ -120,7 +119,7 @@ fn grid(report: &Report) -> String {
                 })),
             ]);
             for task in &tasks {
-                let cell = of_row().find(|(cell, _)| cell.task == *task);
+                let cell = of_row().find(|(cell, _)| cell.part() == *task);
                 for column in &COLUMNS {
                     row.add_cell(right(match cell {
                         Some((cell, _)) if cell.status == Status::Failed => "failed".to_owned(),
@@ -138,12 +137,12 @@ fn grid(report: &Report) -> String {
 /// The row of the model that is merged: what it was before.
 fn base<'a, I: Iterator<Item = (&'a CellResult, &'a Merged)>>(
     model: &str,
-    tasks: &[Task],
+    tasks: &[String],
     of_model: impl Fn() -> I,
 ) -> Row {
     let mut row = Row::from([GridCell::new(model), right("0")]);
     for task in tasks {
-        let cell = of_model().find(|(cell, _)| cell.task == *task && cell.status == Status::Done);
+        let cell = of_model().find(|(cell, _)| cell.part() == *task && cell.status == Status::Done);
         for column in &COLUMNS {
             row.add_cell(right(match cell {
                 Some((cell, _)) if !column.before.is_empty() => {
@@ -168,7 +167,7 @@ fn inert(report: &Report) -> Option<String> {
             .iter()
             .all(|moved| (moved - first).abs() <= INERT * first);
         let points = merges(report).filter(same);
-        let points = distinct(points.map(|(cell, _)| cell.editor.as_str())).len();
+        let points = distinct(points.map(|(cell, _)| cell.row())).len();
         if alike && points > 1 && !moved.is_empty() {
             said.push(format!("{name} does not act in {merger}"));
         }

@@ -10,8 +10,8 @@ mod table;
 
 use std::collections::BTreeMap;
 
-use debias_core::{CellKey, CellResult, FORMAT, Norm, RecordLine};
-use serde::{Deserialize, Serialize};
+use debias_core::{CellKey, CellResult, FORMAT, ItemLine, Norm, Task};
+use serde::Serialize;
 
 pub use grid::grid;
 pub use json::Json;
@@ -19,7 +19,7 @@ pub use sentence::closing_sentence;
 pub use table::Table;
 
 /// The object that `bench run --json` prints.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunObject {
     /// `major.minor` of this shape.
     pub format: String,
@@ -30,6 +30,7 @@ pub struct RunObject {
     /// The run folder.
     pub run: String,
     /// The cells, in the order of the plan.
+    #[serde(serialize_with = "json::cells")]
     pub cells: Vec<CellResult>,
 }
 
@@ -52,13 +53,26 @@ pub struct Report {
     /// The printed object.
     pub run: RunObject,
     /// Record lines of the finished cells.
-    pub lines: BTreeMap<CellKey, Vec<RecordLine>>,
+    pub lines: BTreeMap<CellKey, Vec<ItemLine>>,
     /// Normalisation of the headline columns.
     pub norm: Norm,
     /// Where the multimodal-locality items come from, when that is a stand-in.
     pub stand_in: Option<String>,
     /// What a reader must know about models and data, one sentence each.
     pub remarks: Vec<String>,
+}
+
+/// The parts of the benchmark that cells ask, each once: tasks in their order, others as they come.
+pub(crate) fn parts<'c>(cells: impl IntoIterator<Item = &'c CellResult>) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for cell in cells {
+        let part = cell.part();
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    parts.sort_by_key(|part| Task::ALL.into_iter().position(|task| task.name() == part));
+    parts
 }
 
 /// A form of a report.

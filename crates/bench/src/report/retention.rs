@@ -1,10 +1,10 @@
 //! The retention curves as a picture: how many edits still hold after so many later ones.
 
-use debias_core::{CellResult, Mode, Task};
+use debias_core::{CellResult, Mode};
 use plotters::prelude::*;
 
-use super::Report;
 use super::chart::{COLOURS, distinct, key};
+use super::{Report, parts};
 
 /// Size of one panel, pixels.
 const PANEL: (u32, u32) = (560, 260);
@@ -24,16 +24,15 @@ struct Curve<'a> {
 /// Whatever the drawing library refuses.
 pub fn draw(report: &Report) -> anyhow::Result<Option<String>> {
     let sequential = |cell: &&CellResult| {
-        matches!(cell.mode, Some(Mode::Sequential | Mode::Gap)) && !cell.retention.is_empty()
+        matches!(mode(cell), Some(Mode::Sequential | Mode::Gap)) && !cell.retention.is_empty()
     };
     let cells: Vec<&CellResult> = report.run.cells.iter().filter(sequential).collect();
     if cells.is_empty() {
         return Ok(None);
     }
-    let models = distinct(cells.iter().map(|cell| cell.model.as_str()));
-    let editors = distinct(cells.iter().map(|cell| cell.editor.as_str()));
-    let has = |task: &Task| cells.iter().any(|cell| cell.task == *task);
-    let tasks: Vec<Task> = Task::ALL.into_iter().filter(has).collect();
+    let models = distinct(cells.iter().map(|cell| cell.model()));
+    let editors = distinct(cells.iter().map(|cell| cell.row()));
+    let tasks = parts(cells.iter().copied());
     let size = (
         PANEL.0 * tasks.len() as u32,
         PANEL.1 * models.len() as u32 + LEGEND,
@@ -47,15 +46,15 @@ pub fn draw(report: &Report) -> anyhow::Result<Option<String>> {
         let panels = rest.split_evenly((models.len(), tasks.len()));
         let places = models
             .iter()
-            .flat_map(|model| tasks.iter().map(move |task| (*model, *task)));
+            .flat_map(|model| tasks.iter().map(move |task| (*model, task)));
         for (area, (model, task)) in panels.iter().zip(places) {
-            let here = |cell: &&&CellResult| cell.model == model && cell.task == task;
+            let here = |cell: &&&CellResult| cell.model() == model && cell.part() == *task;
             let shown: Vec<&CellResult> = cells.iter().filter(here).copied().collect();
             let curves = editors.iter().map(|editor| curve(editor, &shown));
             let curves: Vec<Curve> = curves.collect();
             let last = curves.iter().flat_map(|curve| &curve.points);
             let last = last.map(|point| point.0).fold(1.0, f64::max);
-            let title = format!("{model}, {}: edits that hold", task.name().to_uppercase());
+            let title = format!("{model}, {}: edits that hold", task.to_uppercase());
             let mut chart = ChartBuilder::on(area)
                 .caption(title, ("sans-serif", 17))
                 .margin(8)
@@ -79,12 +78,17 @@ pub fn draw(report: &Report) -> anyhow::Result<Option<String>> {
     Ok(Some(svg))
 }
 
+/// How several requests became one edit.
+fn mode(cell: &CellResult) -> Option<Mode> {
+    cell.cell.variant.batching().1
+}
+
 /// The curve of one editor: its largest sequential batch, and what was measured with gaps.
 fn curve<'a>(editor: &'a str, cells: &[&CellResult]) -> Curve<'a> {
-    let own = || cells.iter().filter(|cell| cell.editor == editor);
-    let batches = own().filter(|cell| cell.mode == Some(Mode::Sequential));
-    let largest = batches.max_by_key(|cell| cell.batch);
-    let gaps = own().filter(|cell| cell.mode == Some(Mode::Gap));
+    let own = || cells.iter().filter(|cell| cell.row() == editor);
+    let batches = own().filter(|cell| mode(cell) == Some(Mode::Sequential));
+    let largest = batches.max_by_key(|cell| cell.cell.variant.batching().0);
+    let gaps = own().filter(|cell| mode(cell) == Some(Mode::Gap));
     let mut points: Vec<(f64, f64)> = largest
         .into_iter()
         .chain(gaps)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use debias_core::{Estimate, RecordLine, Status, metrics, seed};
+use debias_core::{Estimate, ItemLine, Status, measure, metrics, seed};
 
 use super::Report;
 
@@ -22,8 +22,8 @@ struct Pooled<'a> {
 pub fn closing_sentence(report: &Report) -> Option<String> {
     let mut editors: Vec<&str> = Vec::new();
     for cell in &report.run.cells {
-        if cell.status == Status::Done && !editors.contains(&cell.editor.as_str()) {
-            editors.push(&cell.editor);
+        if cell.status == Status::Done && !editors.contains(&cell.row()) {
+            editors.push(cell.row());
         }
     }
     let pooled: Vec<_> = editors
@@ -68,22 +68,22 @@ fn pool<'a>(report: &Report, editor: &'a str) -> Option<Pooled<'a>> {
         .run
         .cells
         .iter()
-        .filter(|cell| cell.editor == editor && cell.status == Status::Done)
+        .filter(|cell| cell.row() == editor && cell.status == Status::Done)
         .collect();
-    let lines: Vec<RecordLine> = cells
+    let lines: Vec<ItemLine> = cells
         .iter()
-        .filter_map(|cell| report.lines.get(&cell.key))
+        .filter_map(|cell| report.lines.get(&cell.key()))
         .flatten()
         .cloned()
         .collect();
-    let rng = seed::stream(cells.first()?.seed, &["bootstrap", "pooled"]);
+    let rng = seed::stream(cells.first()?.cell.seed, &["bootstrap", "pooled"]);
     // Stored cells were measured before they were stored, so nothing here is non-finite.
-    let measured = metrics::measure(&lines, report.norm, rng).ok()?;
+    let measured = measure(metrics::all(), &lines, report.norm, rng).ok()?;
     Some(Pooled {
         editor,
         models: cells
             .iter()
-            .map(|cell| &cell.model)
+            .map(|cell| cell.model())
             .collect::<BTreeSet<_>>()
             .len(),
         reliability: *measured.get("reliability")?,

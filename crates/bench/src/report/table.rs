@@ -1,10 +1,12 @@
 //! The report as the paper's table: rows are editors grouped by model, one block per task.
 
+use std::slice;
+
 use comfy_table::{Cell, Row};
-use debias_core::{CellResult, Estimate, Status, Task, metrics::HEADLINE};
+use debias_core::{CellResult, Estimate, Status, metrics::HEADLINE, records_path};
 
 use super::grid::{empty_grid, lines, right};
-use super::{Exporter, Report, closing_sentence, merges};
+use super::{Exporter, Report, closing_sentence, merges, parts};
 
 /// The table for people.
 #[derive(Clone, Copy, Debug)]
@@ -15,47 +17,51 @@ pub struct Table {
 
 impl Exporter for Table {
     fn export(&self, report: &Report) -> String {
-        let tasks: Vec<Task> = Task::ALL
-            .into_iter()
-            .filter(|task| report.run.cells.iter().any(|cell| cell.task == *task))
-            .collect();
+        let tasks = parts(&report.run.cells);
         let side_by_side = grid(report, &tasks);
         let columns = side_by_side.lines().map(|line| line.chars().count()).max();
-        let mut parts: Vec<String> = match self.width < columns && self.width.is_some() {
-            true => tasks.iter().map(|task| grid(report, &[*task])).collect(),
+        let mut sections: Vec<String> = match self.width < columns && self.width.is_some() {
+            true => tasks
+                .iter()
+                .map(|task| grid(report, slice::from_ref(task)))
+                .collect(),
             false => vec![side_by_side],
         };
-        parts.push(
+        sections.push(
             "Percent with 95% intervals (paired bootstrap over records). bench list metrics explains the columns; --json has them all."
                 .to_owned(),
         );
-        parts.extend(merges::section(report));
+        sections.extend(merges::section(report));
         if let Some(stand_in) = &report.stand_in {
-            parts.push(format!("* measured on {stand_in}"));
+            sections.push(format!("* measured on {stand_in}"));
         }
-        parts.extend(report.remarks.iter().cloned());
-        parts.extend(editors_say(report));
-        parts.extend(failures(report));
-        parts.extend(closing_sentence(report));
-        parts.push(format!("Results: {}", report.run.run));
-        parts.join("\n\n")
+        sections.extend(report.remarks.iter().cloned());
+        sections.extend(editors_say(report));
+        sections.extend(failures(report));
+        sections.extend(closing_sentence(report));
+        sections.push(format!("Results: {}", report.run.run));
+        sections.join("\n\n")
     }
 }
 
 /// What tells two rows of one model apart.
 fn row_name(cell: &CellResult, seeds: bool) -> String {
-    let mut name = cell.editor.clone();
-    if cell.batch > 1 {
-        name.push_str(&format!(" x{}", cell.batch));
+    let mut name = cell.row().to_owned();
+    let (batch, mode, gap) = cell.cell.variant.batching();
+    if batch > 1 {
+        name.push_str(&format!(" x{batch}"));
     }
-    if let Some(mode) = cell.mode {
+    if let Some(mode) = mode {
         name.push_str(&format!(" {}", mode.name()));
     }
-    if let Some(gap) = cell.gap {
+    if let Some(gap) = gap {
         name.push_str(&format!(" {gap}"));
     }
-    let parts = [&cell.side, &cell.train_bias, &cell.eval_bias];
-    for part in parts.into_iter().flatten() {
+    let cell = &cell.cell;
+    for part in [&cell.side, &cell.train_bias, &cell.eval_bias]
+        .into_iter()
+        .flatten()
+    {
         name.push_str(&format!(" {part}"));
     }
     if seeds {
@@ -64,12 +70,14 @@ fn row_name(cell: &CellResult, seeds: bool) -> String {
     name
 }
 
-fn grid(report: &Report, tasks: &[Task]) -> String {
+fn grid(report: &Report, tasks: &[String]) -> String {
     let cells = &report.run.cells;
-    let seeds = cells.iter().any(|cell| cell.seed != cells[0].seed);
+    let seeds = cells
+        .iter()
+        .any(|cell| cell.cell.seed != cells[0].cell.seed);
     let mut rows: Vec<(&str, String)> = Vec::new();
     for cell in cells {
-        let row = (cell.model.as_str(), row_name(cell, seeds));
+        let row = (cell.model(), row_name(cell, seeds));
         if !rows.contains(&row) {
             rows.push(row);
         }
@@ -85,7 +93,7 @@ fn grid(report: &Report, tasks: &[Task]) -> String {
         let mut row = Row::from([format!("  {name}")]);
         for task in tasks {
             let cell = cells.iter().find(|cell| {
-                cell.task == *task && cell.model == *model && row_name(cell, seeds) == *name
+                cell.part() == *task && cell.model() == *model && row_name(cell, seeds) == *name
             });
             for text in block(cell) {
                 row.add_cell(right(text));
@@ -96,11 +104,11 @@ fn grid(report: &Report, tasks: &[Task]) -> String {
     lines(&mut grid)
 }
 
-fn header(report: &Report, tasks: &[Task]) -> Row {
+fn header(report: &Report, tasks: &[String]) -> Row {
     let mut row = Row::new();
     row.add_cell(Cell::new("\nEditor"));
     for task in tasks {
-        let title = task.name().to_uppercase();
+        let title = task.to_uppercase();
         row.add_cell(right(format!("{title}\nn")));
         for name in HEADLINE {
             let label = match name {
@@ -160,7 +168,7 @@ fn editors_say(report: &Report) -> Option<String> {
 
 /// One line per failed cell and per cell with failed records.
 fn failures(report: &Report) -> Option<String> {
-    let name = |cell: &CellResult| format!("{} {} {}", cell.model, cell.task.name(), cell.editor);
+    let name = |cell: &CellResult| format!("{} {} {}", cell.model(), cell.part(), cell.row());
     let lines: Vec<_> = report
         .run
         .cells
@@ -171,7 +179,7 @@ fn failures(report: &Report) -> Option<String> {
                 "{}: {} records could not be edited and are not averaged; see {}",
                 name(cell),
                 cell.failed,
-                cell.records
+                records_path(&cell.key())
             )),
             None => None,
         })

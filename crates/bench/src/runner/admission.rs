@@ -1,19 +1,20 @@
 //! From the records of a dataset to those that a model is edited on.
 
-use debias_core::{FilterCounts, Picture, Record, RecordLine, Split, Task, Verdict};
-use debias_edit::{Error, Needs, PICTURES, RecordBatch, context_scores};
+use std::collections::{BTreeSet, HashMap};
+
+use anyhow::Context;
+use debias_core::{CONTEXTS, Cell, FilterCounts, ItemLine, Picture, Record, Split, Verdict};
+use debias_edit::{Error, Needs, RecordBatch};
 use debias_model::{Model, in_order};
 use rayon::prelude::*;
 
 use super::CellGroup;
+use super::cell::tags;
 use crate::fitting::{Portion, retry_in_halves};
 use crate::planner::CHUNK;
 
-/// What became of a record: a verdict, or the line that says why there is none.
-type Judged = Result<Verdict, RecordLine>;
-
 /// Takes the record that `error` is about out of `records`; any other error is passed on.
-fn refuse(records: &mut Vec<Record>, error: Error) -> anyhow::Result<RecordLine> {
+pub(super) fn refuse(records: &mut Vec<Record>, error: Error) -> anyhow::Result<ItemLine> {
     let at = match &error {
         Error::Record { id, .. } => records.iter().position(|record| record.id == *id),
         _ => None,
@@ -22,24 +23,18 @@ fn refuse(records: &mut Vec<Record>, error: Error) -> anyhow::Result<RecordLine>
         return Err(error.into());
     };
     let record = records.remove(at);
-    Ok(RecordLine {
+    Ok(ItemLine {
         error: Some(error.to_string()),
+        tags: tags(&record),
         id: record.id,
-        bias_type: record.bias_type,
-        before: None,
-        after: None,
-        applied: None,
+        ..ItemLine::default()
     })
-}
-
-/// The pictures that a chunk needs of a record, in the order it needs them.
-pub(super) fn of_chunk(record: &Record) -> [&String; PICTURES] {
-    [&record.image, &record.image_rephrase, &record.mloc_image]
 }
 
 impl<'m> CellGroup<'m> {
     /// The records of one split, in the dataset's order.
-    pub(super) fn records(&self, task: Task, split: Split) -> anyhow::Result<Vec<Record>> {
+    pub(super) fn records(&self, cell: &Cell, split: Split) -> anyhow::Result<Vec<Record>> {
+        let task = cell.benchmark.task().context("records belong to a task")?;
         let mut records = self.data.collection.records(task)?;
         records.retain(|record| record.split == split);
         Ok(records)
@@ -47,32 +42,25 @@ impl<'m> CellGroup<'m> {
 
     /// The evaluation records on which the model shows the bias, oriented; at most the plan's
     /// limit, counted in the dataset's order.
-    pub(super) fn admit(&mut self, task: Task) -> anyhow::Result<Vec<Record>> {
-        let candidates = self.records(task, Split::Eval)?;
-        let limit = self.planned.limit.unwrap_or(usize::MAX);
-        let what = format!("{} {}: filtering", self.model.name(), task.name());
-        self.progress.start(&what, candidates.len());
+    pub(super) fn admit(&mut self, cell: &Cell) -> anyhow::Result<Vec<Record>> {
+        let candidates = self.records(cell, Split::Eval)?;
         let mut counts = FilterCounts::default();
         let mut admitted = Vec::new();
-        let portion = self.portion(&candidates, 0)?;
-        // Waves of one chunk per thread: a limit then spares the rest of a large dataset, and
-        // what is counted does not depend on the number of threads.
-        'waves: for wave in candidates.chunks(portion.size * self.threads) {
-            for judged in self.judge(wave, portion)? {
-                match judged {
-                    Ok(verdict) => {
-                        counts.count(&verdict);
-                        if let Verdict::Admitted(record) = verdict {
-                            admitted.push(*record);
-                        }
-                    }
-                    Err(refused) => {
-                        counts.candidates += 1;
-                        self.refused.push(refused);
+        let lines = self.base_lines(cell, Split::Eval, &candidates)?;
+        for (record, line) in candidates.iter().zip(lines) {
+            match self.verdict(record, &line)? {
+                Some(verdict) => {
+                    counts.count(&verdict);
+                    if let Verdict::Admitted(record) = verdict {
+                        admitted.push(*record);
                     }
                 }
-                if admitted.len() == limit {
-                    break 'waves;
+                None => {
+                    counts.candidates += 1;
+                    self.refused.push(ItemLine {
+                        after: None,
+                        ..line
+                    });
                 }
             }
         }
@@ -80,42 +68,25 @@ impl<'m> CellGroup<'m> {
         Ok(admitted)
     }
 
-    /// What becomes of `records`, in order; in each chunk those that the model cannot read last.
-    pub(super) fn judge(
+    /// What the filter says of a record by the base model's answers; none where it has none.
+    pub(super) fn verdict(
         &self,
-        records: &[Record],
-        portion: Portion,
-    ) -> anyhow::Result<Vec<Judged>> {
-        let chunks: Vec<&[Record]> = records.chunks(portion.size).collect();
-        let verdicts = in_order(chunks.len(), portion.workers, |at| {
-            self.interrupt.check()?;
-            let judged = retry_in_halves(chunks[at], &|n| self.too_many(n), &|records| {
-                self.judge_chunk(records.to_vec())
-            })?;
-            self.progress.advance(chunks[at].len());
-            anyhow::Ok(judged.concat())
-        })?;
-        Ok(verdicts.concat())
-    }
-
-    fn judge_chunk(&self, mut chunk: Vec<Record>) -> anyhow::Result<Vec<Judged>> {
+        record: &Record,
+        line: &ItemLine,
+    ) -> anyhow::Result<Option<Verdict>> {
+        anyhow::ensure!(
+            record.id == line.id,
+            "the stored answers of the base model are not in the order of the records"
+        );
+        let answers = line.after.as_ref();
+        let scores = answers.map(|answers| {
+            let contexts = CONTEXTS.into_iter();
+            contexts
+                .filter_map(|probe| answers.context(probe))
+                .collect::<Vec<_>>()
+        });
         let admission = self.planned.protocol.admission();
-        let mut refused = Vec::new();
-        let scores = loop {
-            let of_record =
-                |record: &'_ Record| [record.image.clone(), record.image_rephrase.clone()];
-            let keys: Vec<String> = chunk.iter().flat_map(of_record).collect();
-            let pictures = self.pictures(keys.iter())?;
-            let pictures: Vec<&Picture> = pictures.iter().collect();
-            match context_scores(self.model, &chunk, &pictures, self.templates) {
-                _ if chunk.is_empty() => break Vec::new(),
-                Ok(scores) => break scores,
-                Err(error) => refused.push(Err(refuse(&mut chunk, error)?)),
-            }
-        };
-        let judged = chunk.iter().zip(scores);
-        let verdicts = judged.map(|(record, scores)| Ok(admission.judge(record, &scores)));
-        Ok(verdicts.chain(refused).collect())
+        Ok(scores.map(|scores| admission.judge(record, &scores)))
     }
 
     /// Cuts admitted records into chunks and scores them with the never-edited model, which must
@@ -197,12 +168,11 @@ impl<'m> CellGroup<'m> {
         &self,
         model: &'m Model,
         mut records: Vec<Record>,
-    ) -> anyhow::Result<(Option<RecordBatch<'m>>, Vec<RecordLine>)> {
+    ) -> anyhow::Result<(Option<RecordBatch<'m>>, Vec<ItemLine>)> {
         let admission = self.planned.protocol.admission();
         let mut refused = Vec::new();
         while !records.is_empty() {
-            let pictures = self.pictures(records.iter().flat_map(of_chunk))?;
-            let pictures: Vec<&Picture> = pictures.iter().collect();
+            let pictures = self.pictures_of(&records)?;
             let count = records.len();
             let chunk = match RecordBatch::new(model, records.clone(), &pictures, self.templates) {
                 Ok(chunk) => chunk,
@@ -214,7 +184,7 @@ impl<'m> CellGroup<'m> {
             let scored = chunk.records().iter().zip(chunk.before());
             let biased: Vec<Record> = scored
                 .clone()
-                .filter(|(_, before)| admission.holds(before.contexts()))
+                .filter(|(_, before)| admission.holds(&before.contexts()))
                 .map(|(record, _)| record.clone())
                 .collect();
             if biased.len() == count {
@@ -228,13 +198,24 @@ impl<'m> CellGroup<'m> {
         Ok((None, refused))
     }
 
-    /// Decoded pictures.
+    /// Every picture that `records` name, decoded.
+    pub(super) fn pictures_of(
+        &self,
+        records: &[Record],
+    ) -> debias_data::Result<HashMap<String, Picture>> {
+        self.pictures(records.iter().flat_map(Record::images).map(|(_, key)| key))
+    }
+
+    /// Decoded pictures by their keys.
     pub(super) fn pictures<'k>(
         &self,
         keys: impl Iterator<Item = &'k String>,
-    ) -> debias_data::Result<Vec<Picture>> {
-        let keys: Vec<&String> = keys.collect();
-        let pictures = keys.par_iter().map(|key| self.data.collection.picture(key));
+    ) -> debias_data::Result<HashMap<String, Picture>> {
+        let keys: BTreeSet<&String> = keys.collect();
+        let pictures = keys.par_iter().map(|key| {
+            let picture = self.data.collection.picture(key)?;
+            Ok(((*key).clone(), picture))
+        });
         pictures.collect()
     }
 

@@ -27,11 +27,12 @@ impl CellGroup<'_> {
         let portion = self.portion(&records, prepared.footprint())?;
         let chunks = self.rechunked(&records, portion)?;
         let requests: Vec<Request> = chunks.iter().flat_map(RecordBatch::requests).collect();
-        let groups: Vec<&[Request]> = requests.chunks(cell.batch).collect();
+        let (batch, mode, _) = cell.variant.batching();
+        let groups: Vec<&[Request]> = requests.chunks(batch).collect();
         let start = Instant::now();
         let edits: Vec<(Outcome, f64)> = in_order(groups.len(), portion.workers, |at| {
             self.interrupt.check()?;
-            let edit = match cell.mode {
+            let edit = match mode {
                 Some(Mode::Sequential) => one_by_one(prepared, groups[at]),
                 _ => prepared.edit_jointly(groups[at]).map(Arc::new),
             };
@@ -44,7 +45,7 @@ impl CellGroup<'_> {
             let start = Instant::now();
             let chunk = &chunks[at];
             let first: usize = chunks[..at].iter().map(|chunk| chunk.records().len()).sum();
-            let group_of = |record: usize| (first + record) / cell.batch;
+            let group_of = |record: usize| (first + record) / batch;
             let own = (0..chunk.records().len()).map(|record| edits[group_of(record)].0.clone());
             let own: Vec<Outcome> = own.collect();
             let costs = costs(chunk, &own, edit_s);
@@ -52,9 +53,9 @@ impl CellGroup<'_> {
             let lines = lines(chunk, after, |record| {
                 let size = groups[group_of(record)].len();
                 Some(Applied {
-                    edits_after: size - 1 - (first + record) % cell.batch,
+                    edits_after: size - 1 - (first + record) % batch,
                     norm: edits[group_of(record)].1,
-                    incomplete: size < cell.batch,
+                    incomplete: size < batch,
                 })
             });
             self.progress.advance(chunk.records().len());
@@ -70,7 +71,7 @@ impl CellGroup<'_> {
         prepared: &dyn Prepared,
         chunks: &[RecordBatch],
     ) -> anyhow::Result<Vec<Edited>> {
-        let gap = cell.gap.unwrap_or_default();
+        let gap = cell.variant.batching().2.unwrap_or_default();
         let mut records = permuted(chunks, cell.seed);
         records.truncate(gap + GAP_RECORDS);
         let single = Portion {

@@ -1,5 +1,6 @@
 //! One cell: prepare the editor, edit every chunk, score it, measure.
 
+use std::collections::BTreeMap;
 use std::iter::Sum;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,10 +8,9 @@ use std::time::Instant;
 
 use anyhow::Context;
 use debias_core::{
-    Applied, Cell, CellResult, Cost, Mode, Record, RecordLine, RecordScores, metrics, retention,
-    seed,
+    Answers, Applied, Cell, CellResult, Cost, ItemLine, Mode, Record, RecordScores, Variant,
 };
-use debias_edit::{Ctx, Edit, Learns, Lessons, Prepared, RecordBatch, Request};
+use debias_edit::{Ctx, Edit, Effect, Learns, Lessons, Prepared, RecordBatch, Request};
 use debias_model::{Change, in_order};
 
 use super::CellGroup;
@@ -19,20 +19,21 @@ use super::merged::finite;
 use crate::artifacts::{Bench, Identity};
 use crate::fitting::{Portion, retry_in_halves};
 use crate::machine;
+use crate::measuring::measured;
 use crate::planner::PlannedEditor;
 use crate::store::RecordCost;
 
 /// A computed cell, as it is stored.
 pub(super) struct Computed {
     pub(super) result: CellResult,
-    pub(super) lines: Vec<RecordLine>,
+    pub(super) lines: Vec<ItemLine>,
     pub(super) costs: Vec<RecordCost>,
 }
 
 /// A chunk's lines with the seconds they took.
 #[derive(Default)]
 pub(super) struct Edited {
-    pub(super) lines: Vec<RecordLine>,
+    pub(super) lines: Vec<ItemLine>,
     pub(super) costs: Vec<RecordCost>,
     pub(super) edit_s: f64,
     pub(super) score_s: f64,
@@ -41,7 +42,7 @@ pub(super) struct Edited {
 impl Edited {
     /// What became of records that were edited in `edit_s` and scored in `score_s` seconds.
     pub(super) fn new(
-        lines: Vec<RecordLine>,
+        lines: Vec<ItemLine>,
         mut costs: Vec<RecordCost>,
         edit_s: f64,
         score_s: f64,
@@ -80,15 +81,20 @@ impl CellGroup<'_> {
             costs: Vec::new(),
         };
         let n: usize = chunks.iter().map(|chunk| chunk.records().len()).sum();
-        let what = format!("{} {} {}", cell.model.id, cell.task.name(), cell.editor.id);
+        let what = label(cell);
         self.progress.start(&what, n);
         if n == 0 {
             let refused = self.refused.clone();
             return Ok(without_edits(self.nothing_to_edit(cell), refused));
         }
-        if let Some(merge) = self.of_model.merge(cell) {
-            return self.merged(cell, merge, chunks);
-        }
+        let (batch, mode) = match &cell.variant {
+            Variant::Edit { batch, mode, .. } => (*batch, *mode),
+            Variant::Merge(_) | Variant::Base => {
+                let merge = self.of_model.merge(cell);
+                let merge = merge.context("a row that is no edit is a merge of the plan")?;
+                return self.merged(cell, merge, chunks);
+            }
+        };
         let planned = self.planned_editor(cell)?;
         let store = self.store(cell, planned);
         let start = Instant::now();
@@ -108,7 +114,7 @@ impl CellGroup<'_> {
         }
         self.progress.start(&what, n);
         let prepare_s = start.elapsed().as_secs_f64();
-        let edited = match (cell.mode, cell.batch) {
+        let edited = match (mode, batch) {
             (Some(Mode::Gap), _) => self.with_gap(cell, prepared.as_ref(), chunks),
             (_, 1) => self.one_by_one(prepared.as_ref(), chunks),
             _ => self.in_batches(cell, prepared.as_ref(), chunks),
@@ -134,7 +140,7 @@ impl CellGroup<'_> {
             costs.extend(edited.costs);
         }
         lines.extend(self.refused.iter().cloned());
-        if cell.editor.id == "nothing" {
+        if planned.editor.claims(&planned.settings).effect == Effect::Control {
             self.check_control(&lines)?;
         }
         let result = CellResult {
@@ -153,8 +159,8 @@ impl CellGroup<'_> {
         self.of_model
             .editors
             .iter()
-            .find(|planned| planned.editor.card().id == cell.editor.id)
-            .with_context(|| format!("editor `{}` is not in the plan", cell.editor.id))
+            .find(|planned| planned.editor.card().id == cell.variant.name())
+            .with_context(|| format!("editor `{}` is not in the plan", cell.variant.name()))
     }
 
     /// The place where the editor of `cell` learns.
@@ -168,7 +174,7 @@ impl CellGroup<'_> {
             device: self.model.device().clone(),
             given: given.and_then(|path| path.as_str()).map(PathBuf::from),
             workers: self.workers,
-            what: format!("{} {} {}", cell.model.id, cell.task.name(), cell.editor.id),
+            what: label(cell),
             progress: self.progress,
             interrupt: self.interrupt,
         }
@@ -205,7 +211,7 @@ impl CellGroup<'_> {
             (Learns::Nothing, _) => &nobody,
             (_, Some(admitted)) => admitted,
             (_, None) => {
-                let admitted = self.admitted(cell.task)?;
+                let admitted = self.admitted(cell)?;
                 self.admitted.get_or_init(|| admitted)
             }
         };
@@ -216,7 +222,7 @@ impl CellGroup<'_> {
         let lessons = Lessons {
             train: &of(&admitted.train),
             val: &of(&admitted.val),
-            eval: &OfChunks::new(chunks),
+            eval: &OfChunks::new(chunks, self.templates),
         };
         let ctx = Ctx {
             seed: cell.seed,
@@ -297,34 +303,30 @@ impl CellGroup<'_> {
     }
 
     /// The base row: the empty change must leave every number as it is.
-    fn check_control(&self, lines: &[RecordLine]) -> debias_core::Result<()> {
+    fn check_control(&self, lines: &[ItemLine]) -> debias_core::Result<()> {
         let admission = self.planned.protocol.admission();
         lines
             .iter()
-            .filter_map(|line| Some((line, line.before.as_ref()?, line.after.as_ref()?)))
-            .try_for_each(|(line, before, after)| admission.check_unedited(&line.id, before, after))
+            .filter_map(|line| {
+                let [before, after] = [&line.before, &line.after];
+                let scores = |answers: &Option<Answers>| RecordScores::of(answers.as_ref()?);
+                Some((line, scores(before)?, scores(after)?))
+            })
+            .try_for_each(|(line, before, after)| {
+                admission.check_unedited(&line.id, &before, &after)
+            })
     }
 
-    pub(super) fn result(&self, cell: &Cell, lines: &[RecordLine], cost: Cost) -> CellResult {
+    pub(super) fn result(&self, cell: &Cell, lines: &[ItemLine], cost: Cost) -> CellResult {
         let failed = lines.iter().filter(|line| line.after.is_none()).count();
-        let parts = ["bootstrap", cell.dataset.id.as_str(), cell.task.name()];
-        let measured = metrics::measure(lines, cell.protocol.norm, seed::stream(cell.seed, &parts));
         let first_error = lines.iter().find_map(|line| line.error.clone());
-        let outcome = match (measured, first_error) {
+        let pending = CellResult::pending(cell, self.filter);
+        let outcome = match (measured(pending, lines), first_error) {
             (Err(error), _) => CellResult::failed(cell, self.filter, error.to_string()),
             (Ok(_), Some(error)) if failed == lines.len() => {
                 CellResult::failed(cell, self.filter, format!("every record failed: {error}"))
             }
-            (Ok(metrics), _) => CellResult {
-                n: lines
-                    .iter()
-                    .filter(|line| line.after.is_some())
-                    .filter(|line| line.applied.is_none_or(|applied| !applied.incomplete))
-                    .count(),
-                retention: retention(lines, cell.protocol.norm),
-                metrics,
-                ..CellResult::pending(cell, self.filter)
-            },
+            (Ok(result), _) => result,
         };
         CellResult {
             failed,
@@ -332,6 +334,12 @@ impl CellGroup<'_> {
             ..outcome
         }
     }
+}
+
+/// What a cell is called while it is computed.
+pub(super) fn label(cell: &Cell) -> String {
+    let (part, row) = (cell.benchmark.part(), cell.variant.name());
+    format!("{} {part} {row}", cell.model.id)
 }
 
 /// The records of all `chunks`.
@@ -365,7 +373,7 @@ pub(super) fn lines(
     chunk: &RecordBatch,
     after: Vec<Result<RecordScores, String>>,
     applied: impl Fn(usize) -> Option<Applied>,
-) -> Vec<RecordLine> {
+) -> Vec<ItemLine> {
     let records = chunk.records().iter().zip(chunk.before());
     records
         .zip(after)
@@ -375,16 +383,22 @@ pub(super) fn lines(
                 Ok(after) => (Some(after), None),
                 Err(error) => (None, Some(error)),
             };
-            RecordLine {
+            ItemLine {
                 id: record.id.clone(),
-                bias_type: record.bias_type.clone(),
-                before: Some(*before),
-                after,
+                tags: tags(record),
+                before: Some((*before).into()),
+                after: after.map(Answers::from),
                 error,
                 applied: applied(at),
+                ..ItemLine::default()
             }
         })
         .collect()
+}
+
+/// What tells a record apart from others.
+pub(super) fn tags(record: &Record) -> BTreeMap<String, String> {
+    BTreeMap::from([("bias_type".to_owned(), record.bias_type.clone())])
 }
 
 /// Scores every record through its edit; where that fails for the chunk, record by record.

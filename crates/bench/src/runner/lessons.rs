@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use debias_core::{Picture, Record, Split, Task, Verdict, seed};
-use debias_edit::{Error, Example, Examples, RecordBatch, Request, Wording};
-use debias_model::View;
+use debias_core::{Cell, Picture, Record, Split, Templates, Verdict, seed};
+use debias_edit::{Error, Examples, RecordBatch};
+use debias_model::{ImageFeatures, View};
 
 use super::CellGroup;
 
@@ -21,9 +21,9 @@ pub(super) struct Admitted {
 impl CellGroup<'_> {
     /// The admitted training and validation records. Without a validation split, a tenth of the
     /// training groups is held out.
-    pub(super) fn admitted(&self, task: Task) -> anyhow::Result<Admitted> {
-        let mut train = self.admit_all(&self.records(task, Split::Train)?)?;
-        let mut val = self.admit_all(&self.records(task, Split::Val)?)?;
+    pub(super) fn admitted(&self, cell: &Cell) -> anyhow::Result<Admitted> {
+        let mut train = self.admit_all(cell, Split::Train)?;
+        let mut val = self.admit_all(cell, Split::Val)?;
         if val.is_empty() {
             let groups: BTreeSet<&str> = train.iter().map(|record| record.group.as_str()).collect();
             let mut groups: Vec<String> = groups.into_iter().map(str::to_owned).collect();
@@ -38,20 +38,18 @@ impl CellGroup<'_> {
         Ok(Admitted { train, val })
     }
 
-    fn admit_all(&self, records: &[Record]) -> anyhow::Result<Vec<Record>> {
+    fn admit_all(&self, cell: &Cell, split: Split) -> anyhow::Result<Vec<Record>> {
+        let records = self.records(cell, split)?;
         let mut admitted = Vec::with_capacity(records.len());
-        let portion = self.portion(records, 0)?;
-        for wave in records.chunks(portion.size * self.threads) {
-            let verdicts = self.judge(wave, portion)?;
-            for verdict in verdicts {
-                match verdict {
-                    Ok(Verdict::Admitted(record)) => admitted.push(*record),
-                    Ok(_) => {}
-                    Err(refused) => {
-                        let problem = refused.error.unwrap_or_default();
-                        self.progress
-                            .warn(&format!("nothing is learnt from {problem}"));
-                    }
+        let lines = self.base_lines(cell, split, &records)?;
+        for (record, line) in records.iter().zip(lines) {
+            match self.verdict(record, &line)? {
+                Some(Verdict::Admitted(record)) => admitted.push(*record),
+                Some(_) => {}
+                None => {
+                    let problem = line.error.unwrap_or_default();
+                    self.progress
+                        .warn(&format!("nothing is learnt from {problem}"));
                 }
             }
         }
@@ -66,7 +64,7 @@ pub(super) struct OfSplit<'a> {
 }
 
 impl OfSplit<'_> {
-    fn seen(&self, key: &str) -> debias_edit::Result<debias_model::ImageFeatures> {
+    fn seen(&self, key: &str) -> debias_edit::Result<ImageFeatures> {
         let picture = self.group.picture(key).map_err(|error| Error::Elsewhere {
             editor: "training data",
             problem: error.to_string(),
@@ -81,38 +79,12 @@ impl Examples for OfSplit<'_> {
         self.records
     }
 
-    fn request(&self, at: usize) -> debias_edit::Result<Request> {
-        let record = &self.records[at];
-        let template = self.group.templates.of(record.task);
-        Ok(Request {
-            record: record.clone(),
-            prompt: template.apply(&record.prompt),
-            seen: self.seen(&record.image)?,
-        })
+    fn templates(&self) -> &Templates {
+        self.group.templates
     }
 
-    fn example(&self, at: usize) -> debias_edit::Result<Example> {
-        let record = &self.records[at];
-        let templates = self.group.templates;
-        Ok(Example {
-            request: self.request(at)?,
-            rephrase: templates.of(record.task).apply(&record.prompt_rephrase),
-            seen_rephrase: self.seen(&record.image_rephrase)?,
-            loc_q: templates.tloc.apply(&record.loc_q),
-            mloc_q: templates.mloc.apply(&record.mloc_q),
-            seen_mloc: self.seen(&record.mloc_image)?,
-        })
-    }
-
-    fn wording(&self, at: usize) -> debias_edit::Result<Wording> {
-        let record = &self.records[at];
-        let templates = self.group.templates;
-        Ok(Wording {
-            prompt: templates.of(record.task).apply(&record.prompt),
-            rephrase: templates.of(record.task).apply(&record.prompt_rephrase),
-            loc_q: templates.tloc.apply(&record.loc_q),
-            mloc_q: templates.mloc.apply(&record.mloc_q),
-        })
+    fn see(&self, _at: usize, key: &str) -> debias_edit::Result<ImageFeatures> {
+        self.seen(key)
     }
 }
 
@@ -120,14 +92,16 @@ impl Examples for OfSplit<'_> {
 pub(super) struct OfChunks<'a> {
     chunks: &'a [RecordBatch<'a>],
     records: Vec<Record>,
+    templates: &'a Templates,
 }
 
 impl<'a> OfChunks<'a> {
-    pub(super) fn new(chunks: &'a [RecordBatch<'a>]) -> Self {
+    pub(super) fn new(chunks: &'a [RecordBatch<'a>], templates: &'a Templates) -> Self {
         let records = chunks.iter().flat_map(|chunk| chunk.records().to_vec());
         Self {
             records: records.collect(),
             chunks,
+            templates,
         }
     }
 
@@ -148,13 +122,12 @@ impl Examples for OfChunks<'_> {
         &self.records
     }
 
-    fn request(&self, at: usize) -> debias_edit::Result<Request> {
-        let (chunk, at) = self.place(at);
-        Ok(chunk.request(at))
+    fn templates(&self) -> &Templates {
+        self.templates
     }
 
-    fn example(&self, at: usize) -> debias_edit::Result<Example> {
+    fn see(&self, at: usize, key: &str) -> debias_edit::Result<ImageFeatures> {
         let (chunk, at) = self.place(at);
-        Ok(chunk.example(at))
+        chunk.see(at, key)
     }
 }

@@ -2,12 +2,11 @@
 
 use std::time::Instant;
 
-use debias_core::{Cell, CellResult, Cost, Merged, RecordLine, RecordScores};
+use debias_core::{Cell, CellResult, Cost, ItemLine, Merged, RecordScores};
 use debias_edit::RecordBatch;
 use debias_model::{Model, in_order};
 
 use super::CellGroup;
-use super::admission::of_chunk;
 use super::cell::{Computed, all, lines};
 use crate::machine;
 use crate::made::{MergeCache, moved};
@@ -15,7 +14,7 @@ use crate::planner::PlannedMerge;
 
 /// A chunk's lines with the seconds they took.
 struct Scored {
-    lines: Vec<RecordLine>,
+    lines: Vec<ItemLine>,
     score_s: f64,
 }
 
@@ -123,8 +122,7 @@ impl CellGroup<'_> {
     /// The chunk's records with `model` in place of the group's.
     fn replaced(&self, chunk: &RecordBatch, model: &Model) -> anyhow::Result<Scored> {
         let start = Instant::now();
-        let pictures = self.pictures(chunk.records().iter().flat_map(of_chunk))?;
-        let pictures: Vec<_> = pictures.iter().collect();
+        let pictures = self.pictures_of(chunk.records())?;
         let after = chunk.replaced(model, &pictures)?;
         let after = after.into_iter().map(finite).collect();
         Ok(Scored {

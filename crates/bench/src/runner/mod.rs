@@ -5,17 +5,19 @@
 //! stand in record order, so the number of threads changes nothing but the time.
 
 mod admission;
+mod bases;
 mod batched;
 mod cell;
 mod joint;
 mod lessons;
 mod merged;
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::time::Instant;
 
 use anyhow::Context;
-use debias_core::{Cell, CellResult, FilterCounts, Plan, RecordLine};
+use debias_core::{Cell, CellResult, FilterCounts, ItemLine, Plan};
 use debias_edit::RecordBatch;
 use debias_model::{Model, Workers};
 
@@ -26,7 +28,7 @@ use crate::interrupt::Interrupt;
 use crate::planner::{self, Planned, PlannedData, PlannedModel};
 use crate::printer::Printer;
 use crate::progress::Progress;
-use crate::store::Lookup;
+use crate::store::{Again, Lookup};
 
 /// How a run is carried out; none of it changes a number.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,10 +48,59 @@ pub struct Outcome {
     pub cells: Vec<CellResult>,
     /// How many of them were computed now.
     pub computed: usize,
+    /// Which of the others were measured from their stored lines again.
+    pub measured: Measured,
     /// Base scoring of every group computed now: provenance.
     pub groups: Vec<GroupCost>,
     /// The requests of the last cell as one edit, if asked for.
     pub joint: Option<anyhow::Result<Joint>>,
+}
+
+/// Cells whose numbers were computed from their stored lines again, without a model.
+#[derive(Debug, Default)]
+pub struct Measured {
+    columns: BTreeSet<String>,
+    renewed: usize,
+    earlier: usize,
+}
+
+impl Measured {
+    fn add(&mut self, again: Again) {
+        match again {
+            Again::Columns(columns) => {
+                self.renewed += 1;
+                self.columns.extend(columns);
+            }
+            Again::Earlier(_) => self.earlier += 1,
+        }
+    }
+
+    /// The same in a sentence or two; none where there were none.
+    fn said(&self) -> Option<String> {
+        let cells = |n: usize| {
+            if n == 1 {
+                "1 cell".to_owned()
+            } else {
+                format!("{n} cells")
+            }
+        };
+        let columns: Vec<&str> = self.columns.iter().map(String::as_str).collect();
+        let renewed = (self.renewed > 0).then(|| {
+            format!(
+                "Measured {} again from stored lines, without a model: {} is new or changed.",
+                cells(self.renewed),
+                columns.join(", ")
+            )
+        });
+        let earlier = (self.earlier > 0).then(|| {
+            format!(
+                "Took over {} that an earlier bench stored.",
+                cells(self.earlier)
+            )
+        });
+        let said: Vec<String> = renewed.into_iter().chain(earlier).collect();
+        (!said.is_empty()).then(|| said.join(" "))
+    }
 }
 
 /// What the never-edited model cost on one group.
@@ -57,8 +108,8 @@ pub struct Outcome {
 pub struct GroupCost {
     /// Model.
     pub model: String,
-    /// Task.
-    pub task: debias_core::Task,
+    /// Part of the benchmark.
+    pub task: String,
     /// Records looked at and admitted.
     pub filter: FilterCounts,
     /// Records computed at a time.
@@ -91,9 +142,11 @@ struct CellGroup<'a> {
     interrupt: &'a Interrupt,
     progress: &'a Progress,
     templates: &'a debias_core::Templates,
+    /// Whether stored answers are asked for again.
+    fresh: bool,
     filter: FilterCounts,
     /// Records that the model cannot read: listed in every cell, never averaged.
-    refused: Vec<RecordLine>,
+    refused: Vec<ItemLine>,
     /// Training and validation records, once an editor asked for them.
     admitted: OnceLock<Admitted>,
 }
@@ -125,14 +178,15 @@ impl<'a> Runner<'a> {
         let mut outcome = Outcome {
             cells: Vec::with_capacity(shard.cells.len()),
             computed: 0,
+            measured: Measured::default(),
             groups: Vec::new(),
             joint: None,
         };
         for cells in shard.groups() {
-            let found = cells
-                .iter()
-                .map(|cell| self.stored(cell))
-                .collect::<anyhow::Result<Vec<_>>>()?;
+            let mut found = Vec::with_capacity(cells.len());
+            for cell in cells {
+                found.push(self.stored(cell, &mut outcome)?);
+            }
             if found.iter().all(Option::is_some) && !self.execution.joint {
                 outcome.cells.extend(found.into_iter().flatten());
                 continue;
@@ -140,16 +194,24 @@ impl<'a> Runner<'a> {
             self.group(cells, found, &mut outcome)?;
         }
         self.progress.clear();
+        if let Some(said) = outcome.measured.said() {
+            self.printer.note(&said);
+        }
         Ok(outcome)
     }
 
     /// The stored result of a cell, unless it is missing, damaged, failed or unwanted.
-    fn stored(&self, cell: &Cell) -> anyhow::Result<Option<CellResult>> {
+    fn stored(&self, cell: &Cell, outcome: &mut Outcome) -> anyhow::Result<Option<CellResult>> {
         if self.execution.fresh {
             return Ok(None);
         }
         Ok(match self.planned.folder.get(cell)? {
             Lookup::Hit(result) => Some(*result),
+            Lookup::Measured(result, again) => {
+                self.planned.folder.keep(&result, &again)?;
+                outcome.measured.add(again);
+                Some(*result)
+            }
             Lookup::Miss => None,
             Lookup::Failed(result) => {
                 let error = result.error.unwrap_or_default();
@@ -197,16 +259,17 @@ impl<'a> Runner<'a> {
             interrupt: self.interrupt,
             progress: &self.progress,
             templates: &self.planned.protocol.templates,
+            fresh: self.execution.fresh,
             filter: FilterCounts::default(),
             kept: 0,
             refused: Vec::new(),
             admitted: OnceLock::new(),
         };
-        let records = group.admit(first.task)?;
+        let records = group.admit(first)?;
         let chunks = group.chunks(records)?;
         outcome.groups.push(GroupCost {
             model: first.model.id.clone(),
-            task: first.task,
+            task: first.benchmark.part(),
             filter: group.filter,
             chunk: chunks
                 .iter()
@@ -244,7 +307,7 @@ impl<'a> Runner<'a> {
             costs,
         } = group.cell(cell, chunks)?;
         self.interrupt.check()?;
-        self.planned.folder.put(cell, &result, &lines, &costs)?;
+        self.planned.folder.put(&result, &lines, &costs)?;
         outcome.computed += 1;
         self.progress.finished(
             outcome.cells.len() + 1,
@@ -265,7 +328,9 @@ pub fn stored_cells(planned: &Planned, plan: &Plan) -> anyhow::Result<Vec<CellRe
     let mut cells = Vec::new();
     for cell in &plan.cells {
         match planned.folder.get(cell)? {
-            Lookup::Hit(result) | Lookup::Failed(result) => cells.push(*result),
+            Lookup::Hit(result) | Lookup::Measured(result, _) | Lookup::Failed(result) => {
+                cells.push(*result);
+            }
             Lookup::Miss | Lookup::Damaged(_) => {}
         }
     }

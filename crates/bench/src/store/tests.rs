@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixture::{cell, lines};
-use debias_core::{FilterCounts, metrics, seed};
+use debias_core::{FilterCounts, measure, metrics, seed};
 
 fn plan() -> Plan {
     Plan::new(vec![cell("ft-l")])
@@ -13,7 +13,7 @@ fn result(cell: &Cell, edit_s: f64) -> CellResult {
     let rng = seed::stream(0, &["test"]);
     CellResult {
         n: lines.len(),
-        metrics: metrics::measure(&lines, cell.protocol.norm, rng).expect("finite"),
+        metrics: measure(metrics::all(), &lines, cell.protocol.norm, rng).expect("finite"),
         cost: Some(Cost {
             edit_s,
             ..Cost::default()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use debias_core::{CellResult, Estimate, Merged, Task, symbol};
+use debias_core::{CellResult, Estimate, Merged, symbol};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
@@ -92,10 +92,11 @@ pub fn draw(report: &Report) -> anyhow::Result<Option<String>> {
         return Ok(None);
     };
     let names = lines(report, &axis);
-    let mut columns: Vec<(&str, Task)> = Vec::new();
+    let mut columns: Vec<(&str, String)> = Vec::new();
     for (cell, _) in merges(report) {
-        if !columns.contains(&(cell.model.as_str(), cell.task)) {
-            columns.push((&cell.model, cell.task));
+        let column = (cell.model(), cell.part());
+        if !columns.contains(&column) {
+            columns.push(column);
         }
     }
     let has = |quantity: &Quantity| merges(report).any(|(c, m)| quantity.of(c, m).is_some());
@@ -111,17 +112,16 @@ pub fn draw(report: &Report) -> anyhow::Result<Option<String>> {
         let (top, rest) = area.split_vertically(legend);
         key(&top, &names, per_line)?;
         let panels = rest.split_evenly((quantities.len(), columns.len()));
-        let places = quantities
-            .iter()
-            .flat_map(|quantity| columns.iter().map(move |column| (quantity, *column)));
+        let places = quantities.iter().flat_map(|quantity| {
+            columns
+                .iter()
+                .map(move |(model, task)| (quantity, (*model, task)))
+        });
         for (area, (quantity, (model, task))) in panels.iter().zip(places) {
-            let here = merges(report).filter(|(cell, _)| cell.model == model && cell.task == task);
+            let here =
+                merges(report).filter(|(cell, _)| cell.model() == model && cell.part() == *task);
             let here: Vec<_> = here.collect();
-            let title = format!(
-                "{model}, {}: {}",
-                task.name().to_uppercase(),
-                quantity.title()
-            );
+            let title = format!("{model}, {}: {}", task.to_uppercase(), quantity.title());
             panel(area, &title, *quantity, &axis, &names, &here)?;
         }
         area.present()?;

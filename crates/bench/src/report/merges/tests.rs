@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use debias_core::{CellResult, FilterCounts, Moved, Norm, Point, metrics, seed};
+use debias_core::{CellResult, FilterCounts, Moved, Norm, Point, measure, metrics, seed};
 
 use super::*;
 use crate::fixture::{cell, lines};
@@ -17,7 +17,12 @@ fn row(merger: &str, alpha: Option<f64>, ratio: f64) -> CellResult {
         Some(alpha) => format!("{merger} α={alpha}"),
         None => merger.to_owned(),
     };
-    let metrics = metrics::measure(&lines(), Norm::Mean, seed::stream(0, &["test"]));
+    let metrics = measure(
+        metrics::all(),
+        &lines(),
+        Norm::Mean,
+        seed::stream(0, &["test"]),
+    );
     CellResult {
         n: 4,
         metrics: metrics.expect("finite"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use debias_core::{CellResult, FilterCounts, Norm, Task, metrics, seed};
+use debias_core::{CellResult, FilterCounts, Norm, Task, measure, metrics, seed};
 
 use crate::fixture::{cell, lines, scores};
 use crate::report::{Exporter, Json, Report, RunObject, Table, closing_sentence};
@@ -19,7 +19,7 @@ fn report() -> Report {
                 let mut lines = lines();
                 if editor != "ft-l" {
                     for line in &mut lines {
-                        line.after = Some(scores(-1.0, 10));
+                        line.after = Some(scores(-1.0, 10).into());
                     }
                 }
                 let filter = FilterCounts::default();
@@ -29,8 +29,13 @@ fn report() -> Report {
                     }
                     _ => CellResult {
                         n: lines.len(),
-                        metrics: metrics::measure(&lines, Norm::Mean, seed::stream(0, &["t"]))
-                            .expect("finite"),
+                        metrics: measure(
+                            metrics::all(),
+                            &lines,
+                            Norm::Mean,
+                            seed::stream(0, &["t"]),
+                        )
+                        .expect("finite"),
                         ..CellResult::pending(&cell, filter)
                     },
                 };
