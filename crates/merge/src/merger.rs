@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::adapter::Factors;
-use crate::card::{Card, Values};
+use crate::card::{MergerCard, Values};
 use crate::error::Result;
 use crate::target::{Run, Target};
 
@@ -58,7 +58,7 @@ pub trait AdapterMerger: Sync {
 /// A merge of checkpoints, tensor by tensor.
 pub trait Merger: Sync {
     /// Name, paper, equation, parameters, inputs.
-    fn card(&self) -> &Card;
+    fn card(&self) -> &MergerCard;
 
     /// Refuses parameters that no tensor can be merged with, before any weight is read. `others`
     /// holds the values of the inputs besides the base, or of all of them where the base is ignored.

@@ -232,9 +232,10 @@ impl View {
     /// A base tensor as this view's graph needs it.
     pub(crate) fn lift<const D: usize>(&self, tensor: &Tensor<D>) -> Tensor<D> {
         let tensor = as_dtype(tensor.clone(), self.dtype);
-        match self.tracked {
-            true => tensor.autodiff(),
-            false => tensor,
+        if self.tracked {
+            tensor.autodiff()
+        } else {
+            tensor
         }
     }
 }

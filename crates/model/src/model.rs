@@ -21,7 +21,7 @@ use crate::decoders::Decoder;
 use crate::device::{Placement, moved};
 use crate::dtype::as_dtype;
 use crate::error::{Error, Result};
-use crate::families::{self, Folder, Parts};
+use crate::families::{self, Folder, ModelParts};
 use crate::host;
 use crate::loader::{Loaded, Loader, Weights};
 use crate::names::refuse_unused;
@@ -36,7 +36,7 @@ use crate::text::Text;
 pub struct Model {
     name: String,
     location: String,
-    parts: Parts,
+    parts: ModelParts,
     /// The template of conversations, for text models that have one.
     chat: Option<ChatTemplate>,
     sites: Vec<Parameter>,

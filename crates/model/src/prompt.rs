@@ -109,15 +109,16 @@ impl Frame {
     /// Refuses a prompt that says more than once where its picture goes.
     fn check_places(&self, prompt: &Prompt) -> Result<()> {
         let pictured = prompt.picture.is_some() && !self.placeholder.is_empty();
-        match pictured && prompt.text.matches(&self.placeholder).nth(1).is_some() {
-            true => Err(Error::Prompt {
+        if pictured && prompt.text.matches(&self.placeholder).nth(1).is_some() {
+            Err(Error::Prompt {
                 prompt: opening(prompt.text),
                 problem: format!(
                     "has more than one place for its picture; write `{}` once",
                     self.placeholder
                 ),
-            }),
-            false => Ok(()),
+            })
+        } else {
+            Ok(())
         }
     }
 

@@ -9,7 +9,7 @@ use crate::card::Values;
 use crate::combine::Combination;
 use crate::error::Result;
 use crate::merger::{AdapterMerger, AdapterModule, Facts};
-use crate::plan::{Among, AmongModule, Planned, Whole, Work, adapter_of};
+use crate::plan::{Among, Planned, PlannedModule, Whole, Work, adapter_of};
 use crate::stream::{Input, Stored};
 use crate::target::{Run, Target};
 
@@ -83,7 +83,7 @@ impl Planned {
     }
 
     /// Merges `A` and `B` of modules each as a tensor, by the method.
-    fn merge_apart(&self, among: &Among, modules: &[&AmongModule], run: &Run) -> Result<Facts> {
+    fn merge_apart(&self, among: &Among, modules: &[&PlannedModule], run: &Run) -> Result<Facts> {
         let mut factors: Vec<(usize, Vec<Vec<u8>>)> = Vec::new();
         for module in modules {
             let all = self.factors(among, &module.name)?;
@@ -128,7 +128,7 @@ impl Planned {
     fn merge_together(
         &self,
         among: &Among,
-        module: &AmongModule,
+        module: &PlannedModule,
         merger: &dyn AdapterMerger,
         run: &Run,
     ) -> Result<()> {

@@ -116,8 +116,9 @@ fn most(values: &[Value]) -> Value {
 /// A whole number as one, where division has left only a rounding error.
 fn neat(value: f64) -> Value {
     let whole = value.round();
-    match (value - whole).abs() <= 1e-9 * value.abs() && whole.abs() < 1e15 {
-        true => json!(whole as i64),
-        false => json!(value),
+    if (value - whole).abs() <= 1e-9 * value.abs() && whole.abs() < 1e15 {
+        json!(whole as i64)
+    } else {
+        json!(value)
     }
 }

@@ -262,15 +262,16 @@ impl Adapter {
             let module = Module::judge(&name, &pair, &config, &files[0])?;
             modules.insert(name, module);
         }
-        match modules.is_empty() && wholes.is_empty() {
-            true => Err("it holds no tensors".to_owned()),
-            false => Ok(Self {
+        if modules.is_empty() && wholes.is_empty() {
+            Err("it holds no tensors".to_owned())
+        } else {
+            Ok(Self {
                 label: label.to_owned(),
                 config,
                 files,
                 modules,
                 wholes,
-            }),
+            })
         }
     }
 }
@@ -305,11 +306,12 @@ impl Module {
         }
         Ok(Self {
             scale: config.scale(module)?,
-            layout: match pair.embedding {
-                true => Layout::Embedding,
-                false => Layout::Matrix {
+            layout: if pair.embedding {
+                Layout::Embedding
+            } else {
+                Layout::Matrix {
                     transposed: config.transposed,
-                },
+                }
             },
             inner: a_shape[1..].to_vec(),
             outputs: b_shape[0],

@@ -1,6 +1,6 @@
 //! Drop the smallest and the largest values, then sum (Davari and Belilovsky).
 
-use crate::card::{Card, WEIGHT};
+use crate::card::{MergerCard, WEIGHT};
 use crate::task_vectors::parameters::{
     DENSITY, GAMMA, INPUTS, INT8_MASK, LAMBDA, RESCALE_MODE, normalize, rescale,
 };
@@ -9,7 +9,7 @@ use crate::task_vectors::{Sparsifier, TaskVectors};
 pub(super) static MERGER: TaskVectors = TaskVectors {
     sparsifier: Sparsifier::Outliers,
     elects: false,
-    card: Card {
+    card: MergerCard {
         id: "breadcrumbs",
         version: 1,
         title: "Drop the smallest and the largest values, then sum",

@@ -1,6 +1,6 @@
 //! Drop both tails, then elect a sign (Davari and Belilovsky).
 
-use crate::card::{Card, WEIGHT};
+use crate::card::{MergerCard, WEIGHT};
 use crate::task_vectors::parameters::{
     CONSENSUS, DENSITY, GAMMA, INPUTS, INT8_MASK, LAMBDA, RESCALE_MODE, normalize, rescale,
 };
@@ -9,7 +9,7 @@ use crate::task_vectors::{Sparsifier, TaskVectors};
 pub(super) static MERGER: TaskVectors = TaskVectors {
     sparsifier: Sparsifier::Outliers,
     elects: true,
-    card: Card {
+    card: MergerCard {
         id: "breadcrumbs_ties",
         version: 1,
         title: "Drop both tails, then elect a sign",

@@ -1,13 +1,15 @@
 //! Weighted average (Wortsman et al., Model soups, arXiv:2203.05482).
 
 use crate::adapter::{Factors, concatenate};
-use crate::card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, Value, Values, flag};
+use crate::card::{
+    Base, Contract, Fallback, Kind, MergerCard, Parameter, ParameterScope, Value, Values, flag,
+};
 use crate::combine::Combination;
 use crate::error::Result;
 use crate::merger::{AdapterMerger, AdapterModule, Facts, Merger};
 use crate::target::{Run, Target};
 
-static CARD: Card = Card {
+static CARD: MergerCard = MergerCard {
     id: "linear",
     version: 1,
     title: "Weighted average of weights",
@@ -22,7 +24,7 @@ static CARD: Card = Card {
     parameters: &[
         Parameter {
             name: "weight",
-            scope: Scope::Input,
+            scope: ParameterScope::Input,
             kind: Kind::Number,
             default: Fallback::Required,
             help: "share of this model; a base_model counts as an input and needs one too",
@@ -30,7 +32,7 @@ static CARD: Card = Card {
         flag("normalize", true, "divide by the sum of the weights"),
         Parameter {
             name: "lora_factors",
-            scope: Scope::Shared,
+            scope: ParameterScope::Shared,
             kind: Kind::Word(&["concatenate", "separate"]),
             default: Fallback::Absent,
             help: "for adapters among themselves: concatenate (if absent) gives the exact sum of their products in as many ranks as all have together, separate averages A and B each for itself and keeps the rank",
@@ -42,7 +44,7 @@ static CARD: Card = Card {
 pub(super) struct Linear;
 
 impl Merger for Linear {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &CARD
     }
 
@@ -52,12 +54,13 @@ impl Merger for Linear {
         inputs: &[&Values],
     ) -> std::result::Result<(), (&'static str, String)> {
         let total: f64 = inputs.iter().map(|values| values.number("weight")).sum();
-        match shared.flag("normalize") && total.abs() < 1e-12 {
-            true => Err((
+        if shared.flag("normalize") && total.abs() < 1e-12 {
+            Err((
                 "weight",
                 "the weights sum to zero and cannot be normalized; set normalize: false, or change a weight".to_owned(),
-            )),
-            false => Ok(()),
+            ))
+        } else {
+            Ok(())
         }
     }
 

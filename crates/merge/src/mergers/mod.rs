@@ -57,7 +57,7 @@ pub fn find(name: &str) -> Result<&'static dyn Merger, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::card::{Base, Scope};
+    use crate::card::{Base, ParameterScope};
     use debias_core::registry;
     use std::collections::BTreeSet;
 
@@ -83,7 +83,9 @@ mod tests {
             assert!(card.inputs.max.is_none_or(|max| max >= card.inputs.min));
             if card.inputs.base == Base::Ignored {
                 assert!(
-                    card.parameters.iter().all(|p| p.scope != Scope::Other),
+                    card.parameters
+                        .iter()
+                        .all(|p| p.scope != ParameterScope::Other),
                     "{}: without a base every input is one of all",
                     card.id
                 );

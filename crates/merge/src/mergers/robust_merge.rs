@@ -7,13 +7,13 @@
 
 use crate::adapter::Factors;
 use crate::adapter::robust::{Settings, merge};
-use crate::card::{Base, Card, Contract, Values, number, word};
+use crate::card::{Base, Contract, MergerCard, Values, number, word};
 use crate::error::{Error, Result};
 use crate::merger::{AdapterMerger, AdapterModule, Facts, Merger};
 use crate::stream::{Block, Each, Input};
 use crate::target::{Run, Target};
 
-static CARD: Card = Card {
+static CARD: MergerCard = MergerCard {
     id: "robust_merge",
     version: 1,
     title: "LoRA adapters pruned and rescaled by direction",
@@ -49,7 +49,7 @@ static CARD: Card = Card {
 pub(super) struct RobustMerge;
 
 impl Merger for RobustMerge {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &CARD
     }
 
@@ -60,9 +60,10 @@ impl Merger for RobustMerge {
     ) -> std::result::Result<(), (&'static str, String)> {
         let inside = |name: &'static str, open: bool| {
             let share = shared.number(name);
-            match (0.0..=1.0).contains(&share) && (share > 0.0 || !open) {
-                true => Ok(()),
-                false => Err((name, format!("{share} is no share between 0 and 1"))),
+            if (0.0..=1.0).contains(&share) && (share > 0.0 || !open) {
+                Ok(())
+            } else {
+                Err((name, format!("{share} is no share between 0 and 1")))
             }
         };
         inside("keep_ratio", true)?;

@@ -3,7 +3,7 @@
 use crate::adapter::Adapter;
 use crate::card::Base;
 use crate::error::{Error, Result};
-use crate::library::{Library, Place};
+use crate::library::{Library, Location};
 use crate::merger::Merger;
 use crate::recipe::{ModelRef, Recipe};
 
@@ -13,7 +13,7 @@ use super::Opened;
 pub(super) fn is_adapter(model: &ModelRef, library: &dyn Library) -> bool {
     let alone = model.adapter.is_none();
     match library.locate(&model.path) {
-        Some(Place::Folder(dir)) => {
+        Some(Location::Folder(dir)) => {
             alone && Adapter::is_at(&dir) && !dir.join("config.json").is_file()
         }
         _ => false,

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use super::adapters;
 use super::check::Checked;
-use super::factors::Layout;
+use super::factors::AdapterLayout;
 use super::jobs::{Planner, Work};
-use super::merged_adapter::{Among, Module};
+use super::merged_adapter::{Among, PlannedModule};
 use super::open::{Opened, adapter_of};
 use super::options::Options;
 use crate::adapter::merged_config;
@@ -25,7 +25,7 @@ pub(super) fn applies(recipe: &Recipe, library: &dyn Library) -> bool {
 }
 
 /// What a planned merge of adapters is made of.
-pub(super) struct Plan {
+pub(super) struct AdapterPlan {
     pub models: Vec<Opened>,
     pub among: Among,
     pub tensors: Vec<Checked>,
@@ -40,14 +40,18 @@ pub(super) struct Plan {
 /// # Errors
 /// An adapter that is damaged or no plain LoRA; adapters that do not fit each other or the method;
 /// settings that adapters do not have.
-pub(super) fn plan(recipe: &Recipe, library: &dyn Library, options: &Options) -> Result<Plan> {
+pub(super) fn plan(
+    recipe: &Recipe,
+    library: &dyn Library,
+    options: &Options,
+) -> Result<AdapterPlan> {
     let open = |model: &ModelRef| Opened::adapter(model, library, options.allow_nonfinite);
     let models: Result<Vec<_>> = recipe.models().into_iter().map(open).collect();
     let models = models?;
     let slice = only_slice(recipe)?;
     let planner = Planner::new(recipe, &models, 0);
     let (inputs, base) = planner.seats(slice)?;
-    let mut layout = Layout {
+    let mut layout = AdapterLayout {
         recipe,
         slice,
         models: &models,
@@ -66,7 +70,7 @@ pub(super) fn plan(recipe: &Recipe, library: &dyn Library, options: &Options) ->
     let configs: Vec<_> = inputs.map(|at| adapter_of(&models, *at).config()).collect();
     let config = merged_config(&configs, &layout.written);
     let notes = notes(&among, &tensors);
-    Ok(Plan {
+    Ok(AdapterPlan {
         notes,
         models,
         among,
@@ -77,14 +81,14 @@ pub(super) fn plan(recipe: &Recipe, library: &dyn Library, options: &Options) ->
 
 /// What factors that are merged apart do not give.
 fn notes(among: &Among, tensors: &[Checked]) -> Vec<String> {
-    let apart = |module: &&Module| !module.together;
+    let apart = |module: &&PlannedModule| !module.together;
     let negative = |values: &Values| matches!(values.get("weight"), Some(Value::Number(weight)) if *weight < 0.0);
-    let turned = |module: &Module| match &tensors[module.places[0]].job.work {
+    let turned = |module: &PlannedModule| match &tensors[module.places[0]].job.work {
         Work::Merge { each, .. } => each.iter().any(negative),
         Work::Copy { .. } => false,
     };
     let mut notes = Vec::new();
-    let all: Vec<&Module> = among.modules.iter().filter(apart).collect();
+    let all: Vec<&PlannedModule> = among.modules.iter().filter(apart).collect();
     if !all.is_empty() {
         notes.push("A and B are merged each for itself, which is not the merge of their products; base_model merges the products, linear adds them up exactly".to_owned());
     }

@@ -7,7 +7,7 @@ use debias_weights::{Dtype, TensorInfo};
 use super::check::{Checked, merged_dtype};
 use super::jobs::{Job, Tensor, Work, depth};
 use super::layers::{in_layer, stacks};
-use super::merged_adapter::{Among, Module, Whole};
+use super::merged_adapter::{Among, PlannedModule, Whole};
 use super::open::{Opened, adapter_of};
 use super::resolve::Scopes;
 use crate::adapter::{self, Adapter, MergedModule, common_scale};
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::recipe::{Recipe, Slice};
 
 /// Decides the tensors of the output.
-pub(super) struct Layout<'a> {
+pub(super) struct AdapterLayout<'a> {
     pub recipe: &'a Recipe,
     pub slice: &'a Slice,
     pub models: &'a [Opened],
@@ -26,7 +26,7 @@ pub(super) struct Layout<'a> {
     pub written: BTreeMap<String, MergedModule>,
 }
 
-impl Layout<'_> {
+impl AdapterLayout<'_> {
     /// Every module and every tensor that is no factor.
     ///
     /// # Errors
@@ -137,7 +137,7 @@ impl Layout<'_> {
             self.push(b_name, b_shape, b_keys, &shared, &each)?,
         ];
         self.written.insert(name.to_owned(), written);
-        self.among.modules.push(Module {
+        self.among.modules.push(PlannedModule {
             name: name.to_owned(),
             together: merged.is_some(),
             places,

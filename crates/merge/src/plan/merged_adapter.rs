@@ -6,13 +6,13 @@ pub(crate) struct Among {
     pub inputs: Vec<usize>,
     /// The base among the inputs; behind the last, it is zeros.
     pub base: Option<usize>,
-    pub modules: Vec<Module>,
+    pub modules: Vec<PlannedModule>,
     /// Tensors that were trained whole.
     pub wholes: Vec<Whole>,
 }
 
 /// A module of the output.
-pub(crate) struct Module {
+pub(crate) struct PlannedModule {
     pub name: String,
     /// Whether its factors are merged with each other, not each as a tensor.
     pub together: bool,

@@ -31,7 +31,7 @@ use check::Checked;
 use config::Changes;
 use jobs::Planner;
 pub(crate) use jobs::Work;
-pub(crate) use merged_adapter::{Among, Module as AmongModule, Whole};
+pub(crate) use merged_adapter::{Among, PlannedModule, Whole};
 pub(crate) use open::{Opened, adapter_of};
 pub use options::Options;
 use tokens::Spoken;

@@ -11,7 +11,7 @@ mod reading;
 mod select;
 mod sums;
 
-pub use input::{Input, LowRank, Row, Rows, Stored};
+pub use input::{Input, LowRank, Stored, VocabularyRow, VocabularyRows};
 pub use pass::{Block, Each, Fold};
 pub use reading::{Grain, Reading};
 pub(crate) use select::{Cut, Key, largest};

@@ -130,9 +130,10 @@ impl Chunk<'_> {
     #[inline(always)]
     fn decode(&self, place: usize, at: usize, out: &mut [f32]) -> Result<()> {
         let finite = self.target.input(place).read(at, out);
-        match finite || self.target.run.allow_nonfinite {
-            true => Ok(()),
-            false => Err(non_finite(self.target, place)),
+        if finite || self.target.run.allow_nonfinite {
+            Ok(())
+        } else {
+            Err(non_finite(self.target, place))
         }
     }
 

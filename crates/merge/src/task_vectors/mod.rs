@@ -9,7 +9,7 @@ pub(crate) mod parameters;
 mod ranked;
 mod sparsifier;
 
-use crate::card::{Card, Values};
+use crate::card::{MergerCard, Values};
 use crate::error::Result;
 use crate::merger::{Facts, Merger};
 use crate::stream::Reading;
@@ -20,14 +20,14 @@ pub(crate) use sparsifier::Sparsifier;
 
 /// A member of the family.
 pub(crate) struct TaskVectors {
-    pub card: Card,
+    pub card: MergerCard,
     pub sparsifier: Sparsifier,
     /// Whether values of the minority's sign are left out.
     pub elects: bool,
 }
 
 impl Merger for TaskVectors {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &self.card
     }
 
@@ -81,20 +81,22 @@ impl Merger for TaskVectors {
 fn check_ranked(values: &Values) -> std::result::Result<(), (&'static str, String)> {
     let (density, epsilon) = (values.number("density"), values.number("epsilon"));
     let inside = density - epsilon > 0.0 && density + epsilon < 1.0 && epsilon >= 0.0;
-    match density >= 1.0 || inside {
-        true => Ok(()),
-        false => Err((
+    if density >= 1.0 || inside {
+        Ok(())
+    } else {
+        Err((
             "epsilon",
             format!("density {density} ± epsilon {epsilon} leaves (0, 1); take a smaller epsilon"),
-        )),
+        ))
     }
 }
 
 fn check_outliers(values: &Values) -> std::result::Result<(), (&'static str, String)> {
     let gamma = values.number("gamma");
-    match (0.0..=1.0).contains(&gamma) {
-        true => Ok(()),
-        false => Err(("gamma", format!("{gamma} is no share between 0 and 1"))),
+    if (0.0..=1.0).contains(&gamma) {
+        Ok(())
+    } else {
+        Err(("gamma", format!("{gamma} is no share between 0 and 1")))
     }
 }
 

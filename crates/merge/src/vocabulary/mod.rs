@@ -28,7 +28,7 @@ pub use setting::{TokenRowSource, TokenRule, TokenSource, TokenizerSetting};
 pub(crate) use speaker::Speaker;
 
 use crate::error::Result;
-use crate::stream::Row;
+use crate::stream::VocabularyRow;
 use files::OTHER_VOCABULARIES;
 use messages::{counted, listed, refused};
 use rows::Table;
@@ -45,8 +45,8 @@ pub(crate) struct Vocabulary {
     /// Rows of the output's vocabulary matrices.
     pub size: usize,
     /// Where each row of the output comes from, for each speaker; `None` where the speaker's
-    /// matrices stay as they are. [`Row`] counts models as the speakers are counted.
-    pub rows: Vec<Option<Arc<Vec<Row>>>>,
+    /// matrices stay as they are. [`VocabularyRow`] counts models as the speakers are counted.
+    pub rows: Vec<Option<Arc<Vec<VocabularyRow>>>>,
     /// The tokenizer files of the output: names and contents.
     pub files: Vec<(String, Vec<u8>)>,
     /// What the user should know.
@@ -60,7 +60,7 @@ pub(crate) struct Vocabulary {
 /// A row of the output comes, for a model that has the token, from the token's row there; for the
 /// others from the base if it has the token, from the only model that has it, or is the mean over
 /// those that have it; zeros when none has it. Rows without a token stay where a model has them,
-/// and are [`Row::Padding`] elsewhere.
+/// and are [`VocabularyRow::Padding`] elsewhere.
 ///
 /// # Errors
 /// A tokenizer that is missing or malformed, a source or rule that names what is not there, or a
@@ -126,15 +126,16 @@ pub(crate) fn difference(a: &Speaker, b: &Speaker) -> Option<String> {
             ));
         }
     }
-    Some(match found.is_empty() {
-        false => format!(
-            "{}; add `tokenizer_source: union` to the recipe, or `tokenizer_source: base`",
-            found.join("; ")
-        ),
-        true => format!(
+    Some(if found.is_empty() {
+        format!(
             "both tokenizers have the same {} tokens, one matrix has rows to spare; add `tokenizer_source: base` to the recipe",
             ours.len()
-        ),
+        )
+    } else {
+        format!(
+            "{}; add `tokenizer_source: union` to the recipe, or `tokenizer_source: base`",
+            found.join("; ")
+        )
     })
 }
 

@@ -12,7 +12,7 @@ use crate::parameter::Stage;
 use crate::positions::{Pass, Positions};
 
 /// What distinguishes one of them from another.
-pub(super) struct Plan {
+pub(super) struct AbsolutePlan {
     pub model_type: &'static str,
     pub width: usize,
     /// Width of the token table; where it is not `width`, projections stand between them.
@@ -32,7 +32,7 @@ pub(super) struct Plan {
     pub final_norm: bool,
     pub weights: Weights,
     pub layers: Vec<LayerPlan>,
-    pub labels: &'static Labels,
+    pub labels: &'static AbsoluteLabels,
 }
 
 /// What may differ from layer to layer.
@@ -58,7 +58,7 @@ pub(super) enum Weights {
 }
 
 /// Published names of the parts.
-pub(super) struct Labels {
+pub(super) struct AbsoluteLabels {
     pub tokens: &'static str,
     pub positions: &'static str,
     pub layers: &'static str,
@@ -88,7 +88,7 @@ pub(super) struct AbsoluteDecoder {
     layers: Vec<Layer>,
     final_norm: Option<LayerNorm>,
     outline: Outline,
-    plan: Plan,
+    plan: AbsolutePlan,
 }
 
 struct Layer {
@@ -114,7 +114,7 @@ impl AbsoluteDecoder {
     ///
     /// # Errors
     /// Missing or misshapen tensors.
-    pub fn load(loader: &mut Loader, plan: Plan, at: &str, home: Home) -> Result<Self> {
+    pub fn load(loader: &mut Loader, plan: AbsolutePlan, at: &str, home: Home) -> Result<Self> {
         let (d, narrow, labels) = (plan.width, plan.table_width, plan.labels);
         let embed = Place::language(Stage::Embed);
         let end = Place::language(Stage::Head);
@@ -189,7 +189,7 @@ impl AbsoluteDecoder {
 }
 
 impl Layer {
-    fn load(loader: &mut Loader, plan: &Plan, at: &str, index: usize) -> Result<Self> {
+    fn load(loader: &mut Loader, plan: &AbsolutePlan, at: &str, index: usize) -> Result<Self> {
         let attention = Place::language(Stage::Attention(index));
         let ffn = Place::language(Stage::FeedForward(index));
         let (d, f, labels) = (plan.width, plan.inner, plan.labels);

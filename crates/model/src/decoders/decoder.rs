@@ -138,9 +138,10 @@ impl Home<'_> {
 
     /// Refuses a number of heads that does not divide the width.
     pub fn check_heads(&self, field: &str, heads: usize, width: usize) -> Result<()> {
-        match heads > 0 && width.is_multiple_of(heads) {
-            true => Ok(()),
-            false => Err(self.refuse(field, format!("must divide the width {width}"))),
+        if heads > 0 && width.is_multiple_of(heads) {
+            Ok(())
+        } else {
+            Err(self.refuse(field, format!("must divide the width {width}")))
         }
     }
 

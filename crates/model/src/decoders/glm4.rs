@@ -63,9 +63,10 @@ impl Default for Config {
 
 impl Config {
     fn key_heads(&self) -> usize {
-        match self.multi_query_attention {
-            true => self.multi_query_group_num,
-            false => self.num_attention_heads,
+        if self.multi_query_attention {
+            self.multi_query_group_num
+        } else {
+            self.num_attention_heads
         }
     }
 
@@ -93,9 +94,10 @@ impl Config {
                 );
             }
         }
-        match self.kv_channels > 0 && self.kv_channels.is_multiple_of(4) {
-            true => Ok(()),
-            false => Err(home.refuse("kv_channels", "must be a positive multiple of 4".into())),
+        if self.kv_channels > 0 && self.kv_channels.is_multiple_of(4) {
+            Ok(())
+        } else {
+            Err(home.refuse("kv_channels", "must be a positive multiple of 4".into()))
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 
-use super::absolute::{AbsoluteDecoder, Labels, LayerPlan, Plan, ProjectionLabels, Weights};
+use super::absolute::{
+    AbsoluteDecoder, AbsoluteLabels, AbsolutePlan, LayerPlan, ProjectionLabels, Weights,
+};
 use super::decoder::{DecoderFamily, Home};
 use crate::error::Result;
 
@@ -58,7 +60,7 @@ pub(super) const FAMILY: DecoderFamily = DecoderFamily {
     optional: &["lm_head.weight", "*.attn.bias", "*.attn.masked_bias"],
 };
 
-const LABELS: Labels = Labels {
+const LABELS: AbsoluteLabels = AbsoluteLabels {
     tokens: "wte",
     positions: "wpe",
     layers: "h",
@@ -72,13 +74,13 @@ const LABELS: Labels = Labels {
 };
 
 impl Config {
-    fn plan(self, home: Home) -> Result<Plan> {
+    fn plan(self, home: Home) -> Result<AbsolutePlan> {
         home.check_heads("n_head", self.n_head, self.n_embd)?;
         let layer = |index| LayerPlan {
             scale: Some(self.scale(index)),
             window: None,
         };
-        Ok(Plan {
+        Ok(AbsolutePlan {
             model_type: FAMILY.model_type,
             width: self.n_embd,
             table_width: self.n_embd,

@@ -3,7 +3,9 @@
 
 use serde::Deserialize;
 
-use super::absolute::{AbsoluteDecoder, Labels, LayerPlan, Plan, ProjectionLabels, Weights};
+use super::absolute::{
+    AbsoluteDecoder, AbsoluteLabels, AbsolutePlan, LayerPlan, ProjectionLabels, Weights,
+};
 use super::decoder::{DecoderFamily, Home};
 use crate::error::Result;
 
@@ -72,14 +74,14 @@ impl Config {
         Err(home.refuse("attention_types", problem))
     }
 
-    fn plan(self, home: Home) -> Result<Plan> {
+    fn plan(self, home: Home) -> Result<AbsolutePlan> {
         home.check_heads("num_heads", self.num_heads, self.hidden_size)?;
         let kinds = self.kinds(home)?.into_iter();
         let layers = kinds.map(|kind| LayerPlan {
             scale: Some(1.0),
             window: (kind == Kind::Local).then_some(self.window_size),
         });
-        Ok(Plan {
+        Ok(AbsolutePlan {
             model_type: FAMILY.model_type,
             width: self.hidden_size,
             table_width: self.hidden_size,
@@ -125,7 +127,7 @@ pub(super) const FAMILY: DecoderFamily = DecoderFamily {
     ],
 };
 
-const LABELS: Labels = Labels {
+const LABELS: AbsoluteLabels = AbsoluteLabels {
     tokens: "wte",
     positions: "wpe",
     layers: "h",

@@ -5,7 +5,9 @@
 
 use serde::Deserialize;
 
-use super::absolute::{AbsoluteDecoder, Labels, LayerPlan, Plan, ProjectionLabels, Weights};
+use super::absolute::{
+    AbsoluteDecoder, AbsoluteLabels, AbsolutePlan, LayerPlan, ProjectionLabels, Weights,
+};
 use super::decoder::{DecoderFamily, Home};
 use crate::error::Result;
 
@@ -71,7 +73,7 @@ pub(super) const FAMILY: DecoderFamily = DecoderFamily {
     optional: &["lm_head.weight"],
 };
 
-const LABELS: Labels = Labels {
+const LABELS: AbsoluteLabels = AbsoluteLabels {
     tokens: "embed_tokens",
     positions: "embed_positions",
     layers: "layers",
@@ -89,7 +91,7 @@ const LABELS: Labels = Labels {
 };
 
 impl Config {
-    fn plan(self, home: Home) -> Result<Plan> {
+    fn plan(self, home: Home) -> Result<AbsolutePlan> {
         let d = self.hidden_size;
         home.check_heads("num_attention_heads", self.num_attention_heads, d)?;
         if !self.layer_norm_elementwise_affine {
@@ -100,7 +102,7 @@ impl Config {
             scale: None,
             window: None,
         };
-        Ok(Plan {
+        Ok(AbsolutePlan {
             model_type: FAMILY.model_type,
             width: d,
             table_width: self.word_embed_proj_dim.unwrap_or(d),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// A card as its driver describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Card {
+pub struct GraphicsCard {
     /// Its number.
     pub index: usize,
     /// Its product name.

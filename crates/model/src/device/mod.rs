@@ -11,7 +11,7 @@ mod fault;
 mod placement;
 mod product;
 
-pub use card::{Card, NoCard};
+pub use card::{GraphicsCard, NoCard};
 pub(crate) use fault::read;
 pub use fault::{Fault, guard};
 pub use placement::Placement;
@@ -122,7 +122,7 @@ fn opened(_asked: usize) -> Result<Device, NoCard> {
 ///
 /// # Errors
 /// Why none can be used.
-pub fn cards() -> Result<Vec<Card>, NoCard> {
+pub fn cards() -> Result<Vec<GraphicsCard>, NoCard> {
     #[cfg(feature = "cuda")]
     return cards::find();
     #[cfg(not(feature = "cuda"))]

@@ -22,9 +22,10 @@ fn is_rounded<const D: usize>(x: &Tensor<D>) -> bool {
 
 /// `a b` for matrices behind any batch axes.
 pub(crate) fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
-    match is_rounded(&a) {
-        true => in_parts(a, b),
-        false => a.matmul(b),
+    if is_rounded(&a) {
+        in_parts(a, b)
+    } else {
+        a.matmul(b)
     }
 }
 

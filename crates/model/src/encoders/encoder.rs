@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 use debias_weights::Checkpoint;
 use serde_json::Value;
 
-use super::family::Parts;
+use super::family::EncoderParts;
 use super::sentence::{self, Sentence};
 use super::tokens::{Hidden, Tokens};
 use super::{FAMILIES, family};
@@ -35,7 +35,7 @@ const TEXTS_PER_PIECE: usize = 64;
 pub struct Encoder {
     name: String,
     location: String,
-    parts: Parts,
+    parts: EncoderParts,
     text: Text,
     sentence: Sentence,
     sites: Vec<Parameter>,
@@ -154,13 +154,14 @@ impl Encoder {
             }
         };
         let (length, limit) = (tokens.ids.len(), self.parts.stack.positions());
-        match length > limit {
-            false => Ok(tokens),
-            true => Err(Error::TooLong {
+        if length > limit {
+            Err(Error::TooLong {
                 text: text.chars().take(40).collect(),
                 length,
                 limit,
-            }),
+            })
+        } else {
+            Ok(tokens)
         }
     }
 
@@ -192,9 +193,10 @@ impl Encoder {
     /// Sentence embeddings `[b, d]`: [`Encoder::pool`], of length 1 where the model asks for that.
     pub fn sentences(&self, hidden: &Hidden, view: &View) -> Tensor<2> {
         let pooled = self.pool(hidden, view);
-        match self.sentence.normalised {
-            true => sentence::normalised(pooled),
-            false => pooled,
+        if self.sentence.normalised {
+            sentence::normalised(pooled)
+        } else {
+            pooled
         }
     }
 
@@ -254,11 +256,12 @@ impl Encoder {
         let vectors = in_order(batches.len(), workers, |at| {
             let batch: Vec<&Tokens> = batches[at].iter().map(|row| &rows[*row]).collect();
             let values = host::values(read(&self.hidden(&batch, view)?)?);
-            match values.iter().all(|value| value.is_finite()) {
-                true => Ok(values),
-                false => Err(Error::NotFinite {
+            if values.iter().all(|value| value.is_finite()) {
+                Ok(values)
+            } else {
+                Err(Error::NotFinite {
                     what: format!("an output of {}", self.name),
-                }),
+                })
             }
         })?;
         let mut results = vec![Vec::new(); rows.len()];

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::loader::Loader;
 
 /// What a family loads.
-pub(super) struct Parts {
+pub(super) struct EncoderParts {
     pub stack: Stack,
     pub head: Option<Head>,
     /// Of the classifier, by index; empty without one.
@@ -18,5 +18,5 @@ pub(super) struct Parts {
 /// A family: its name in `config.json`, and how to load it.
 pub(super) struct EncoderFamily {
     pub model_type: &'static str,
-    pub load: fn(&mut Loader, Home) -> Result<Parts>,
+    pub load: fn(&mut Loader, Home) -> Result<EncoderParts>,
 }

@@ -41,7 +41,7 @@ pub trait VisionSide: Send + Sync {
 }
 
 /// Everything a family loads.
-pub(crate) struct Parts {
+pub(crate) struct ModelParts {
     /// The vision side; none for a text model.
     pub sight: Option<Box<dyn VisionSide>>,
     /// How pictures become pixels; present exactly where `sight` is.
@@ -157,13 +157,13 @@ pub(crate) struct ModelFamily {
     /// A field of `config.json` without which the folder holds the text model of this name.
     pub needs: Option<&'static str>,
     /// How it is published where that is not with a `config.json`.
-    pub layout: Option<Layout>,
+    pub layout: Option<FolderLayout>,
     /// Reads the configuration and loads the weights.
-    pub load: fn(&mut Loader, &Folder) -> Result<Parts>,
+    pub load: fn(&mut Loader, &Folder) -> Result<ModelParts>,
 }
 
 /// A layout of files that only one family has.
-pub(crate) struct Layout {
+pub(crate) struct FolderLayout {
     /// Whether a folder has it.
     pub recognises: fn(&Path) -> bool,
     /// Opens the files of a folder as one checkpoint.

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::family::{Folder, ModelFamily, NEWER, Parts, VisionSide};
+use super::family::{Folder, ModelFamily, ModelParts, NEWER, VisionSide};
 use crate::change::View;
 use crate::decoders::Home;
 use crate::error::Result;
@@ -74,7 +74,7 @@ const NEWER_BARE: Names = Names(&[
     ("multi_modal_projector.", "model.multi_modal_projector."),
 ]);
 
-fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
+fn load(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
     let config: Config = folder.home("").read()?;
     let class = "embeddings.class_embedding";
     if loader.has(&format!("model.vision_tower.{class}")) {
@@ -116,7 +116,7 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
     };
     let text = folder.text()?;
     let image = config.image_token_index.or(config.image_token_id);
-    Ok(Parts {
+    Ok(ModelParts {
         pixels: Some(folder.pixels(sight.image_size())?),
         sight: Some(Box::new(sight)),
         decoder,
@@ -171,9 +171,10 @@ impl VisionSide for LlavaVisionSide {
 
     fn projector(&self, features: Tensor<3>, view: &View) -> Tensor<3> {
         let tokens = features.dims()[1];
-        let features = match self.whole {
-            true => features,
-            false => features.narrow(1, 1, tokens - 1),
+        let features = if self.whole {
+            features
+        } else {
+            features.narrow(1, 1, tokens - 1)
         };
         let vectors = self.projector.forward(features, view);
         view.note("projected", &vectors);

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::blip2::{Blip2VisionSide, IMAGE_HERE, LAVIS, LAVIS_OPTIONAL};
-use super::family::{Folder, ModelFamily, Parts, VisionSide};
+use super::family::{Folder, FolderLayout, ModelFamily, ModelParts, VisionSide};
 use crate::decoders::Home;
 use crate::error::{Error, Result};
 use crate::loader::Loader;
@@ -23,7 +23,7 @@ use crate::vision::Blip2VisionConfig;
 pub(super) const FAMILY: ModelFamily = ModelFamily {
     model_type: "minigpt4",
     needs: None,
-    layout: Some(Layout {
+    layout: Some(FolderLayout {
         recognises,
         open,
         config,
@@ -147,7 +147,7 @@ fn language_folder(folder: &Checkpoint, name: &str) -> Result<Checkpoint> {
     })
 }
 
-fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
+fn load(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
     let setup: Setup = folder.checkpoint.json(SETUP)?;
     let sizes = &setup.sizes;
     loader.translate(LAVIS);
@@ -167,7 +167,7 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
         here,
     )?;
     let pixels = PixelConfig::squash(sight.image_size(), &Colours::CLIP, folder.location)?;
-    Ok(Parts {
+    Ok(ModelParts {
         pixels: Some(pixels),
         sight: Some(Box::new(sight)),
         decoder,

@@ -15,10 +15,10 @@ use serde_json::Value;
 use crate::decoders;
 use crate::error::Result;
 use crate::loader::Loader;
-use family::{Layout, ModelFamily};
+use family::{FolderLayout, ModelFamily};
 
 pub use family::VisionSide;
-pub(crate) use family::{Folder, Parts};
+pub(crate) use family::{Folder, ModelParts};
 
 debias_core::registry! {
     /// Every multimodal family; to add one, write its file and name it here. Text models come from
@@ -31,7 +31,7 @@ debias_core::registry! {
     minigpt4::FAMILY,
 }
 
-fn layouts() -> impl Iterator<Item = &'static Layout> {
+fn layouts() -> impl Iterator<Item = &'static FolderLayout> {
     FAMILIES.iter().filter_map(|family| family.layout.as_ref())
 }
 
@@ -73,7 +73,7 @@ pub fn family(folder: &Checkpoint) -> Result<String> {
 ///
 /// # Errors
 /// An unknown `model_type`; the known ones are listed. Else what the family refuses.
-pub(crate) fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
+pub(crate) fn load(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
     let named = folder.config.get("model_type").and_then(Value::as_str);
     let known = || {
         let texts = decoders::FAMILIES.iter().map(|family| family.model_type);
