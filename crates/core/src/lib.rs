@@ -31,7 +31,7 @@ pub use batching::{Batching, GAP_RECORDS, Mode, RetentionPoint, retention};
 pub use canonical::{canonical_json, sha256_hex};
 pub use cell::{
     BenchmarkIdentity, Cell, CellKey, CellResult, Cost, DEBIAS_EDIT, EditorIdentity, FORMAT,
-    FORMAT_MAJOR, Identity, MergeIdentity, Status, Variant, records_path,
+    FORMAT_MAJOR, Identity, MergeIdentity, STORED, Status, Variant, records_path,
 };
 pub use column::{Better, Column, Statistic, measure, versions};
 pub use error::{Error, Result, nearest};

@@ -12,6 +12,7 @@ crate::registry! {
     static FAMILIES: &[Column];
     success::COLUMNS,
     margin::COLUMNS,
+    balance::COLUMNS,
     locality::COLUMNS,
     divergence::COLUMNS,
     accuracy::COLUMNS,
