@@ -140,7 +140,7 @@ impl CellGroup<'_> {
             costs.extend(edited.costs);
         }
         lines.extend(self.refused.iter().cloned());
-        if planned.editor.claims(&planned.settings).effect == Effect::Control {
+        if planned.editor.claims(&planned.settings).effect == Effect::Identity {
             self.check_control(&lines)?;
         }
         let result = CellResult {
