@@ -46,7 +46,7 @@ pub struct Column {
 
 impl Column {
     /// Whether a line with these tags enters it.
-    fn admits(&self, line: &ItemLine) -> bool {
+    pub fn admits(&self, line: &ItemLine) -> bool {
         self.only.iter().all(|(tag, value)| line.tag(tag) == *value)
     }
 }

@@ -88,14 +88,21 @@ pub struct Weighed<'t> {
     pub values: &'t [f64],
 }
 
-/// What a column is computed from, one entry per line.
+/// What a column is computed from: the lines that enter it, by number. A column of one category
+/// then costs what that category does, however many lines the others have.
 enum Contributions {
-    Ratios(Vec<Ratio>),
+    Ratios(Vec<(usize, Ratio)>),
     Whole {
-        parts: Vec<Option<usize>>,
-        taken: Vec<Option<Taken>>,
+        entries: Vec<Entry>,
         value: fn(&[Weighed]) -> Option<f64>,
     },
+}
+
+/// What one line contributes to a figure of the whole set.
+struct Entry {
+    line: usize,
+    part: usize,
+    values: Vec<f64>,
 }
 
 /// Estimates several statistics of the same lines with one paired percentile bootstrap.
@@ -130,6 +137,8 @@ impl Bootstrap {
             self.clusters.len(),
             "every line has one ratio"
         );
+        let entering = |(_, ratio): &(usize, Ratio)| ratio.part != 0.0 || ratio.whole != 0.0;
+        let ratios = ratios.into_iter().enumerate().filter(entering).collect();
         self.columns.push(Contributions::Ratios(ratios));
     }
 
@@ -139,14 +148,15 @@ impl Bootstrap {
     /// When there is not one entry per line.
     pub fn add_whole(&mut self, taken: Vec<Option<Taken>>, value: fn(&[Weighed]) -> Option<f64>) {
         assert_eq!(taken.len(), self.clusters.len(), "every line has one entry");
-        let names = taken.iter().flatten().map(|taken| taken.part.as_str());
-        let mut numbers = numbered(names).into_iter();
-        let parts = taken
-            .iter()
-            .map(|taken| taken.as_ref().and_then(|_| numbers.next()));
+        let parts = numbered(taken.iter().flatten().map(|taken| taken.part.as_str()));
+        let entering = taken.into_iter().enumerate();
+        let entering = entering.filter_map(|(line, taken)| Some((line, taken?.values)));
+        let entries =
+            entering
+                .zip(parts)
+                .map(|((line, values), part)| Entry { line, part, values });
         self.columns.push(Contributions::Whole {
-            parts: parts.collect(),
-            taken,
+            entries: entries.collect(),
             value,
         });
     }
@@ -202,57 +212,47 @@ impl Contributions {
     fn resample(&self, clusters: &[usize], counts: &[u16], values: &mut Vec<f64>) {
         match self {
             Contributions::Ratios(ratios) => resample(ratios, clusters, counts, values),
-            Contributions::Whole { value, .. } => {
+            Contributions::Whole { entries, value } => {
                 for b in 0..TILE {
                     let weight = |line: usize| f64::from(counts[clusters[line] * TILE + b]);
-                    values.extend(value(&self.weighed(weight)));
+                    values.extend(value(&weighed(entries, weight)));
                 }
             }
         }
-    }
-
-    /// The contributions to a figure of the whole set; those that were not drawn are left out.
-    fn weighed(&self, weight: impl Fn(usize) -> f64) -> Vec<Weighed<'_>> {
-        let Contributions::Whole { parts, taken, .. } = self else {
-            return Vec::new();
-        };
-        let entries = parts.iter().zip(taken).enumerate();
-        entries
-            .filter_map(|(line, (part, taken))| {
-                let weight = weight(line);
-                let weighed = Weighed {
-                    part: (*part)?,
-                    weight,
-                    values: &taken.as_ref()?.values,
-                };
-                (weight > 0.0).then_some(weighed)
-            })
-            .collect()
     }
 
     /// The statistic of the lines as they are, and how many of them enter it.
     fn value(&self) -> Option<(f64, usize)> {
         match self {
             Contributions::Ratios(ratios) => {
-                let (part, whole) = ratios.iter().fold((0.0, 0.0), |(part, whole), ratio| {
+                let (part, whole) = ratios.iter().fold((0.0, 0.0), |(part, whole), (_, ratio)| {
                     (part + ratio.part, whole + ratio.whole)
                 });
-                let n = ratios.iter().filter(|ratio| ratio.whole > 0.0).count();
+                let n = ratios.iter().filter(|(_, ratio)| ratio.whole > 0.0).count();
                 (whole > 0.0).then_some((part / whole, n))
             }
-            Contributions::Whole { value, taken, .. } => {
-                let n = taken.iter().flatten().count();
-                Some((value(&self.weighed(|_| 1.0))?, n))
+            Contributions::Whole { entries, value } => {
+                Some((value(&weighed(entries, |_| 1.0))?, entries.len()))
             }
         }
     }
 }
 
+/// The contributions to a figure of the whole set; those that were not drawn are left out.
+fn weighed(entries: &[Entry], weight: impl Fn(usize) -> f64) -> Vec<Weighed<'_>> {
+    let weighed = entries.iter().map(|entry| Weighed {
+        part: entry.part,
+        weight: weight(entry.line),
+        values: &entry.values,
+    });
+    weighed.filter(|entry| entry.weight > 0.0).collect()
+}
+
 /// Appends `Σ part / Σ whole` of every resample in which its denominator is not 0.
-fn resample(column: &[Ratio], clusters: &[usize], counts: &[u16], values: &mut Vec<f64>) {
+fn resample(column: &[(usize, Ratio)], clusters: &[usize], counts: &[u16], values: &mut Vec<f64>) {
     let (mut part, mut whole) = ([0.0_f64; TILE], [0.0_f64; TILE]);
-    for (ratio, cluster) in column.iter().zip(clusters) {
-        let counts = &counts[cluster * TILE..][..TILE];
+    for (line, ratio) in column {
+        let counts = &counts[clusters[*line] * TILE..][..TILE];
         for b in 0..TILE {
             let count = f64::from(counts[b]);
             part[b] += count * ratio.part;

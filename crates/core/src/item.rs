@@ -20,12 +20,35 @@ pub struct Item {
 pub struct Probe {
     /// Its name within the item.
     pub name: String,
-    /// The text in front of the answer.
+    /// The text in front of the answer; where it is empty the answer follows the start token.
     pub prompt: String,
+    /// What stands between prompt and answer: one blank, unless the answer is the whole text.
+    pub join: String,
     /// Key of its picture; none for text alone.
     pub image: Option<String>,
     /// What is wanted.
     pub ask: Ask,
+}
+
+impl Probe {
+    /// Asks for the log-likelihood of every choice behind `prompt` and one blank, without a picture.
+    pub fn choose(name: &str, prompt: impl Into<String>, choices: Vec<Choice>) -> Self {
+        Self {
+            name: name.to_owned(),
+            prompt: prompt.into(),
+            join: " ".to_owned(),
+            image: None,
+            ask: Ask::Choose(choices),
+        }
+    }
+
+    /// Asks for the log-likelihood of every choice as a whole text, behind the start token alone.
+    pub fn choose_text(name: &str, choices: Vec<Choice>) -> Self {
+        Self {
+            join: String::new(),
+            ..Self::choose(name, "", choices)
+        }
+    }
 }
 
 /// What is wanted of a model.
@@ -46,7 +69,7 @@ pub enum Ask {
 pub struct Choice {
     /// Its name in the stored line.
     pub name: String,
-    /// Its text, the blank between prompt and answer left out.
+    /// Its text, without what joins it to the prompt.
     pub text: String,
 }
 
@@ -61,10 +84,12 @@ impl Choice {
 }
 
 /// How a continuation is written: greedily, until one of its ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoding {
     /// Most tokens added.
     pub max_tokens: usize,
     /// Texts that end it; each is cut off.
     pub stops: Vec<String>,
+    /// Whether it goes on behind the tokens that end a text for the model.
+    pub ignore_end: bool,
 }

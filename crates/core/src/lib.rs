@@ -29,7 +29,7 @@ pub use batching::{Applied, Batching, GAP_RECORDS, Mode, RetentionPoint, retenti
 pub use canonical::{canonical_json, sha256_hex};
 pub use cell::{
     BenchmarkIdentity, Cell, CellKey, CellResult, Cost, DEBIAS_EDIT, EditorIdentity, FORMAT,
-    FORMAT_MAJOR, Identity, MergeIdentity, Status, Variant, records_path,
+    FORMAT_MAJOR, Identity, MergeIdentity, STORED, Status, Variant, records_path,
 };
 pub use column::{Better, Column, Statistic, Taken, measure, versions};
 pub use error::{Error, Result, nearest};

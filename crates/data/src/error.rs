@@ -59,6 +59,36 @@ pub enum Error {
         /// The files, relative to the folder.
         missing: Listing,
     },
+    /// A benchmark that was opened without a folder.
+    #[error(
+        "benchmark `{benchmark}` needs its files; give their folder with --data {benchmark}=DIR or set DEBIAS_BENCH_DATA. {obtained}"
+    )]
+    NeedsData {
+        /// The benchmark.
+        benchmark: String,
+        /// How its files are obtained.
+        obtained: String,
+    },
+    /// A benchmark's folder that lacks files.
+    #[error("{}: {} of the files of `{benchmark}` are missing: {missing}. {obtained}", root.display(), missing.0.len())]
+    MissingData {
+        /// The benchmark.
+        benchmark: String,
+        /// The folder in which the files were looked for, plain and gzipped.
+        root: PathBuf,
+        /// The files, relative to the folder.
+        missing: Listing,
+        /// How they are obtained.
+        obtained: String,
+    },
+    /// Rows that break the rules, each kind of mistake said once with its lines.
+    #[error("{}: {problems}", path.display())]
+    Rows {
+        /// The file.
+        path: PathBuf,
+        /// One sentence per kind of mistake: lines, field, what is wrong.
+        problems: Listing,
+    },
     /// A dataset that has no records for a task.
     #[error("dataset `{dataset}` has no `{task}` records; see its card for the tasks it has")]
     NoSuchTask {

@@ -5,6 +5,7 @@
 //! [`datasets::pairs`] reads real files, [`Requests`] reads anybody's edit requests, and
 //! [`build`] writes any collection as a folder of PNG and JSON that [`Folder`] opens again.
 
+pub mod benchmarks;
 mod card;
 mod codec;
 mod dataset;

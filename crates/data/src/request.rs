@@ -174,7 +174,10 @@ impl Requests {
         }
         let learned = records.into_iter().filter(|r| r.split != Split::Eval);
         for mut record in learned {
-            let unrelated = record.m_locality.as_mut().and_then(|item| item.image.as_mut());
+            let unrelated = record
+                .m_locality
+                .as_mut()
+                .and_then(|item| item.image.as_mut());
             let own = [record.image.as_mut(), record.image_rephrase.as_mut()];
             for key in own.into_iter().chain([unrelated]).flatten() {
                 if let Some(file) = pictures.get(key.as_str()) {

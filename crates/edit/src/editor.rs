@@ -281,6 +281,8 @@ pub enum Effect {
     /// The margin between the answers moves towards the target.
     #[default]
     Margin,
+    /// The two answers come closer to being equally likely.
+    Balance,
     /// The target becomes the preferred answer of every record it has learned on, or is fitted to.
     Reliability,
 }

@@ -12,8 +12,8 @@ use rayon::prelude::*;
 
 use super::CellGroup;
 use super::cell::tags;
-use crate::fitting::{Portion, retry_in_halves};
 use crate::planner::CHUNK;
+use debias_model::engine::{Portion, retry_in_halves};
 
 /// Takes the record that `error` is about out of `records`; any other error is passed on.
 pub(super) fn refuse(records: &mut Vec<Record>, error: Error) -> anyhow::Result<ItemLine> {
@@ -137,12 +137,7 @@ impl<'m> CellGroup<'m> {
         };
         let each = Needs::of(self.model, records, self.templates).passing;
         let left = room.saturating_sub(self.kept);
-        let fit = usual.within(left, each.saturating_add(more), "record");
-        Ok(fit.map_err(|refused| {
-            refused.help(
-                "A larger --max-memory, a smaller --limit, --dtype bf16 or another --device may do.",
-            )
-        })?)
+        Ok(usual.within(left, each.saturating_add(more), "record")?)
     }
 
     /// Says that the device has no room for more than `n` records at a time.

@@ -17,9 +17,9 @@ use debias_model::in_order;
 use super::CellGroup;
 use super::admission::refuse;
 use super::cell::{label, tags};
-use crate::fitting::{Portion, retry_in_halves};
 use crate::machine;
 use crate::store::{Again, Lookup};
+use debias_model::engine::{Portion, retry_in_halves};
 
 /// The cell of the never-edited model behind `cell`, on the records of one split.
 fn base_of(cell: &Cell, split: Split) -> Cell {

@@ -9,7 +9,7 @@ use debias_model::in_order;
 
 use super::CellGroup;
 use super::cell::{Edited, all, costs, lines, score};
-use crate::fitting::Portion;
+use debias_model::engine::Portion;
 
 /// One edit for some requests, or why there is none.
 type Outcome = Result<Arc<Edit>, String>;

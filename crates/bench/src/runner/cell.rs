@@ -18,11 +18,11 @@ use super::CellGroup;
 use super::lessons::{Admitted, OfChunks, OfSplit};
 use super::merged::finite;
 use crate::artifacts::{Bench, Identity};
-use crate::fitting::{Portion, retry_in_halves};
 use crate::machine;
 use crate::measuring::measured;
 use crate::planner::PlannedEditor;
 use crate::store::RecordCost;
+use debias_model::engine::{Portion, retry_in_halves};
 
 /// A computed cell, as it is stored.
 pub(super) struct Computed {

@@ -19,6 +19,7 @@ macro_rules! registry {
 registry! {
     success,
     margin,
+    balance,
     locality,
     divergence,
     accuracy,

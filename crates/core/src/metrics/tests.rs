@@ -138,6 +138,8 @@ fn every_metric_equals_the_hand_worked_number() {
         ("t_margin_after", 2.5 * third), // (1 - 0.5 + 2) / 3
         ("v_margin_before", -1.5),
         ("v_margin_after", 0.0), // (0 + 2 - 2) / 3
+        ("balance", 1.0),        // (1.5 + 0.5 + 1) / 3
+        ("balance_before", 0.5), // |-0.5| in each
         ("t_locality", 0.75),    // 1, 3/4, 1/2
         ("m_locality", third),   // 30/40, 10/40, 0
         ("tloc_ref_top1", 0.75),
@@ -183,6 +185,10 @@ fn the_norm_decides_the_headline_and_the_margin() {
     assert_eq!(got["v_generality"], got["v_generality_sum"]);
     assert_eq!(got["margin_before"], -2.0);
     assert_eq!(got["margin_after"], -1.0); // (1 - 1 - 3) / 3
+    assert_eq!(
+        got["balance"], 1.0,
+        "balance is per token, whatever the norm"
+    );
     assert!((got["ties"] - 1.0 / 9.0).abs() < 1e-15);
 }
 

@@ -396,7 +396,9 @@ fn the_train_and_eval_facts_do_not_meet() {
         let records = Task::PICTURED
             .into_iter()
             .flat_map(|task| town.records(task, split, 80));
-        records.filter_map(|record| Some(record.t_locality?.question)).collect()
+        records
+            .filter_map(|record| Some(record.t_locality?.question))
+            .collect()
     };
     assert!(questions(Split::Train).is_disjoint(&questions(Split::Eval)));
     assert_eq!(town.fact_probe().len(), 360);

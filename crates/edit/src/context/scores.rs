@@ -68,7 +68,12 @@ impl Context {
         let (m, t) = (&example.m_locality, &example.t_locality);
         let m = m.as_ref().zip(asked.m_locality());
         let m = m.map(|(posed, base)| {
-            item("m_locality", placed(posed.image.as_ref(), false), posed, base)
+            item(
+                "m_locality",
+                placed(posed.image.as_ref(), false),
+                posed,
+                base,
+            )
         });
         let m = m.transpose()?;
         let t = t.as_ref().zip(asked.t_locality());
@@ -89,7 +94,12 @@ impl Context {
             t.score(model.logits_at(row, None, &[t.wanted()], &base))
         });
         let scores = contexts(&rows[..contexts_end], &logits)?;
-        let of = |name| names.iter().position(|known| *known == name).map(|at| scores[at]);
+        let of = |name| {
+            names
+                .iter()
+                .position(|known| *known == name)
+                .map(|at| scores[at])
+        };
         Ok(RecordScores {
             prompt: of("prompt").ok_or(Error::EmptyEdit)?,
             rephrase: of("rephrase"),

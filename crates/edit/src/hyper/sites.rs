@@ -4,6 +4,7 @@
 use debias_model::{Model, Parameter, Parameters};
 use serde::{Deserialize, Serialize};
 
+use crate::card::Setting;
 use crate::error::{Error, Result};
 
 /// The choice as settings.
@@ -17,33 +18,42 @@ pub(crate) struct Sites {
     pub sites: Vec<String>,
 }
 
+/// Which of a layer's two feed-forward matrices an editor edits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Matrices {
+    /// Both.
+    Both,
+    /// The one that leads back to the residual stream.
+    Second,
+}
+
 /// The side that is edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Side {
     /// Feed-forward matrices of the decoder.
     Language,
-    /// What the family names as its vision-side edit (`VisionSide::edited`).
+    /// The outputs of the last Q-Former layers, or the projection.
     Vision,
 }
 
-/// The settings with their meaning, for the cards.
-pub(crate) const SETTINGS: [(&str, &str); 3] = [
-    (
-        "side",
-        "language (feed-forward matrices of `layers`) or vision (last Q-Former outputs, or the projection)",
-    ),
-    (
-        "layers",
-        "decoder layers to edit; negative numbers count from the last",
-    ),
-    (
-        "sites",
-        "names of linear weights to edit, in place of side and layers",
-    ),
-];
-
 impl Sites {
+    /// The settings with their meaning.
+    pub const SETTINGS: &[Setting] = &[
+        (
+            "side",
+            "language (feed-forward matrices of `layers`) or vision (last Q-Former outputs, or the projection)",
+        ),
+        (
+            "layers",
+            "decoder layers to edit; negative numbers count from the last",
+        ),
+        (
+            "sites",
+            "names of linear weights to edit, in place of side and layers",
+        ),
+    ];
+
     /// The published choice: the last three layers of the language model.
     pub fn published() -> Self {
         Self {
@@ -66,7 +76,12 @@ impl Sites {
     ///
     /// # Errors
     /// A layer or a name that the model lacks, or a parameter that is no linear layer's weight.
-    pub fn of<'m>(&self, editor: &'static str, model: &'m Model) -> Result<Vec<&'m Parameter>> {
+    pub fn of<'m>(
+        &self,
+        editor: &'static str,
+        matrices: Matrices,
+        model: &'m Model,
+    ) -> Result<Vec<&'m Parameter>> {
         let names = match (self.sites.is_empty(), self.side) {
             (false, _) => self.sites.clone(),
             (true, Side::Vision) => model.vision_edit_sites(),
@@ -75,7 +90,11 @@ impl Sites {
                 let mut names = Vec::new();
                 for layer in &self.layers {
                     let index = layer_index(editor, *layer, outline.depth)?;
-                    names.extend(outline.feed_forward_sites(index));
+                    let first = match matrices {
+                        Matrices::Both => 0,
+                        Matrices::Second => 1,
+                    };
+                    names.extend(outline.feed_forward_sites(index).split_off(first));
                 }
                 names
             }

@@ -237,7 +237,9 @@ impl<'m, 'c> MemoryScoring<'m, 'c> {
             picture: posed.image.as_ref().map(|image| (ELSEWHERE, image)),
         };
         let verdict = self.verdict(heard)?;
-        verdict.map(|verdict| self.item(&verdict, heard, base)).transpose()
+        verdict
+            .map(|verdict| self.item(&verdict, heard, base))
+            .transpose()
     }
 
     /// A locality item that an entry claims to be about.

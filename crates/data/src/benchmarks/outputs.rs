@@ -1,0 +1,58 @@
+//! What files of stored outputs have in common.
+
+use std::path::{Path, PathBuf};
+
+use debias_core::AnswerScore;
+
+use crate::{Error, Result};
+
+/// A score that somebody else computed, of an answer whose tokens are not known.
+pub(crate) fn certain(score: f64) -> AnswerScore {
+    AnswerScore {
+        sum: score,
+        mean: score,
+        tokens: 1,
+        correct: 0,
+    }
+}
+
+/// Whether a file is JSON lines by its name.
+pub(crate) fn is_lines(path: &Path) -> bool {
+    let name = bare(path);
+    name.ends_with(".jsonl") || name.ends_with(".ndjson")
+}
+
+/// Whether a file is comma-separated by its name.
+pub(crate) fn is_table(path: &Path) -> bool {
+    bare(path).ends_with(".csv")
+}
+
+/// The name under which the figures of each file are printed: that of the model, where the file is
+/// called `predictions_<model>.json` or `<model>_scores.jsonl`.
+///
+/// # Errors
+/// Two files that give the same name.
+pub(crate) fn names(files: &[PathBuf]) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    for path in files {
+        let file = bare(path);
+        let stem = file
+            .rsplit_once('.')
+            .map_or(file.as_str(), |(stem, _)| stem);
+        let stem = stem.strip_prefix("predictions_").unwrap_or(stem);
+        let name = stem.strip_suffix("_scores").unwrap_or(stem).to_owned();
+        if names.contains(&name) {
+            let problem =
+                format!("is the second file whose figures would be called `{name}`; rename it");
+            return Err(Error::format(path, problem));
+        }
+        names.push(name);
+    }
+    Ok(names)
+}
+
+/// The file's name without `.gz`.
+fn bare(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_suffix(".gz").unwrap_or(&name).to_owned()
+}
