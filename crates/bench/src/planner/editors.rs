@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use debias_core::{EditorIdentity, KnownSettings, Overrides, Preset, Suite, Task};
 use debias_edit::{Editor, Learns, Settings, TRAINING, editors, training_keys};
-use debias_model::{Model, Side};
+use debias_model::Side;
 use serde_json::Value;
 
 use crate::digest::digest_of;
@@ -26,21 +26,16 @@ pub struct PlannedEditor {
 }
 
 impl PlannedEditor {
-    /// Refuses an editor of the vision side where requests never pass one: on a text model, and where
-    /// some have no picture.
-    pub(super) fn check_side(&self, suite: &Suite, model: &Model) -> Result<(), Refusal> {
-        if self.editor.claims(&self.settings).side != Some(Side::Vision) {
-            return Ok(());
-        }
-        let id = self.editor.card().id;
-        let help = "ft-l and the other editors of the language side edit such requests.";
-        let refused = |why: String| Err(Refusal::new(Exit::Usage, why).help(help));
-        if !model.has_sight() {
-            let name = model.name();
-            return refused(format!("{id} edits the vision side, and {name} is a text model"));
-        }
-        if suite.tasks.contains(&Task::Text) {
-            return refused(format!("{id} edits the vision side, which text alone never passes"));
+    /// Refuses an editor of the vision side for requests that never pass it.
+    fn check_side(&self, suite: &Suite) -> Result<(), Refusal> {
+        let side = self.editor.claims(&self.settings).side;
+        if side == Some(Side::Vision) && suite.tasks.contains(&Task::Text) {
+            let why = format!(
+                "{} edits the vision side, which text alone never passes",
+                self.editor.card().id
+            );
+            let help = "ft-l and the other editors of the language side edit such requests.";
+            return Err(Refusal::new(Exit::Usage, why).help(help));
         }
         Ok(())
     }
@@ -101,11 +96,13 @@ impl Shelf {
             for path in editor.inputs(&settings)? {
                 inputs.insert(path.display().to_string(), self.digest(&path)?);
             }
-            planned.push(PlannedEditor {
+            let own = PlannedEditor {
                 editor,
                 settings,
                 inputs,
-            });
+            };
+            own.check_side(suite)?;
+            planned.push(own);
         }
         Ok(planned)
     }
