@@ -11,7 +11,7 @@ use debias_edit::{
     Ctx, Editor, History, Lessons, Losses, Matrix, Parts, Result, Settings, TrainingStore, editors,
 };
 use debias_model::host;
-use support::{Taught, chunk, model, opt, records, settings};
+use support::{chunk, model, opt, records, settings};
 
 /// Remembers what a training leaves.
 #[derive(Default)]
@@ -44,9 +44,9 @@ fn trained(editor: &dyn Editor, settings: &Settings) -> (Parts, Parts, History) 
         store: &notebook,
     };
     let lessons = Lessons {
-        train: &Taught(&train),
-        val: &Taught(&val),
-        eval: &Taught(&val),
+        train: &train,
+        val: &val,
+        eval: &val,
     };
     editor.prepare(&model, &lessons, &ctx).expect("learns");
     let steps = notebook.steps.into_inner().expect("alone");

@@ -5,11 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use debias_core::{EditorIdentity, KnownSettings, Overrides, Preset, Suite};
+use debias_core::{EditorIdentity, KnownSettings, Overrides, Preset, Suite, Task};
 use debias_edit::{Editor, Learns, Settings, TRAINING, editors, training_keys};
+use debias_model::Side;
 use serde_json::Value;
 
 use crate::digest::digest_of;
+use crate::exit::Exit;
+use crate::failure::Refusal;
 use crate::models::ModelSource;
 
 /// An editor of the plan with its merged settings.
@@ -23,6 +26,20 @@ pub struct PlannedEditor {
 }
 
 impl PlannedEditor {
+    /// Refuses an editor of the vision side for requests that never pass it.
+    fn check_side(&self, suite: &Suite) -> Result<(), Refusal> {
+        let side = self.editor.claims(&self.settings).side;
+        if side == Some(Side::Vision) && suite.tasks.contains(&Task::Text) {
+            let why = format!(
+                "{} edits the vision side, which text alone never passes",
+                self.editor.card().id
+            );
+            let help = "ft-l and the other editors of the language side edit such requests.";
+            return Err(Refusal::new(Exit::Usage, why).help(help));
+        }
+        Ok(())
+    }
+
     /// Everything of it that decides a result.
     pub(super) fn identity(&self) -> EditorIdentity {
         let card = self.editor.card();
@@ -79,11 +96,13 @@ impl Shelf {
             for path in editor.inputs(&settings)? {
                 inputs.insert(path.display().to_string(), self.digest(&path)?);
             }
-            planned.push(PlannedEditor {
+            let own = PlannedEditor {
                 editor,
                 settings,
                 inputs,
-            });
+            };
+            own.check_side(suite)?;
+            planned.push(own);
         }
         Ok(planned)
     }

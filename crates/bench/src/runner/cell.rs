@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use debias_core::{
-    Answers, Applied, Cell, CellResult, Cost, ItemLine, Mode, Record, RecordScores, Variant,
+    Answers, Applied, Cell, CellResult, Cost, ItemLine, Mode, OWN_ANSWER, Record, RecordScores,
+    TargetRule, Variant,
 };
 use debias_edit::{Ctx, Edit, Effect, Learns, Lessons, Prepared, RecordBatch, Request};
 use debias_model::{Change, in_order};
@@ -398,7 +399,11 @@ pub(super) fn lines(
 
 /// What tells a record apart from others.
 pub(super) fn tags(record: &Record) -> BTreeMap<String, String> {
-    BTreeMap::from([("bias_type".to_owned(), record.bias_type.clone())])
+    let mut tags = BTreeMap::from([("bias_type".to_owned(), record.bias_type.clone())]);
+    if record.target == TargetRule::Own && !record.awaits_answer() {
+        tags.insert(OWN_ANSWER.to_owned(), record.y_more.clone());
+    }
+    tags
 }
 
 /// Scores every record through its edit; where that fails for the chunk, record by record.
