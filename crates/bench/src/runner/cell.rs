@@ -107,7 +107,7 @@ impl CellGroup<'_> {
                 return Ok(without_edits(failed, Vec::new()));
             }
         };
-        if planned.editor.learns(&planned.settings) == Learns::Parts
+        if planned.learns == Learns::Parts
             && let Some(curve) = store.curve()
         {
             let name = format!("training/{}.svg", what.replace(' ', "-"));
@@ -141,7 +141,7 @@ impl CellGroup<'_> {
             costs.extend(edited.costs);
         }
         lines.extend(self.refused.iter().cloned());
-        if planned.editor.claims(&planned.settings).effect == Effect::Identity {
+        if planned.claims.effect == Effect::Identity {
             self.check_control(&lines)?;
         }
         let result = CellResult {
@@ -206,7 +206,7 @@ impl CellGroup<'_> {
     ) -> anyhow::Result<debias_edit::Result<Box<dyn Prepared + 's>>> {
         let nobody = Admitted::default();
         let admitted = match (
-            planned.editor.learns(&planned.settings),
+            planned.learns,
             self.admitted.get(),
         ) {
             (Learns::Nothing, _) => &nobody,

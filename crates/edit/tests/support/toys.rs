@@ -187,12 +187,12 @@ impl Editor for Learner {
         super::fine_tuning().defaults(preset).with("lr", 0.01)
     }
 
-    fn claims(&self, settings: &Settings) -> Claims {
+    fn claims(&self, settings: &Settings) -> Result<Claims> {
         super::fine_tuning().claims(settings)
     }
 
-    fn learns(&self, _: &Settings) -> Learns {
-        Learns::Parts
+    fn learns(&self, _: &Settings) -> Result<Learns> {
+        Ok(Learns::Parts)
     }
 
     fn check(&self, model: &Model, settings: &Settings) -> Result<()> {
