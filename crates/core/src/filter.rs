@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::record::{Record, TargetRule};
-use crate::score::{ContextScore, LocalityScore, Norm, RecordScores};
+use crate::record_scores::RecordScores;
+use crate::score::{ContextScore, LocalityScore, Norm};
 
 /// Two candidate answers whose mean log-likelihoods differ by less are not told apart, in nats.
 pub const MIN_PREFERENCE: f64 = 1e-4;

@@ -194,6 +194,18 @@ impl Record {
         }
     }
 
+    /// The same record without its pictures and what is asked about them.
+    #[must_use]
+    pub fn text_alone(self) -> Self {
+        Self {
+            task: Task::Text,
+            image: None,
+            image_rephrase: None,
+            m_locality: None,
+            ..self
+        }
+    }
+
     /// The same record with the two answers exchanged.
     #[must_use]
     pub fn swapped(mut self) -> Self {

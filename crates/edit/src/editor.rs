@@ -276,7 +276,9 @@ pub enum Learns {
 /// What an editor does to the record it is asked to edit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing on purpose: a control.
+    /// None at all: the model as it is, to the bit.
+    Identity,
+    /// None on purpose: a control of how much a change by itself does.
     Control,
     /// The margin between the answers moves towards the target.
     #[default]

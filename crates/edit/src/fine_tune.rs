@@ -145,8 +145,16 @@ impl Descent {
     }
 
     fn lr(&self, model: &Model) -> f64 {
-        self.lr
-            .unwrap_or(model.decoder().outline().fine_tuning_rate)
+        self.lr.unwrap_or_else(|| published_rate(model))
+    }
+}
+
+/// Learning rate at which VLKEB's settings fine-tune this family of decoders per edit: a lower one
+/// for those with gated feed-forward blocks.
+fn published_rate(model: &Model) -> f64 {
+    match model.decoder().outline().model_type {
+        "gpt2" | "gpt_neo" | "opt" => 2e-4,
+        _ => 1e-4,
     }
 }
 

@@ -11,6 +11,7 @@ mod complete;
 mod cpu;
 mod decoders;
 pub mod device;
+mod dtype;
 mod encoders;
 pub mod engine;
 mod error;

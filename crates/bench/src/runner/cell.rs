@@ -141,7 +141,7 @@ impl CellGroup<'_> {
             costs.extend(edited.costs);
         }
         lines.extend(self.refused.iter().cloned());
-        if planned.claims.effect == Effect::Control {
+        if planned.claims.effect == Effect::Identity {
             self.check_control(&lines)?;
         }
         let result = CellResult {

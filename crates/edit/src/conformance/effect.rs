@@ -15,7 +15,7 @@ const RECORDS: usize = 3;
 /// closer to 0 where balance is claimed; and the target is preferred where reliability is claimed.
 pub(super) fn effect(trial: &Trial) -> Result<Verdict> {
     let claimed = trial.claims()?.effect;
-    if claimed == Effect::Control {
+    if matches!(claimed, Effect::Identity | Effect::Control) {
         return Ok(Verdict::NotApplicable("it is a control".to_owned()));
     }
     let known = trial.world.train.iter().take(RECORDS).cloned().collect();

@@ -41,7 +41,7 @@ impl Editor for Nothing {
 
     fn claims(&self, _settings: &Settings) -> Result<Claims> {
         Ok(Claims {
-            effect: Effect::Control,
+            effect: Effect::Identity,
             ..Claims::default()
         })
     }

@@ -57,6 +57,11 @@ pub fn llama(vocabulary: usize) -> Value {
     )
 }
 
+/// The decoder of the family alone: a text model.
+pub fn text_model(family: Family) -> Model {
+    assembled(|vocabulary| family(vocabulary)["text_config"].clone(), 7)
+}
+
 /// An untrained model of the family.
 pub fn model(family: Family) -> Model {
     seeded_model(family, 7)
@@ -64,6 +69,10 @@ pub fn model(family: Family) -> Model {
 
 /// An untrained model of the family with weights of another seed.
 pub fn seeded_model(family: Family, seed: u64) -> Model {
+    assembled(family, seed)
+}
+
+fn assembled(config: impl Fn(usize) -> Value, seed: u64) -> Model {
     let tokenizer = train_byte_level_bpe([WORDS.to_owned()].into_iter(), 400).expect("a tokenizer");
     let text = debias_model::Text::from_bytes(&tokenizer, "test").expect("readable");
     let pixels = json!({"do_resize": true, "do_rescale": true, "do_normalize": true, "resample": 3,
@@ -71,7 +80,7 @@ pub fn seeded_model(family: Family, seed: u64) -> Model {
         "size": {"height": 16, "width": 16}});
     let bytes = |value: &Value| serde_json::to_vec(value).expect("JSON");
     let files = [
-        ("config.json".to_owned(), bytes(&family(text.vocab_size()))),
+        ("config.json".to_owned(), bytes(&config(text.vocab_size()))),
         ("preprocessor_config.json".to_owned(), bytes(&pixels)),
         ("tokenizer.json".to_owned(), tokenizer),
     ];
@@ -160,6 +169,16 @@ pub fn world(model: &Model) -> World<'_> {
         val,
         eval,
     }
+}
+
+/// [`world`] without its pictures.
+pub fn text_world(model: &Model) -> World<'_> {
+    let mut world = world(model);
+    for records in [&mut world.train, &mut world.val, &mut world.eval] {
+        *records = records.drain(..).map(Record::text_alone).collect();
+    }
+    world.pictures.clear();
+    world
 }
 
 /// An editor's settings under the preset `project` with a few of them changed.
