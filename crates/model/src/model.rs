@@ -28,7 +28,7 @@ use crate::parameter::{Parameter, Stage};
 use crate::positions::{ImagePositions, Pass, Positions};
 use crate::prompt::{Answer, Prompt};
 use crate::question::{Question, Style};
-use crate::text::Text;
+use crate::text::{Marks, Text};
 
 /// A loaded model, multimodal or text alone. Its weights are never written.
 pub struct Model {
@@ -37,6 +37,7 @@ pub struct Model {
     parts: Parts,
     /// The template of conversations, for text models that have one.
     chat: Option<ChatTemplate>,
+    marks: Marks,
     sites: Vec<Parameter>,
     values: BTreeMap<String, Tensor<2>>,
     placement: Placement,
@@ -110,6 +111,7 @@ impl Model {
         Ok(Self {
             name: folder.name().to_owned(),
             location,
+            marks: Marks::of(folder, &parts.text)?,
             parts,
             chat,
             sites,
@@ -182,6 +184,11 @@ impl Model {
         &self.parts.text
     }
 
+    /// The tokens that begin and end a text.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
     /// The language model's input vectors of all tokens, f32 `[vocabulary, d]`.
     pub fn token_table(&self) -> Tensor<2> {
         let rows = self.decoder().outline().vocabulary;
@@ -240,7 +247,11 @@ impl Model {
         Ok([first, second])
     }
 
-    fn row(&self, question: &Question) -> Result<Row> {
+    /// Tokenises one question.
+    ///
+    /// # Errors
+    /// As [`Model::rows`].
+    pub(crate) fn row(&self, question: &Question) -> Result<Row> {
         let picture = match question.picture {
             Some(picture) => {
                 let vectors = self.sight()?.vectors();
@@ -248,17 +259,16 @@ impl Model {
             }
             None => None,
         };
-        let chat = self.chat.as_ref();
-        let chat = chat.filter(|_| question.style == Style::Chat && picture.is_none());
-        let said = match chat {
-            Some(chat) => chat.render(&[Message::text("user", question.prompt)], true)?,
-            None => question.prompt.to_owned(),
+        let style = match picture {
+            Some(_) if question.style == Style::Chat => Style::Framed,
+            _ => question.style,
         };
+        let (said, special) = self.said(question.prompt, style)?;
         let prompt = Prompt {
             picture,
             text: &said,
-            raw: question.style == Style::Raw,
-            special: chat.is_none() || !self.parts.text.is_opened(&said)?,
+            raw: style == Style::Raw,
+            special,
         };
         let answer = question.answer.map(|text| Answer {
             text,
@@ -276,6 +286,22 @@ impl Model {
                 length,
                 limit,
             }),
+        }
+    }
+
+    /// A prompt without a picture as it is put to the model, in its chat template where `style` asks
+    /// for one, and whether the tokens that open every text are still to be put in front.
+    ///
+    /// # Errors
+    /// A template that cannot be rendered, or a text that cannot be tokenised.
+    pub(crate) fn said(&self, prompt: &str, style: Style) -> Result<(String, bool)> {
+        match self.chat.as_ref().filter(|_| style == Style::Chat) {
+            Some(chat) => {
+                let said = chat.render(&[Message::text("user", prompt)], true)?;
+                let opened = self.parts.text.is_opened(&said)?;
+                Ok((said, !opened))
+            }
+            None => Ok((prompt.to_owned(), true)),
         }
     }
 

@@ -2,11 +2,12 @@
 
 use debias_data::datasets;
 use debias_model::device::{self, Card, DeviceName, NoCard, Placement};
+use debias_model::engine::human_bytes;
 use serde_json::{Value, json};
 
 use super::Session;
 use crate::exit::Exit;
-use crate::machine::{self, Machine, human_bytes};
+use crate::machine::{self, Machine};
 use crate::models;
 use crate::roots::{Roots, VARIABLE};
 

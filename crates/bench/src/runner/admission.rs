@@ -5,12 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use anyhow::Context;
 use debias_core::{CONTEXTS, Cell, FilterCounts, ItemLine, Picture, Record, Split, Verdict};
 use debias_edit::{Error, Needs, RecordBatch};
+use debias_model::engine::{Portion, retry_in_halves};
 use debias_model::{Model, in_order};
 use rayon::prelude::*;
 
 use super::CellGroup;
 use super::cell::tags;
-use crate::fitting::{Portion, retry_in_halves};
 use crate::planner::CHUNK;
 
 /// Takes the record that `error` is about out of `records`; any other error is passed on.
@@ -131,12 +131,7 @@ impl<'m> CellGroup<'m> {
         };
         let each = Needs::of(self.model, records, self.templates).passing;
         let left = room.saturating_sub(self.kept);
-        let fit = usual.within(left, each.saturating_add(more), "record");
-        Ok(fit.map_err(|refused| {
-            refused.help(
-                "A larger --max-memory, a smaller --limit, --dtype bf16 or another --device may do.",
-            )
-        })?)
+        Ok(usual.within(left, each.saturating_add(more), "record")?)
     }
 
     /// Says that the device has no room for more than `n` records at a time.

@@ -12,12 +12,12 @@ use debias_core::{
     FilterCounts, ItemLine, Preset, Record, Split, Variant, Verdict, Y_LESS, Y_MORE,
 };
 use debias_edit::context_scores;
+use debias_model::engine::{Portion, retry_in_halves};
 use debias_model::in_order;
 
 use super::CellGroup;
 use super::admission::refuse;
 use super::cell::{label, tags};
-use crate::fitting::{Portion, retry_in_halves};
 use crate::machine;
 use crate::store::{Again, Lookup};
 

@@ -11,13 +11,13 @@ use debias_core::{
     Answers, Applied, Cell, CellResult, Cost, ItemLine, Mode, Record, RecordScores, Variant,
 };
 use debias_edit::{Ctx, Edit, Effect, Learns, Lessons, Prepared, RecordBatch, Request};
+use debias_model::engine::{Portion, retry_in_halves};
 use debias_model::{Change, in_order};
 
 use super::CellGroup;
 use super::lessons::{Admitted, OfChunks, OfSplit};
 use super::merged::finite;
 use crate::artifacts::{Bench, Identity};
-use crate::fitting::{Portion, retry_in_halves};
 use crate::machine;
 use crate::measuring::measured;
 use crate::planner::PlannedEditor;
