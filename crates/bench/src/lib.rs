@@ -13,6 +13,7 @@ pub mod compute;
 mod context;
 pub mod curve;
 pub mod digest;
+pub mod eval;
 pub mod exit;
 pub mod external;
 pub mod failure;

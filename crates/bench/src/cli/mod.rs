@@ -5,6 +5,7 @@ mod data;
 mod doctor;
 mod edit;
 mod embed;
+mod eval;
 mod execution;
 mod generate;
 mod list;
@@ -75,6 +76,7 @@ enum Command {
     Run(run::Args),
     Plan(plan::Args),
     Edit(edit::Args),
+    Eval(eval::Args),
     Merge(merge::Args),
     List(list::Args),
     Show(show::Args),
@@ -129,6 +131,7 @@ impl Args {
             Command::Run(args) => args.execute(session),
             Command::Plan(args) => args.execute(session),
             Command::Edit(args) => args.execute(session),
+            Command::Eval(args) => args.execute(session),
             Command::Merge(args) => args.execute(session),
             Command::List(args) => args.execute(session),
             Command::Show(args) => args.execute(session),
