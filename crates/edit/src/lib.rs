@@ -31,7 +31,7 @@ pub use editor::{
 };
 pub use embedding::{TextEmbedding, cosine};
 pub use error::{Error, Result};
-pub use judge::{Asked, Needs, PICTURES, RecordBatch, context_scores};
+pub use judge::{Needs, PICTURES, RecordBatch, context_scores};
 pub use memory::Memory;
 pub use probing::{Answered, answers};
 pub use respondent::{Direct, Each, Respondent};

@@ -12,7 +12,6 @@ use rayon::prelude::*;
 use super::CellGroup;
 use super::cell::tags;
 use crate::planner::CHUNK;
-use debias_model::engine::{Portion, retry_in_halves};
 
 /// Takes the record that `error` is about out of `records`; any other error is passed on.
 pub(super) fn refuse(records: &mut Vec<Record>, error: Error) -> anyhow::Result<ItemLine> {

@@ -20,7 +20,6 @@ use super::admission::refuse;
 use super::cell::{label, tags};
 use crate::machine;
 use crate::store::{Again, Lookup};
-use debias_model::engine::{Portion, retry_in_halves};
 
 /// The cell of the never-edited model behind `cell`, on the records of one split.
 fn base_of(cell: &Cell, split: Split) -> Cell {

@@ -22,7 +22,6 @@ use crate::machine;
 use crate::measuring::measured;
 use crate::planner::PlannedEditor;
 use crate::store::RecordCost;
-use debias_model::engine::{Portion, retry_in_halves};
 
 /// A computed cell, as it is stored.
 pub(super) struct Computed {
