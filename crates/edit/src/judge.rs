@@ -5,6 +5,7 @@
 //! never-edited model (`spec/editors.md` section 2).
 
 mod needs;
+mod recorded;
 mod replaced;
 
 pub use needs::Needs;
@@ -22,6 +23,7 @@ use debias_model::{
     answer_scores, locality,
 };
 
+use self::recorded::{Recorded, scores};
 use crate::edit::Edit;
 use crate::editor::{Example, Examples, Request, Wording};
 use crate::error::{Error, Result};
@@ -264,10 +266,12 @@ impl<'m> RecordBatch<'m> {
         }
         let asked = (0..self.records.len()).zip(edits);
         asked
-            .map(|(at, edit)| match edit.as_ref() {
-                Edit::Weights(_) => self.alone(at, edit),
-                Edit::Context(context) => context.scores(&self.asked(at)),
-                Edit::Memory(memory) => memory.scores(&self.asked(at)),
+            .map(|(at, edit)| {
+                let base = Recorded::of(self, at);
+                match edit.over(&base) {
+                    Some(respondent) => scores(&base, respondent.as_ref()),
+                    None => self.alone(at, edit),
+                }
             })
             .collect()
     }
@@ -344,11 +348,6 @@ impl<'m> RecordBatch<'m> {
             }
         }
         Ok(())
-    }
-
-    /// Record `at` as an edit of input or output is asked about it.
-    fn asked(&self, at: usize) -> Asked<'_> {
-        Asked { chunk: self, at }
     }
 
     /// The chunk as the base model brings it to `stage`, computed once.
@@ -434,74 +433,6 @@ fn look(
         Features::see(model, records, pictures, own)?,
         Features::see(model, records, pictures, elsewhere)?,
     ))
-}
-
-/// One record of a chunk, and what the never-edited model said of it.
-#[derive(Clone, Copy)]
-pub struct Asked<'a> {
-    chunk: &'a RecordBatch<'a>,
-    at: usize,
-}
-
-impl<'a> Asked<'a> {
-    /// The never-edited model.
-    pub fn model(&self) -> &'a Model {
-        self.chunk.model
-    }
-
-    /// What the never-edited model scored.
-    pub fn before(&self) -> RecordScores {
-        self.chunk.before[self.at]
-    }
-
-    /// The record with its prompts in their templates and its pictures.
-    pub fn example(&self) -> Example {
-        self.chunk.example(self.at)
-    }
-
-    /// The base model's context rows, two answers for each of [`Example::contexts`], and the logits
-    /// of their answer positions `[rows, a, vocabulary]`.
-    pub fn contexts(&self) -> (Vec<Row>, Tensor<3>) {
-        let rows = self.chunk.layout[self.at].clone();
-        let batch = self.chunk.reference.contexts.part(rows.start, rows.len());
-        let base = self.chunk.model.base();
-        let logits = self.chunk.model.answer_logits(batch.clone(), &base);
-        (batch.rows().to_vec(), logits)
-    }
-
-    /// The base model's text-locality row and its logits `[1, t, vocabulary]`.
-    pub fn t_locality(&self) -> Option<(Row, Tensor<3>)> {
-        self.item(&self.chunk.reference.t_locality, |record| {
-            record.t_locality.is_some()
-        })
-    }
-
-    /// The base model's image-locality row and its logits `[1, t, vocabulary]`.
-    pub fn m_locality(&self) -> Option<(Row, Tensor<3>)> {
-        self.item(&self.chunk.reference.m_locality, |record| {
-            record.m_locality.is_some()
-        })
-    }
-
-    /// The row of this record among those that have such an item.
-    fn item(
-        &self,
-        items: &Option<Batch>,
-        has: impl Fn(&Record) -> bool,
-    ) -> Option<(Row, Tensor<3>)> {
-        let records = &self.chunk.records;
-        let place = records[..self.at]
-            .iter()
-            .filter(|record| has(record))
-            .count();
-        let batch = items
-            .as_ref()
-            .filter(|_| has(&records[self.at]))?
-            .part(place, 1);
-        let base = self.chunk.model.base();
-        let logits = self.chunk.model.logits(batch.clone(), &base);
-        Some((batch.rows()[0].clone(), logits))
-    }
 }
 
 /// Two rows for each context of a record, `y_more` first, and which rows are whose.
