@@ -1,8 +1,10 @@
-//! Where datasets are: `--data NAME=DIR`, else `DEBIAS_BENCH_DATA`, else the user's cache folder.
+//! Where datasets and benchmarks are: `--data NAME=DIR`, else `DEBIAS_BENCH_DATA`, else the user's cache folder.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use debias_core::Error;
+use debias_data::benchmarks::{self, Benchmark, Source};
 use debias_data::{Collection, Dataset, datasets};
 use etcetera::BaseStrategy;
 
@@ -23,7 +25,7 @@ impl Roots {
     /// Reads `NAME=DIR` pairs; the common folder comes from the environment or the cache.
     ///
     /// # Errors
-    /// A pair without `=`, or an unknown dataset.
+    /// A pair without `=`, or a name that is neither a dataset's nor a benchmark's.
     pub fn new(pairs: &[String]) -> anyhow::Result<Self> {
         let mut given = BTreeMap::new();
         for pair in pairs {
@@ -31,7 +33,9 @@ impl Roots {
                 Refusal::new(Exit::Usage, format!("--data {pair}: expected NAME=DIR"))
                     .help("For example --data pairs=/data/pairs.")
             })?;
-            datasets::find(name)?;
+            if !known().any(|known| known == name) {
+                return Err(Error::unknown("dataset", name, known()).into());
+            }
             given.insert(name.to_owned(), PathBuf::from(dir));
         }
         Ok(Self {
@@ -40,7 +44,7 @@ impl Roots {
         })
     }
 
-    /// The folder common to all datasets.
+    /// The folder common to all datasets and benchmarks.
     pub fn common(&self) -> Option<&Path> {
         self.common.as_deref()
     }
@@ -48,6 +52,13 @@ impl Roots {
     /// The folder given for a dataset by name.
     pub fn given(&self, dataset: &str) -> Option<&Path> {
         self.given.get(dataset).map(PathBuf::as_path)
+    }
+
+    /// The folder of a benchmark: its own where one was given, else the common one.
+    pub fn source(&self, benchmark: &dyn Benchmark) -> Option<Source> {
+        let card = benchmark.card();
+        let root = self.given(&card.name).or(self.common())?;
+        Some(Source::new(card, root))
     }
 
     /// The folder a dataset is read from: its own where one was given, none where it is generated,
@@ -73,6 +84,17 @@ impl Roots {
     ) -> debias_data::Result<Box<dyn Collection>> {
         dataset.open(self.root_of(dataset, seed).as_deref(), seed)
     }
+}
+
+/// Everything that has a folder.
+fn known() -> impl Iterator<Item = &'static str> {
+    let datasets = datasets::ALL
+        .iter()
+        .map(|dataset| dataset.card().name.as_str());
+    let benchmarks = benchmarks::ALL
+        .iter()
+        .map(|benchmark| benchmark.card().name.as_str());
+    datasets.chain(benchmarks)
 }
 
 /// The environment's folder, else the cache folder where it exists.
