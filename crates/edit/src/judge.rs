@@ -233,9 +233,7 @@ impl<'m> RecordBatch<'m> {
 
     /// One edit request per record.
     pub fn requests(&self) -> Vec<Request> {
-        (0..self.records.len())
-            .map(|at| self.of_record(Examples::request, at))
-            .collect()
+        (0..self.records.len()).map(|at| self.of_record(Examples::request, at)).collect()
     }
 
     /// The edit request of record `at`.
@@ -409,10 +407,7 @@ impl Examples for RecordBatch<'_> {
     }
 
     fn see(&self, at: usize, key: &str) -> Result<ImageFeatures> {
-        let seen = self
-            .seen
-            .only(at, key)
-            .or_else(|| self.elsewhere.only(at, key));
+        let seen = self.seen.only(at, key).or_else(|| self.elsewhere.only(at, key));
         seen.ok_or_else(|| no_picture(&self.records[at], key))
     }
 }
@@ -426,9 +421,7 @@ fn look(
     let own = |record: &Record| context_keys(record).map(str::to_owned).collect();
     let elsewhere = |record: &Record| {
         let item = record.m_locality.as_ref();
-        item.and_then(|item| item.image.clone())
-            .into_iter()
-            .collect()
+        item.and_then(|item| item.image.clone()).into_iter().collect()
     };
     Ok((
         Features::see(model, records, pictures, own)?,
@@ -471,16 +464,12 @@ impl<'a> Asked<'a> {
 
     /// The base model's text-locality row and its logits `[1, t, vocabulary]`.
     pub fn t_locality(&self) -> Option<(Row, Tensor<3>)> {
-        self.item(&self.chunk.reference.t_locality, |record| {
-            record.t_locality.is_some()
-        })
+        self.item(&self.chunk.reference.t_locality, |record| record.t_locality.is_some())
     }
 
     /// The base model's image-locality row and its logits `[1, t, vocabulary]`.
     pub fn m_locality(&self) -> Option<(Row, Tensor<3>)> {
-        self.item(&self.chunk.reference.m_locality, |record| {
-            record.m_locality.is_some()
-        })
+        self.item(&self.chunk.reference.m_locality, |record| record.m_locality.is_some())
     }
 
     /// The row of this record among those that have such an item.
@@ -490,14 +479,8 @@ impl<'a> Asked<'a> {
         has: impl Fn(&Record) -> bool,
     ) -> Option<(Row, Tensor<3>)> {
         let records = &self.chunk.records;
-        let place = records[..self.at]
-            .iter()
-            .filter(|record| has(record))
-            .count();
-        let batch = items
-            .as_ref()
-            .filter(|_| has(&records[self.at]))?
-            .part(place, 1);
+        let place = records[..self.at].iter().filter(|record| has(record)).count();
+        let batch = items.as_ref().filter(|_| has(&records[self.at]))?.part(place, 1);
         let base = self.chunk.model.base();
         let logits = self.chunk.model.logits(batch.clone(), &base);
         Some((batch.rows()[0].clone(), logits))
@@ -576,8 +559,6 @@ fn score_contexts(
         y_more: pair[0],
         y_less: pair[1],
     };
-    let records = layout
-        .iter()
-        .map(|rows| scores[rows.clone()].chunks_exact(2));
+    let records = layout.iter().map(|rows| scores[rows.clone()].chunks_exact(2));
     Ok(records.map(|pairs| pairs.map(context).collect()).collect())
 }

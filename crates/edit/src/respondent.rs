@@ -3,7 +3,9 @@
 
 use debias_core::Decoding;
 use debias_model::engine::{Asked, Engine, Reading, Wanted, Written};
-use debias_model::{AnswerLikelihood, Continuation, ImageFeatures, Limits, Model, Steps, greedy};
+use debias_model::{
+    AnswerLikelihood, Continuation, ImageFeatures, Limits, Model, Steps, answer_likelihoods, greedy,
+};
 
 use crate::error::{Error, Result};
 
@@ -127,6 +129,47 @@ impl Respondent for Direct<'_> {
     fn write(&self, asked: &[Asked], how: &Decoding) -> Each<Written> {
         each(self.engine.write(asked, how))
     }
+}
+
+/// What `ask` answers to the items as `put` changes them; an item that cannot be changed is not asked.
+///
+/// # Errors
+/// The outer error of `ask`.
+pub(crate) fn passed_on<A, B, T>(
+    asked: &[A],
+    put: impl Fn(&A) -> Result<B>,
+    ask: impl FnOnce(Vec<B>) -> Each<T>,
+) -> Each<T> {
+    let (mut changed, mut refused) = (Vec::new(), Vec::new());
+    for (at, item) in asked.iter().enumerate() {
+        match put(item) {
+            Ok(item) => changed.push(item),
+            Err(error) => refused.push((at, error)),
+        }
+    }
+    let mut answers = if changed.is_empty() {
+        Vec::new()
+    } else {
+        ask(changed)?
+    };
+    // In rising order, so that each finds those in front of it in place.
+    for (at, error) in refused {
+        answers.insert(at.min(answers.len()), Err(error));
+    }
+    Ok(answers)
+}
+
+/// The log-likelihood of the answer of each reading of answer positions.
+///
+/// # Errors
+/// Logits that are not finite.
+pub(crate) fn likelihoods(readings: &[Reading]) -> Result<Vec<AnswerLikelihood>> {
+    let of = |reading: &Reading| {
+        let row = std::slice::from_ref(&reading.row);
+        let found = answer_likelihoods(row, reading.logits.clone().unsqueeze())?;
+        Ok(found.into_iter().next().unwrap_or_default())
+    };
+    readings.iter().map(of).collect()
 }
 
 /// The same answers with this crate's errors.

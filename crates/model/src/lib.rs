@@ -54,7 +54,7 @@ pub use families::{VisionSide, family, open_folder};
 pub use footprint::Footprint;
 pub use generate::{Continuation, Limits, Steps, greedy};
 pub use likelihood::{
-    AnswerLikelihood, answer_means, answer_nll, answer_scores, divergence_per_row,
+    AnswerLikelihood, answer_likelihoods, answer_means, answer_nll, answer_scores, divergence_per_row,
 };
 pub use loader::{Fresh, Weights};
 pub use locality::{locality, locality_of_pairs};

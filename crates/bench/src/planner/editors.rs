@@ -111,9 +111,7 @@ impl Shelf {
                 editor,
                 settings,
                 inputs,
-            };
-            own.check_side(suite)?;
-            planned.push(own);
+            });
         }
         Ok(planned)
     }

@@ -7,6 +7,7 @@ use debias_core::{
     CONTEXTS, Cell, FilterCounts, ItemLine, OWN_ANSWER, Picture, Record, Split, Verdict,
 };
 use debias_edit::{Error, Needs, RecordBatch};
+use debias_model::engine::{Portion, retry_in_halves};
 use debias_model::{Model, in_order};
 use rayon::prelude::*;
 

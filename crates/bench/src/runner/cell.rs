@@ -12,6 +12,7 @@ use debias_core::{
     TargetRule, Variant,
 };
 use debias_edit::{Ctx, Edit, Effect, Learns, Lessons, Prepared, RecordBatch, Request};
+use debias_model::engine::{Portion, retry_in_halves};
 use debias_model::{Change, in_order};
 
 use super::CellGroup;

@@ -14,7 +14,7 @@ mod readings;
 mod scoring;
 mod writing;
 
-pub use asked::{Asked, Joining};
+pub use asked::{Asked, ChoiceRow, Joining};
 pub use pictures::{NoPictures, Pictures, Unreadable};
 pub use portion::{Portion, human_bytes, retry_in_halves};
 pub use readings::{Reading, Wanted};

@@ -175,7 +175,7 @@ impl Student<'_> {
             let base = self.model.rows(&[question]).map_err(refused)?;
             let remembered = Remembered::new(&example.request.prompt, &record.y_less);
             let own = remembered
-                .rows(self.model, sighting, asked.prompt, &[asked.answer])
+                .rows(self.model, sighting, &asked.question(), 0)
                 .map_err(refused)?;
             for mut row in own {
                 row.answer_start = row.ids.len() - base[0].answer().len();
