@@ -230,17 +230,6 @@ impl Loading {
         Ok(Model::open_across(&checkpoint, &placement)?)
     }
 
-    /// The tokens that end a text of the model `name`: those of `generation_config.json`, else of
-    /// `config.json`, else the tokenizer's own.
-    ///
-    /// # Errors
-    /// An unknown name, or a malformed file.
-    pub fn end_tokens(&self, name: &str) -> anyhow::Result<Vec<u32>> {
-        Ok(debias_model::end_tokens(
-            &ModelSource::resolve(name)?.checkpoint()?,
-        )?)
-    }
-
     /// Opens the device and sets the number of threads.
     ///
     /// # Errors

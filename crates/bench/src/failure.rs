@@ -40,15 +40,14 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// The refusal that a fault of the device is.
-pub fn lost(fault: &Fault) -> Refusal {
-    let help = match fault {
+/// What to do after a fault of the device.
+fn help_after(fault: &Fault) -> &'static str {
+    match fault {
         Fault::OutOfMemory => {
             "Give --dtype bf16, or a --device with more memory; `bench doctor` says how much is free."
         }
         Fault::Lost(_) => "Run again: what is finished is kept. Look at nvidia-smi if it persists.",
-    };
-    Refusal::new(Exit::Device, fault.to_string()).help(help)
+    }
 }
 
 /// The exit status and the help line of an error, by what it is rather than by what it says.
@@ -69,14 +68,42 @@ pub fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
             Some(debias_data::Error::NewerFormat { .. }) => return (Exit::NewerFormat, None),
             _ => {}
         }
-        if let Some(debias_model::Error::NoRoom { .. }) = cause.downcast_ref() {
-            return (Exit::Device, None);
+        if let Some(fault) = cause.downcast_ref() {
+            return (Exit::Device, Some(help_after(fault).to_owned()));
+        }
+        if let Some(device) = model_of(cause).and_then(of_device) {
+            return (Exit::Device, device);
         }
         if let Some(debias_edit::Error::Layer { .. }) = cause.downcast_ref() {
             return (Exit::Usage, None);
         }
     }
     (Exit::Refused, None)
+}
+
+/// The model's error that `cause` is, or passes on under its own name.
+fn model_of<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e debias_model::Error> {
+    match cause.downcast_ref() {
+        Some(debias_edit::Error::Model(model)) => Some(model),
+        _ => cause.downcast_ref(),
+    }
+}
+
+/// What may help, where a device has no room or cannot go on.
+fn of_device(error: &debias_model::Error) -> Option<Option<String>> {
+    use debias_model::Error;
+    match error {
+        Error::NoRoom { .. } => Some(None),
+        Error::NoRoomFor { what: "record", .. } => Some(Some(
+            "A larger --max-memory, a smaller --limit, --dtype bf16 or another --device may do."
+                .to_owned(),
+        )),
+        Error::NoRoomFor { .. } => Some(Some(
+            "A larger --max-memory, --dtype bf16 or another --device may do.".to_owned(),
+        )),
+        Error::Device(fault) => Some(Some(help_after(fault).to_owned())),
+        _ => None,
+    }
 }
 
 /// The core error that `cause` is, or passes on under its own name.
@@ -145,6 +172,21 @@ mod tests {
         assert!(said.contains("has 8 MiB"), "{said}");
         let error = anyhow::Error::new(error).context("opening");
         assert_eq!(classify(&error).0, Exit::Device);
+        let error = debias_model::Error::NoRoomFor {
+            what: "line",
+            each: 2 << 20,
+            room: 1 << 20,
+        };
+        let (exit, help) = classify(&debias_edit::Error::from(error).into());
+        assert!(exit == Exit::Device && help.is_some_and(|help| help.contains("--max-memory")));
+        let fault = debias_model::device::Fault::OutOfMemory;
+        for error in [
+            anyhow::Error::new(fault.clone()),
+            debias_model::Error::from(fault).into(),
+        ] {
+            let (exit, help) = classify(&error);
+            assert!(exit == Exit::Device && help.is_some_and(|help| help.contains("--dtype bf16")));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! missing) → [`store`] (files named by what made them) → [`report`] (pure functions of the store).
 
 pub mod artifacts;
+pub mod asking;
 pub mod catalogue;
 pub mod check_world;
 pub mod cli;
@@ -12,12 +13,10 @@ pub mod compute;
 mod context;
 pub mod curve;
 pub mod digest;
+pub mod eval;
 pub mod exit;
 pub mod external;
 pub mod failure;
-mod fitting;
-mod gallery;
-pub mod generation;
 pub mod history;
 pub mod interrupt;
 pub mod lines;
@@ -35,7 +34,6 @@ pub mod report;
 pub mod roots;
 pub mod runner;
 pub mod saving;
-pub mod scoring;
 pub mod store;
 pub mod suites;
 pub mod training;

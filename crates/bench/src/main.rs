@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use debias_bench::cli::Args;
 use debias_bench::exit::Exit;
-use debias_bench::failure::{classify, lost};
+use debias_bench::failure::classify;
 use debias_bench::printer::OutputClosed;
 use debias_model::device::guard;
 
@@ -17,7 +17,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let args = Args::parse();
     let printer = args.printer();
-    let done = guard(|| args.execute()).unwrap_or_else(|fault| Err(lost(&fault).into()));
+    let done = guard(|| args.execute()).unwrap_or_else(|fault| Err(fault.into()));
     let exit = done.unwrap_or_else(|error| {
         if error.is::<OutputClosed>() {
             return Exit::Done;

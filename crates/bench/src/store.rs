@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use debias_core::{
-    Cell, CellKey, CellResult, Cost, FORMAT, FORMAT_MAJOR, ItemLine, Plan, Status, sha256_hex,
+    Cell, CellKey, CellResult, Cost, FORMAT_MAJOR, ItemLine, Plan, STORED, Status, sha256_hex,
 };
 use debias_weights::write_atomic;
 use serde::{Deserialize, Serialize};
@@ -263,7 +263,7 @@ impl RunFolder {
     fn put_result(&self, result: &CellResult, records_sha256: String) -> anyhow::Result<()> {
         let key = result.key();
         let stored = StoredCell {
-            format: FORMAT.to_owned(),
+            format: STORED.to_owned(),
             key: key.clone(),
             records_sha256,
             result: CellResult {

@@ -84,10 +84,12 @@ impl Choice {
 }
 
 /// How a continuation is written: greedily, until one of its ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoding {
     /// Most tokens added.
     pub max_tokens: usize,
     /// Texts that end it; each is cut off.
     pub stops: Vec<String>,
+    /// Whether it goes on behind the tokens that end a text for the model.
+    pub ignore_end: bool,
 }

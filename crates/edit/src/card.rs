@@ -24,5 +24,46 @@ pub struct Card {
     /// Where it is known to fail.
     pub failures: &'static [&'static str],
     /// Settings with their meaning; defaults come from [`crate::Editor::defaults`].
-    pub settings: &'static [(&'static str, &'static str)],
+    pub settings: &'static [Setting],
 }
+
+/// The name of a setting, and what it means.
+pub type Setting = (&'static str, &'static str);
+
+/// How many settings `parts` hold together.
+pub(crate) const fn count(parts: &[&[Setting]]) -> usize {
+    let (mut part, mut total) = (0, 0);
+    while part < parts.len() {
+        total += parts[part].len();
+        part += 1;
+    }
+    total
+}
+
+/// The settings of all `parts`, one part behind the other; `N` is their [`count`].
+pub(crate) const fn concatenated<const N: usize>(parts: &[&[Setting]]) -> [Setting; N] {
+    let mut all = [("", ""); N];
+    let (mut part, mut next) = (0, 0);
+    while part < parts.len() {
+        let mut at = 0;
+        while at < parts[part].len() {
+            all[next] = parts[part][at];
+            next += 1;
+            at += 1;
+        }
+        part += 1;
+    }
+    all
+}
+
+/// The settings of a card whose configuration is made of parts: each part keeps its own list beside
+/// its fields.
+macro_rules! settings {
+    ($($part:expr),+ $(,)?) => {{
+        const PARTS: &[&[$crate::card::Setting]] = &[$($part),+];
+        const ALL: [$crate::card::Setting; $crate::card::count(PARTS)] =
+            $crate::card::concatenated(PARTS);
+        &ALL
+    }};
+}
+pub(crate) use settings;

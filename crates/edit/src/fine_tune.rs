@@ -1,4 +1,5 @@
-//! Gradient descent on chosen parameters: the common core of FT-L and FT-V.
+//! Fine-tuning: gradient descent on chosen parameters until the edit target is likely. What FT-L and
+//! FT-V choose is all in which they differ.
 //!
 //! `spec/editors.md` 3.1. Requests are independent: their parameters stand side by side as row
 //! groups of one batch, so a step of many edits is one forward and backward pass, and each
@@ -11,14 +12,18 @@ use burn::tensor::Tensor;
 use debias_core::{Error as CoreError, Preset};
 use debias_model::optim::{self, Rule, clip, keep_stopped};
 use debias_model::{
-    Batch, Change, Delta, ImageFeatures, Model, Parameter, Parameters, Question, Row, Stage, View,
-    answer_nll, host,
+    Batch, Change, Delta, ImageFeatures, Model, Parameter, Parameters, Question, Row, Side, Stage,
+    View, answer_nll, host,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::card::{Card, Setting};
 use crate::edit::Edit;
-use crate::editor::{Examples, Learns, Lessons, Prepared, Request, check_requests, for_all};
+use crate::editor::{
+    Claims, Ctx, Editor, Examples, Learns, Lessons, Prepared, Request, check_requests, for_all,
+};
 use crate::error::{Error, Result};
+use crate::settings::Settings;
 
 /// Values held at once for independent edits, all optimiser copies apart: 256 MiB of f32.
 const GROUP_BUDGET: usize = 64 << 20;
@@ -30,7 +35,7 @@ const COPIES: u64 = 7;
 /// Whether each request gets a model of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Protocol {
+enum Protocol {
     /// One fine-tuned model per request (VLKEB, MMKE-Bench).
     PerEdit,
     /// One fine-tuned model for the whole run, from the training split (the paper's rows).
@@ -42,7 +47,7 @@ pub(crate) enum Protocol {
 /// Settings of the descent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Descent {
-    pub protocol: Protocol,
+    protocol: Protocol,
     opt: String,
     lr: Option<f64>,
     wd: f64,
@@ -52,32 +57,32 @@ pub(crate) struct Descent {
     epochs: usize,
 }
 
-/// Settings and their meaning, for the cards.
-pub(crate) const SETTINGS: [(&str, &str); 8] = [
-    (
-        "protocol",
-        "per_edit, dataset (one model from the training split) or dataset_eval",
-    ),
-    ("opt", "adamw, adam, rmsprop or sgd"),
-    (
-        "lr",
-        "learning rate; null takes the published one of the decoder family (OPT 2e-4, LLaMA 1e-4)",
-    ),
-    ("wd", "decoupled weight decay (adamw)"),
-    ("steps", "optimiser steps per request"),
-    (
-        "stop_loss",
-        "stop before a step when the loss (nats per token) is below this; 0 never stops",
-    ),
-    (
-        "clip",
-        "largest global gradient norm per request; 0 does not clip",
-    ),
-    ("epochs", "passes over the set (dataset protocols)"),
-];
-
 impl Descent {
-    pub fn preset(preset: Preset) -> Self {
+    /// The settings with their meaning.
+    pub const SETTINGS: &[Setting] = &[
+        (
+            "protocol",
+            "per_edit, dataset (one model from the training split) or dataset_eval",
+        ),
+        ("opt", "adamw, adam, rmsprop or sgd"),
+        (
+            "lr",
+            "learning rate; null takes the published one of the decoder family (OPT 2e-4, LLaMA 1e-4)",
+        ),
+        ("wd", "decoupled weight decay (adamw)"),
+        ("steps", "optimiser steps per request"),
+        (
+            "stop_loss",
+            "stop before a step when the loss (nats per token) is below this; 0 never stops",
+        ),
+        (
+            "clip",
+            "largest global gradient norm per request; 0 does not clip",
+        ),
+        ("epochs", "passes over the set (dataset protocols)"),
+    ];
+
+    fn preset(preset: Preset) -> Self {
         let vlkeb = Self {
             protocol: Protocol::PerEdit,
             opt: "adamw".into(),
@@ -105,7 +110,7 @@ impl Descent {
 
     /// # Errors
     /// A value that cannot be used, named.
-    pub fn check(&self, editor: &'static str) -> Result<()> {
+    fn check(&self, editor: &'static str) -> Result<()> {
         let refuse = |key: &str, problem: &str| {
             Err(Error::Core(CoreError::Setting {
                 key: format!("{editor}.{key}"),
@@ -128,7 +133,7 @@ impl Descent {
     }
 
     /// What the protocol learns from the training split.
-    pub fn learns(&self) -> Learns {
+    fn learns(&self) -> Learns {
         match self.protocol {
             Protocol::PerEdit => Learns::Nothing,
             Protocol::Dataset | Protocol::DatasetEval => Learns::Examples,
@@ -140,13 +145,83 @@ impl Descent {
     }
 
     fn lr(&self, model: &Model) -> f64 {
-        self.lr
-            .unwrap_or(model.decoder().outline().fine_tuning_rate)
+        self.lr.unwrap_or_else(|| published_rate(model))
+    }
+}
+
+/// Learning rate at which VLKEB's settings fine-tune this family of decoders per edit: a lower one
+/// for those with gated feed-forward blocks.
+fn published_rate(model: &Model) -> f64 {
+    match model.decoder().outline().model_type {
+        "gpt2" | "gpt_neo" | "opt" => 2e-4,
+        _ => 1e-4,
+    }
+}
+
+/// An editor that fine-tunes the parameters it chooses.
+#[derive(Clone, Copy)]
+pub(crate) struct FineTune {
+    /// Its card.
+    pub card: &'static Card,
+    /// The side of the model that every choice is on.
+    pub side: Side,
+    /// The settings of the choice under a preset; those of the [`Descent`] stand beside them.
+    pub choice: fn(Preset) -> Settings,
+    /// The parameters that settings choose.
+    pub choose: for<'m> fn(&'m Model, &Settings) -> Result<Vec<&'m Parameter>>,
+}
+
+impl FineTune {
+    fn descent(&self, settings: &Settings) -> Result<Descent> {
+        let descent: Descent = settings.config(self.card.id)?;
+        descent.check(self.card.id)?;
+        Ok(descent)
+    }
+}
+
+impl Editor for FineTune {
+    fn card(&self) -> &'static Card {
+        self.card
+    }
+
+    fn defaults(&self, preset: Preset) -> Settings {
+        (self.choice)(preset).and(Settings::of(&Descent::preset(preset)))
+    }
+
+    fn learns(&self, settings: &Settings) -> Result<Learns> {
+        Ok(self.descent(settings)?.learns())
+    }
+
+    fn claims(&self, _settings: &Settings) -> Result<Claims> {
+        Ok(Claims {
+            side: Some(self.side),
+            ..Claims::default()
+        })
+    }
+
+    fn identity(&self, settings: &Settings) -> Option<Settings> {
+        Some(settings.clone().with("steps", 0))
+    }
+
+    fn check(&self, model: &Model, settings: &Settings) -> Result<()> {
+        self.descent(settings)?;
+        (self.choose)(model, settings).map(drop)
+    }
+
+    fn prepare<'m>(
+        &self,
+        model: &'m Model,
+        lessons: &Lessons,
+        ctx: &Ctx,
+    ) -> Result<Box<dyn Prepared + 'm>> {
+        let descent = self.descent(ctx.settings)?;
+        let sites = (self.choose)(model, ctx.settings)?;
+        FineTuning::prepare(self.card.id, model, sites, descent, lessons)
     }
 }
 
 /// Fine-tuning bound to a model and the parameters it may move.
-pub(crate) struct FineTuning<'m> {
+struct FineTuning<'m> {
     editor: &'static str,
     model: &'m Model,
     sites: Vec<&'m Parameter>,
@@ -160,7 +235,7 @@ impl<'m> FineTuning<'m> {
     ///
     /// # Errors
     /// A loss that is not finite, a parameter without gradient, or an unreadable picture.
-    pub fn prepare(
+    fn prepare(
         editor: &'static str,
         model: &'m Model,
         sites: Vec<&'m Parameter>,

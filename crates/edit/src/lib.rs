@@ -15,6 +15,9 @@ mod fine_tune;
 mod hyper;
 mod judge;
 mod memory;
+mod own_answer;
+mod probing;
+mod respondent;
 mod sequence;
 mod settings;
 mod training;
@@ -24,13 +27,16 @@ pub use card::Card;
 pub use context::Context;
 pub use edit::{Edit, Touches};
 pub use editor::{
-    Claims, Comparison, Ctx, Editor, Effect, Example, Examples, GradientProbe, Learns, Lessons, Posed,
-    Prepared, Request, Wording, check_requests,
+    Claims, Comparison, Ctx, Editor, Effect, Example, Examples, GradientProbe, Learns, Lessons,
+    Posed, Prepared, Request, Wording, check_requests,
 };
 pub use embedding::{TextEmbedding, cosine};
 pub use error::{Error, Result};
 pub use judge::{Asked, Needs, PICTURES, RecordBatch, context_scores};
 pub use memory::Memory;
+pub use own_answer::answer_by_itself;
+pub use probing::{Answered, answers};
+pub use respondent::{Direct, Each, Respondent};
 pub use sequence::Sequence;
 pub use settings::Settings;
 pub use training::{SCOPE as TRAINING, keys as training_keys};

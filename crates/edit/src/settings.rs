@@ -21,6 +21,13 @@ impl Settings {
         }
     }
 
+    /// These settings, and those of `other`.
+    #[must_use]
+    pub(crate) fn and(mut self, other: Settings) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     /// The keys, sorted.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)

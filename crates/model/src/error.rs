@@ -1,5 +1,8 @@
 //! What can go wrong between a checkpoint folder and logits.
 
+use crate::device::Fault;
+use crate::engine::human_bytes;
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -33,6 +36,22 @@ pub enum Error {
         /// Bytes that may be taken.
         limit: u64,
     },
+    /// Work of which not even one piece fits into the memory that may be taken.
+    #[error(
+        "one {what} takes about {} of memory to compute, and {} is left beside what is held",
+        human_bytes(*.each), human_bytes(*.room)
+    )]
+    NoRoomFor {
+        /// A piece: a record, a line, a picture.
+        what: &'static str,
+        /// Bytes that one takes.
+        each: u64,
+        /// Bytes that may be taken.
+        room: u64,
+    },
+    /// A device that cannot go on.
+    #[error(transparent)]
+    Device(#[from] Fault),
     /// Tensors that the architecture does not know.
     #[error(
         "{location}: tensors unknown to this architecture: {names}; remove them or use the matching config.json"

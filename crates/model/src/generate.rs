@@ -1,8 +1,7 @@
 //! Greedy continuation with remembered keys and values.
 
 use burn::tensor::Tensor;
-use debias_weights::Checkpoint;
-use serde_json::Value;
+use debias_core::Decoding;
 
 use crate::batch::{ImageFeatures, Row};
 use crate::change::View;
@@ -12,7 +11,6 @@ use crate::logits::argmax;
 use crate::model::Model;
 use crate::parameter::Stage;
 use crate::positions::{KvCache, Pass, Positions};
-use crate::text::Text;
 
 /// When a continuation ends.
 #[derive(Clone, Debug)]
@@ -23,34 +21,143 @@ pub struct Limits {
     pub stops: Vec<u32>,
 }
 
-/// The tokens that end a text, as a folder names them: in `generation_config.json`, else in
-/// `config.json` (at the top or with the decoder), else the tokenizer's own.
-///
-/// # Errors
-/// A malformed file.
-pub fn end_tokens(folder: &Checkpoint) -> Result<Vec<u32>> {
-    let written =
-        |file: &str| -> Result<Value> { Ok(folder.json_if_present(file)?.unwrap_or(Value::Null)) };
-    let config = written("config.json")?;
-    let places = [
-        &written("generation_config.json")?,
-        &config["text_config"],
-        &config["llm_config"],
-        &config,
-    ]
-    .map(|place| ids(&place["eos_token_id"]));
-    match places.into_iter().find(|ids| !ids.is_empty()) {
-        Some(ids) => Ok(ids),
-        None => Ok(Text::open(folder)?.end_of_text().into_iter().collect()),
+impl Limits {
+    /// Those of `how`: `model` ends a text where it says so, unless `how` goes on behind that.
+    pub fn of(model: &Model, how: &Decoding) -> Self {
+        let ends = model.marks().ends().iter().copied();
+        Self {
+            max_tokens: how.max_tokens,
+            stops: ends.filter(|_| !how.ignore_end).collect(),
+        }
     }
 }
 
-/// One id, or a list of them.
-fn ids(value: &Value) -> Vec<u32> {
-    let one = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    match value {
-        Value::Array(list) => list.iter().filter_map(one).collect(),
-        other => one(other).into_iter().collect(),
+/// Rows that are continued a token at a time.
+pub trait Steps {
+    /// Logits of what follows each open row, `[open rows, vocabulary]`.
+    fn next(&self) -> Tensor<2>;
+
+    /// Adds `ids[i]` to open row `going[i]`; rows that are not named are closed, and the others open
+    /// in that order.
+    fn add(&mut self, going: &[usize], ids: &[u32]);
+}
+
+/// Continues `n` rows greedily: the tokens added to each, the stop token included. At equal logits the
+/// lower id is taken.
+///
+/// # Errors
+/// [`Error::NotFinite`] in the place of a row whose logits are not finite.
+pub fn greedy(steps: &mut dyn Steps, n: usize, limits: &Limits) -> Vec<Result<Vec<u32>>> {
+    let mut added: Vec<Result<Vec<u32>>> = (0..n).map(|_| Ok(Vec::new())).collect();
+    let mut open: Vec<usize> = (0..n).collect();
+    for step in 0..limits.max_tokens {
+        let (mut going, mut ids) = (Vec::new(), Vec::new());
+        for (at, next) in likeliest(steps.next()).into_iter().enumerate() {
+            match (&mut added[open[at]], next) {
+                (Ok(added), Some(id)) => {
+                    added.push(id);
+                    if !limits.stops.contains(&id) {
+                        going.push(at);
+                        ids.push(id);
+                    }
+                }
+                (row, _) => {
+                    *row = Err(Error::NotFinite {
+                        what: "a logit of the next token".into(),
+                    });
+                }
+            }
+        }
+        if going.is_empty() || step + 1 == limits.max_tokens {
+            break;
+        }
+        steps.add(&going, &ids);
+        open = going.iter().map(|at| open[*at]).collect();
+    }
+    added
+}
+
+/// The likeliest of each row of `[n, vocabulary]`; none where a logit is not finite.
+fn likeliest(logits: Tensor<2>) -> Vec<Option<u32>> {
+    let [_, vocabulary] = logits.dims();
+    let values = host::values(logits);
+    let rows = values.chunks(vocabulary);
+    rows.map(|row| {
+        let finite = row.iter().all(|value| value.is_finite());
+        finite.then(|| argmax(row) as u32)
+    })
+    .collect()
+}
+
+/// Rows that a model continues, and what it remembers of them.
+pub struct Continuation<'a> {
+    model: &'a Model,
+    view: &'a View,
+    rows: Vec<Row>,
+    /// Those that are still open, in the order of `cache` and `state`.
+    open: Vec<usize>,
+    /// Tokens added so far.
+    step: usize,
+    cache: KvCache,
+    /// The residual stream at each open row's last token, `[b, 1, d]`.
+    state: Tensor<3>,
+}
+
+impl<'a> Continuation<'a> {
+    /// Reads whole rows; all have a picture of `seen`, or none has.
+    pub fn of(
+        model: &'a Model,
+        rows: Vec<Row>,
+        seen: Option<&ImageFeatures>,
+        view: &'a View,
+    ) -> Self {
+        let mut cache = KvCache::new(model.decoder().outline().depth, rows.len());
+        let vectors = seen.and_then(|seen| model.vectors(seen, view));
+        let width = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
+        let starts = vec![0; rows.len()];
+        let stretch = (starts.as_slice(), width);
+        let kept = Some(&mut cache);
+        let x = model.read_from(&rows, stretch, vectors.as_ref(), kept, Stage::Head, view);
+        let last = rows.iter().enumerate();
+        let last = last.map(|(r, row)| (r * width + row.ids.len() - 1) as i64);
+        let d = x.dims()[2];
+        let state = x
+            .reshape([rows.len() * width, d])
+            .select(0, host::indices(last.collect(), model.device()))
+            .unsqueeze_dim(1);
+        Self {
+            model,
+            view,
+            open: (0..rows.len()).collect(),
+            rows,
+            step: 0,
+            cache,
+            state,
+        }
+    }
+}
+
+impl Steps for Continuation<'_> {
+    fn next(&self) -> Tensor<2> {
+        self.model
+            .head(self.state.clone(), self.view)
+            .squeeze_dim(1)
+    }
+
+    fn add(&mut self, going: &[usize], ids: &[u32]) {
+        if going.len() < self.open.len() {
+            self.cache = self.cache.of_rows(going, self.model.device());
+            self.open = going.iter().map(|at| self.open[*at]).collect();
+        }
+        let rows: Vec<&Row> = self.open.iter().map(|row| &self.rows[*row]).collect();
+        let places = Positions::next(&rows, self.step, self.model.image_positions());
+        let ids: Vec<Row> = ids.iter().map(|id| Row::of_token(*id)).collect();
+        let x = self
+            .model
+            .embed(&ids, &vec![0; ids.len()], 1, None, self.view);
+        let kept = Some(&mut self.cache);
+        self.state = self.model.through(x, &places, kept, Stage::Head, self.view);
+        self.step += 1;
     }
 }
 
@@ -69,71 +176,30 @@ impl Model {
         limits: &Limits,
         view: &View,
     ) -> Result<Vec<Vec<u32>>> {
-        let mut added: Vec<Vec<u32>> = vec![Vec::new(); rows.len()];
         if rows.is_empty() || limits.max_tokens == 0 {
-            return Ok(added);
+            return Ok(vec![Vec::new(); rows.len()]);
         }
-        self.check_room(rows, limits)?;
-        let mut cache = KvCache::new(self.decoder().outline().depth, rows.len());
-        let vectors = seen.and_then(|seen| self.vectors(seen, view));
-        let mut state = self.read(rows, vectors.as_ref(), &mut cache, view);
-        let mut open: Vec<usize> = (0..rows.len()).collect();
-        for step in 0..limits.max_tokens {
-            let next = self.greedy(state, view)?;
-            for (row, id) in open.iter().zip(&next) {
-                added[*row].push(*id);
-            }
-            let going: Vec<usize> = (0..open.len())
-                .filter(|i| !limits.stops.contains(&next[*i]))
-                .collect();
-            if going.is_empty() || step + 1 == limits.max_tokens {
-                break;
-            }
-            if going.len() < open.len() {
-                cache = cache.of_rows(&going, self.device());
-                open = going.iter().map(|i| open[*i]).collect();
-            }
-            let ids: Vec<i64> = going.iter().map(|i| i64::from(next[*i])).collect();
-            let open_rows: Vec<&Row> = open.iter().map(|row| &rows[*row]).collect();
-            state = self.step(&ids, &open_rows, step, &mut cache, view);
-        }
-        Ok(added)
+        rows.iter()
+            .try_for_each(|row| self.check_room(row, limits.max_tokens))?;
+        let mut steps = Continuation::of(self, rows.to_vec(), seen, view);
+        greedy(&mut steps, rows.len(), limits).into_iter().collect()
     }
 
-    fn check_room(&self, rows: &[Row], limits: &Limits) -> Result<()> {
+    /// Whether `more` tokens fit behind `row`; the last one is never read.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`].
+    pub(crate) fn check_room(&self, row: &Row, more: usize) -> Result<()> {
         let limit = self.decoder().outline().max_positions;
-        let longest = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
-        match longest + limits.max_tokens > limit + 1 {
-            true => Err(Error::TooLong {
+        let length = row.ids.len() + more;
+        if length > limit + 1 {
+            return Err(Error::TooLong {
                 text: "prompt and continuation".into(),
-                length: longest + limits.max_tokens,
+                length,
                 limit,
-            }),
-            false => Ok(()),
+            });
         }
-    }
-
-    /// Reads whole rows into `cache`; the residual stream at each row's last token, `[b, 1, d]`.
-    fn read(
-        &self,
-        rows: &[Row],
-        vectors: Option<&ImageFeatures>,
-        cache: &mut KvCache,
-        view: &View,
-    ) -> Tensor<3> {
-        let width = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
-        let starts = vec![0; rows.len()];
-        let stretch = (starts.as_slice(), width);
-        let x = self.read_from(rows, stretch, vectors, Some(cache), Stage::Head, view);
-        let last: Vec<i64> = rows
-            .iter()
-            .enumerate()
-            .map(|(r, row)| (r * width + row.ids.len() - 1) as i64)
-            .collect();
-        let d = x.dims()[2];
-        x.reshape([rows.len() * width, d])
-            .select(0, host::indices(last, self.device()))
-            .unsqueeze_dim(1)
+        Ok(())
     }
 
     /// Reads the tokens `starts[r] ..` of each row r, padded to `width`, behind what `cache`
@@ -150,21 +216,6 @@ impl Model {
         let places = Positions::stretch(rows, starts, width, self.image_positions());
         let x = self.embed(rows, starts, width, vectors, view);
         self.through(x, &places, cache, to, view)
-    }
-
-    /// One more token of each open row.
-    fn step(
-        &self,
-        ids: &[i64],
-        rows: &[&Row],
-        step: usize,
-        cache: &mut KvCache,
-        view: &View,
-    ) -> Tensor<3> {
-        let places = Positions::next(rows, step, self.image_positions());
-        let ids: Vec<Row> = ids.iter().map(|id| Row::of_token(*id as u32)).collect();
-        let x = self.embed(&ids, &vec![0; ids.len()], 1, None, view);
-        self.through(x, &places, Some(cache), Stage::Head, view)
     }
 
     fn through(
@@ -187,21 +238,5 @@ impl Model {
                 x
             }
         }
-    }
-
-    /// The likeliest next tokens after states `[b, 1, d]`.
-    fn greedy(&self, state: Tensor<3>, view: &View) -> Result<Vec<u32>> {
-        let logits = self.head(state, view);
-        let vocabulary = logits.dims()[2];
-        let values = host::values(logits);
-        values
-            .chunks(vocabulary)
-            .map(|row| match row.iter().all(|value| value.is_finite()) {
-                true => Ok(argmax(row) as u32),
-                false => Err(Error::NotFinite {
-                    what: "a logit of the next token".into(),
-                }),
-            })
-            .collect()
     }
 }

@@ -6,7 +6,7 @@ use debias_core::AnswerScore;
 use crate::batch::Row;
 use crate::error::{Error, Result};
 use crate::host;
-use crate::logits::{answers, log_probabilities};
+use crate::logits::answers;
 
 /// Scores each row's answer from the logits of its answer positions, `[b, a, vocabulary]`.
 ///
@@ -16,6 +16,15 @@ use crate::logits::{answers, log_probabilities};
 /// # Errors
 /// [`Error::NotFinite`] when any needed logit is NaN or infinite.
 pub fn answer_scores(rows: &[Row], logits: Tensor<3>) -> Result<Vec<AnswerScore>> {
+    let scores = answer_likelihoods(rows, logits)?;
+    Ok(scores.iter().map(AnswerLikelihood::score).collect())
+}
+
+/// [`answer_scores`], token by token.
+///
+/// # Errors
+/// As [`answer_scores`].
+pub fn answer_likelihoods(rows: &[Row], logits: Tensor<3>) -> Result<Vec<AnswerLikelihood>> {
     let [b, a, vocabulary] = logits.dims();
     let wanted = rows.iter().enumerate();
     let wanted = wanted.flat_map(|(r, row)| r * a..r * a + row.answer().len());
@@ -25,19 +34,8 @@ pub fn answer_scores(rows: &[Row], logits: Tensor<3>) -> Result<Vec<AnswerScore>
     let mut tokens = answers(logits, &targets).into_iter();
     rows.iter()
         .map(|row| {
-            let tokens: Vec<(f64, bool)> = tokens.by_ref().take(row.answer().len()).collect();
-            let sum: f64 = tokens.iter().map(|(log_p, _)| log_p).sum();
-            match sum.is_finite() {
-                true => Ok(AnswerScore {
-                    sum,
-                    mean: sum / tokens.len() as f64,
-                    tokens: tokens.len(),
-                    correct: tokens.iter().filter(|(_, correct)| *correct).count(),
-                }),
-                false => Err(Error::NotFinite {
-                    what: "the log-likelihood of an answer".into(),
-                }),
-            }
+            let tokens = tokens.by_ref().take(row.answer().len());
+            tokens.collect::<AnswerLikelihood>().finite()
         })
         .collect()
 }
@@ -47,6 +45,10 @@ pub fn answer_scores(rows: &[Row], logits: Tensor<3>) -> Result<Vec<AnswerScore>
 pub struct AnswerLikelihood {
     /// `log p` of each token, nats.
     pub tokens: Vec<f64>,
+    /// Tokens that are the model's first choice at their position, the lowest id among equals.
+    pub correct: usize,
+    /// Tokens at the prompt's beginning that were left out for want of positions.
+    pub cut: usize,
 }
 
 impl AnswerLikelihood {
@@ -59,12 +61,40 @@ impl AnswerLikelihood {
     pub fn mean(&self) -> f64 {
         self.sum() / self.tokens.len().max(1) as f64
     }
+
+    /// What is kept of it.
+    pub fn score(&self) -> AnswerScore {
+        AnswerScore {
+            sum: self.sum(),
+            mean: self.mean(),
+            tokens: self.tokens.len(),
+            correct: self.correct,
+        }
+    }
+
+    /// The same, if every token has a probability.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`].
+    pub fn finite(self) -> Result<Self> {
+        if self.tokens.iter().all(|log_p| log_p.is_finite()) {
+            Ok(self)
+        } else {
+            Err(Error::NotFinite {
+                what: "the log-likelihood of an answer".into(),
+            })
+        }
+    }
 }
 
-impl FromIterator<f64> for AnswerLikelihood {
-    fn from_iter<I: IntoIterator<Item = f64>>(tokens: I) -> Self {
+impl FromIterator<(f64, bool)> for AnswerLikelihood {
+    /// From the `log p` of each token, and whether it is the model's first choice.
+    fn from_iter<I: IntoIterator<Item = (f64, bool)>>(tokens: I) -> Self {
+        let (tokens, first): (Vec<f64>, Vec<bool>) = tokens.into_iter().unzip();
         Self {
-            tokens: tokens.into_iter().collect(),
+            tokens,
+            correct: first.into_iter().filter(|first| *first).count(),
+            cut: 0,
         }
     }
 }
@@ -72,26 +102,18 @@ impl FromIterator<f64> for AnswerLikelihood {
 /// Positions whose logits are held at once: 50 MiB at a vocabulary of 50,000.
 const LOGIT_ROWS: usize = 256;
 
-/// `log_softmax(logits_i)[targets[i]]` for every i; `logits(from, n)` gives rows `from .. from + n`
-/// as `[1, n, vocabulary]`.
-///
-/// # Errors
-/// [`Error::NotFinite`] when a needed logit is NaN or infinite.
+/// `log_softmax(logits_i)[targets[i]]` for every i, and whether that target is the likeliest;
+/// `logits(from, n)` gives rows `from .. from + n` as `[1, n, vocabulary]`.
 pub(crate) fn likelihoods(
     targets: &[u32],
     logits: impl Fn(usize, usize) -> Tensor<3>,
-) -> Result<Vec<f64>> {
+) -> Vec<(f64, bool)> {
     let mut found = Vec::with_capacity(targets.len());
     for (part, targets) in targets.chunks(LOGIT_ROWS).enumerate() {
         let logits = logits(part * LOGIT_ROWS, targets.len()).squeeze_dim(0);
-        found.extend(log_probabilities(logits, targets));
+        found.extend(answers(logits, targets));
     }
-    match found.iter().all(|score| score.is_finite()) {
-        true => Ok(found),
-        false => Err(Error::NotFinite {
-            what: "the log-likelihood of an answer".into(),
-        }),
-    }
+    found
 }
 
 /// Differentiable negative log-likelihood of each row's answer, summed over its tokens: `[b]`.
@@ -107,6 +129,29 @@ pub(crate) fn weighted_nll(
     logits: Tensor<3>,
     weight: impl Fn(usize, usize) -> f32,
 ) -> Tensor<1> {
+    let b = rows.len();
+    let (log_p, weights) = weighted(rows, logits, weight);
+    (log_p * weights).neg().sum_dim(1).reshape([b])
+}
+
+/// Differentiable means over the tokens of each row's answer: of their probabilities, and of their
+/// log-probabilities; `[b]` each.
+///
+/// `logits` are those of the answer positions, `[b, a, vocabulary]`.
+pub fn answer_means(rows: &[Row], logits: Tensor<3>) -> [Tensor<1>; 2] {
+    let b = rows.len();
+    let (log_p, weights) = weighted(rows, logits, |r, _| 1.0 / rows[r].answer().len() as f32);
+    let mean = |of: Tensor<3>| (of * weights.clone()).sum_dim(1).reshape([b]);
+    [mean(log_p.clone().exp()), mean(log_p)]
+}
+
+/// `log p` of each row's answer tokens `[b, a, 1]`, with what each of them counts; behind the end of a
+/// shorter answer stands what counts nothing.
+fn weighted(
+    rows: &[Row],
+    logits: Tensor<3>,
+    weight: impl Fn(usize, usize) -> f32,
+) -> (Tensor<3>, Tensor<3>) {
     let [b, a, _] = logits.dims();
     let device = logits.device().inner();
     let mut ids = Vec::with_capacity(b * a);
@@ -124,8 +169,7 @@ pub(crate) fn weighted_nll(
         true => weights.autodiff(),
         false => weights,
     };
-    let picked = log_softmax(logits).gather(2, ids);
-    (picked * weights).neg().sum_dim(1).reshape([b])
+    (log_softmax(logits).gather(2, ids), weights)
 }
 
 /// Differentiable KL(base ‖ edited) of each row, nats, averaged over its positions: `[b]`.

@@ -9,23 +9,8 @@ use rayon::prelude::*;
 use crate::cpu::{is_here, log_sum_exp};
 use crate::host;
 
-/// `log_softmax(logits_i)[targets[i]]` of every row i of `[n, vocabulary]`; not finite where the row
-/// is not.
-pub(crate) fn log_probabilities(logits: Tensor<2>, targets: &[u32]) -> Vec<f64> {
-    if !is_here(&logits) {
-        return on_device::log_probabilities(logits, targets);
-    }
-    let [_, vocabulary] = logits.dims();
-    let values = host::values(logits);
-    targets
-        .par_iter()
-        .zip(values.par_chunks(vocabulary))
-        .map(|(target, row)| log_probability(row, *target))
-        .collect()
-}
-
-/// [`log_probabilities`] of the targets, and whether each is the greatest value of its row, the lowest
-/// id among equals.
+/// `log_softmax(logits_i)[targets[i]]` of every row i of `[n, vocabulary]`, not finite where the row is
+/// not, and whether each target is the greatest value of its row, the lowest id among equals.
 pub(crate) fn answers(logits: Tensor<2>, targets: &[u32]) -> Vec<(f64, bool)> {
     if !is_here(&logits) {
         let first = on_device::greatest(logits.clone(), 1).concat();
@@ -38,9 +23,17 @@ pub(crate) fn answers(logits: Tensor<2>, targets: &[u32]) -> Vec<(f64, bool)> {
     }
     let [_, vocabulary] = logits.dims();
     let values = host::values(logits);
-    let rows = targets.iter().zip(values.chunks(vocabulary));
-    rows.map(|(id, row)| (log_probability(row, *id), argmax(row) == *id as usize))
+    targets
+        .par_iter()
+        .zip(values.par_chunks(vocabulary))
+        .map(|(id, row)| (log_probability(row, *id), is_first(row, *id as usize)))
         .collect()
+}
+
+/// Whether `id` is the lowest among the greatest.
+fn is_first(row: &[f32], id: usize) -> bool {
+    let (before, from) = row.split_at(id);
+    before.iter().all(|value| *value < row[id]) && from.iter().all(|value| *value <= row[id])
 }
 
 fn log_probability(row: &[f32], id: u32) -> f64 {
@@ -168,12 +161,35 @@ mod tests {
     }
 
     #[test]
+    fn a_target_is_the_first_choice_where_it_is_the_lowest_of_the_greatest() {
+        let values = logits(31);
+        let first: Vec<u32> = values
+            .chunks(VOCABULARY)
+            .map(|row| argmax(row) as u32)
+            .collect();
+        let found = |targets: &[u32]| {
+            let found = answers(tensor(&values), targets);
+            found.into_iter().filter(|(_, first)| *first).count()
+        };
+        assert_eq!(found(&first), ROWS);
+        // Another id of the same value stands behind the first.
+        let row = &values[..VOCABULARY];
+        let peak = row[first[0] as usize];
+        let tie = row
+            .iter()
+            .rposition(|value| *value == peak)
+            .expect("the first at least");
+        assert!(tie > first[0] as usize);
+        assert_eq!(found(&[tie as u32; ROWS]), 0);
+    }
+
+    #[test]
     fn a_device_computes_the_probabilities_and_divergences_of_the_host() {
         let (base, edited) = (logits(31), logits(57));
         let targets: Vec<u32> = (0..ROWS as u32).map(|row| row * 140).collect();
-        let host = log_probabilities(tensor(&base), &targets);
+        let host = answers(tensor(&base), &targets);
         let device = on_device::log_probabilities(tensor(&base), &targets);
-        for (host, device) in host.iter().zip(device) {
+        for ((host, _), device) in host.iter().zip(device) {
             assert!((host - device).abs() < 1e-5, "{host} {device}");
         }
         let pairs = base.chunks(VOCABULARY).zip(edited.chunks(VOCABULARY));

@@ -14,29 +14,32 @@ use debias_weights::Checkpoint;
 use serde_json::Value;
 
 use crate::batch::{Batch, ImageFeatures, ImageRef, ImageSpan, Row, State};
-use crate::change::{Parameters, View, as_dtype};
+use crate::change::{Parameters, View};
 use crate::chat::{ChatTemplate, Message};
 use crate::complete::Complete;
 use crate::decoders::Decoder;
 use crate::device::{Placement, moved};
+use crate::dtype::as_dtype;
 use crate::error::{Error, Result};
-use crate::families::{self, Folder, Parts};
+use crate::families::{self, Folder, ModelParts};
 use crate::host;
 use crate::loader::{Loaded, Loader, Weights};
 use crate::names::refuse_unused;
 use crate::parameter::{Parameter, Stage};
 use crate::positions::{ImagePositions, Pass, Positions};
+use crate::projector::QUERY_OUTPUT;
 use crate::prompt::{Answer, Prompt};
 use crate::question::{Question, Style};
-use crate::text::Text;
+use crate::text::{Marks, Text};
 
 /// A loaded model, multimodal or text alone. Its weights are never written.
 pub struct Model {
     name: String,
     location: String,
-    parts: Parts,
+    parts: ModelParts,
     /// The template of conversations, for text models that have one.
     chat: Option<ChatTemplate>,
+    marks: Marks,
     sites: Vec<Parameter>,
     values: BTreeMap<String, Tensor<2>>,
     placement: Placement,
@@ -110,6 +113,7 @@ impl Model {
         Ok(Self {
             name: folder.name().to_owned(),
             location,
+            marks: Marks::of(folder, &parts.text)?,
             parts,
             chat,
             sites,
@@ -182,6 +186,11 @@ impl Model {
         &self.parts.text
     }
 
+    /// The tokens that begin and end a text.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
     /// The language model's input vectors of all tokens, f32 `[vocabulary, d]`.
     pub fn token_table(&self) -> Tensor<2> {
         let rows = self.decoder().outline().vocabulary;
@@ -190,24 +199,27 @@ impl Model {
         table.squeeze_dim(0)
     }
 
-    /// The weights by which the vision side is usually edited (`spec/editors.md` section 4): the
-    /// outputs of the last two Q-Former layers, or the last linear layer of the projector for a family
-    /// without a Q-Former, or with text around its pictures (MiniGPT-4 trained the projection
-    /// alone). Empty for a text model.
-    pub fn vision_edit_sites(&self) -> Vec<String> {
-        let projector = || {
-            let sites = self.sites.iter();
-            let linear = sites.filter(|s| s.stage == Stage::Projector && s.linear.is_some());
-            linear.map(|site| &site.name)
-        };
-        let mut outputs: Vec<&String> = projector()
-            .filter(|name| name.ends_with(".output_query.dense.weight"))
-            .collect();
-        let kept = match outputs.is_empty() || self.parts.frame.surrounds() {
-            true => projector().next_back().into_iter().collect(),
-            false => outputs.split_off(outputs.len().saturating_sub(2)),
-        };
-        kept.into_iter().cloned().collect()
+    /// Names of the weights of the projector's linear layers, in the order in which they are read;
+    /// none for a text model.
+    pub fn projector_weights(&self) -> Vec<&str> {
+        let sites = self.sites.iter();
+        let linear = sites.filter(|s| s.stage == Stage::Projector && s.linear.is_some());
+        linear.map(|site| site.name.as_str()).collect()
+    }
+
+    /// Names of the output weights of the Q-Former's layers for its queries, first layer first; none
+    /// for a family without a Q-Former.
+    pub fn query_outputs(&self) -> Vec<&str> {
+        let mut names = self.projector_weights();
+        let end = format!(".{QUERY_OUTPUT}.weight");
+        names.retain(|name| name.ends_with(&end));
+        names
+    }
+
+    /// Whether the family left its Q-Former as it was and trained the projection behind it alone
+    /// (MiniGPT-4).
+    pub fn has_frozen_queries(&self) -> bool {
+        self.parts.frozen_queries
     }
 
     /// Tokenises questions that all have a picture, or all have none.
@@ -240,7 +252,11 @@ impl Model {
         Ok([first, second])
     }
 
-    fn row(&self, question: &Question) -> Result<Row> {
+    /// Tokenises one question.
+    ///
+    /// # Errors
+    /// As [`Model::rows`].
+    pub(crate) fn row(&self, question: &Question) -> Result<Row> {
         let picture = match question.picture {
             Some(picture) => {
                 let vectors = self.sight()?.vectors();
@@ -248,17 +264,16 @@ impl Model {
             }
             None => None,
         };
-        let chat = self.chat.as_ref();
-        let chat = chat.filter(|_| question.style == Style::Chat && picture.is_none());
-        let said = match chat {
-            Some(chat) => chat.render(&[Message::text("user", question.prompt)], true)?,
-            None => question.prompt.to_owned(),
+        let style = match picture {
+            Some(_) if question.style == Style::Chat => Style::Framed,
+            _ => question.style,
         };
+        let (said, special) = self.said(question.prompt, style)?;
         let prompt = Prompt {
             picture,
             text: &said,
-            raw: question.style == Style::Raw,
-            special: chat.is_none() || !self.parts.text.is_opened(&said)?,
+            raw: style == Style::Raw,
+            special,
         };
         let answer = question.answer.map(|text| Answer {
             text,
@@ -276,6 +291,22 @@ impl Model {
                 length,
                 limit,
             }),
+        }
+    }
+
+    /// A prompt without a picture as it is put to the model, in its chat template where `style` asks
+    /// for one, and whether the tokens that open every text are still to be put in front.
+    ///
+    /// # Errors
+    /// A template that cannot be rendered, or a text that cannot be tokenised.
+    pub(crate) fn said(&self, prompt: &str, style: Style) -> Result<(String, bool)> {
+        match self.chat.as_ref().filter(|_| style == Style::Chat) {
+            Some(chat) => {
+                let said = chat.render(&[Message::text("user", prompt)], true)?;
+                let opened = self.parts.text.is_opened(&said)?;
+                Ok((said, !opened))
+            }
+            None => Ok((prompt.to_owned(), true)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Scores of many answers: rows that share a picture and the beginning of their text read it once.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -64,6 +65,17 @@ impl Model {
         seen: Option<&ImageFeatures>,
         view: &View,
     ) -> Result<Vec<AnswerLikelihood>> {
+        let scores = self.likelihoods(rows, seen, view).into_iter();
+        scores.map(AnswerLikelihood::finite).collect()
+    }
+
+    /// [`Model::score`], not finite where a row's logits are not.
+    pub(crate) fn likelihoods(
+        &self,
+        rows: &[Row],
+        seen: Option<&ImageFeatures>,
+        view: &View,
+    ) -> Vec<AnswerLikelihood> {
         // The last token is never asked what follows it.
         let ends = |r: usize| rows[r].ids.len() - 1;
         let branches = self.branches(rows, &families(rows), ends, seen, view);
@@ -77,13 +89,13 @@ impl Model {
         let tokens = likelihoods(&targets, |from, n| {
             let part = x.clone().narrow(0, from, n).unsqueeze::<3>();
             self.head(part, view)
-        })?;
+        });
         let mut tokens = tokens.into_iter();
         let mut scores = vec![AnswerLikelihood::default(); rows.len()];
         for (at, row) in branches.order.iter().zip(&branches.rows) {
             scores[*at] = tokens.by_ref().take(row.answer().len()).collect();
         }
-        Ok(scores)
+        scores
     }
 
     /// The logits at positions `wanted[r]` of each row r, `[wanted[r].len(), vocabulary]`, in row
@@ -183,9 +195,9 @@ impl Model {
 }
 
 /// Groups rows of the same picture by their beginnings, in order of first appearance.
-fn families(rows: &[Row]) -> Vec<Family> {
+fn families<R: Borrow<Row>>(rows: &[R]) -> Vec<Family> {
     let mut prompts: BTreeMap<(Option<usize>, &[u32]), Family> = BTreeMap::new();
-    for (r, row) in rows.iter().enumerate() {
+    for (r, row) in rows.iter().map(Borrow::borrow).enumerate() {
         let picture = row.image.map(|span| span.picture);
         let prompt = &row.ids[..row.answer_start - 1];
         let family = prompts.entry((picture, prompt)).or_insert_with(|| Family {
@@ -254,17 +266,20 @@ fn beginning(row: &Row, n: usize) -> Row {
 /// Cuts rows into batches of at most `budget` tokens, padding included (one row at least): rows
 /// that begin alike stay together, and those of like length stand together, so that little is
 /// padded. The batches hold indices into `rows`.
-pub fn batches(rows: &[Row], budget: usize) -> Vec<Vec<usize>> {
-    let mut families = families(rows);
-    let length = |family: &Family| {
-        let lengths = family.rows.iter().map(|row| rows[*row].ids.len());
-        lengths.max().unwrap_or(0)
-    };
-    families.sort_by_key(length);
+pub(crate) fn batches(rows: &[&Row], budget: usize) -> Vec<Vec<usize>> {
+    let length = |row: &usize| rows[*row].ids.len();
+    let (apart, alike): (Vec<Family>, Vec<Family>) = families(rows)
+        .into_iter()
+        .partition(|family| family.shared == 0);
+    // Rows with nothing in common need not stand together.
+    let apart = apart.into_iter().flat_map(|family| family.rows);
+    let alike = alike.into_iter().map(|family| family.rows);
+    let mut together: Vec<Vec<usize>> = apart.map(|row| vec![row]).chain(alike).collect();
+    together.sort_by_key(|rows| (rows.iter().map(length).max(), rows.first().copied()));
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut longest = 0;
-    for row in families.into_iter().flat_map(|family| family.rows) {
-        let wider = longest.max(rows[row].ids.len());
+    for row in together.into_iter().flatten() {
+        let wider = longest.max(length(&row));
         match batches.last_mut() {
             Some(batch) if (batch.len() + 1) * wider <= budget => {
                 batch.push(row);
@@ -272,7 +287,7 @@ pub fn batches(rows: &[Row], budget: usize) -> Vec<Vec<usize>> {
             }
             _ => {
                 batches.push(vec![row]);
-                longest = rows[row].ids.len();
+                longest = length(&row);
             }
         }
     }

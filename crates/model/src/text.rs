@@ -1,6 +1,7 @@
 //! Text to tokens and back.
 
 mod folder;
+mod marks;
 mod tiktoken;
 mod train;
 
@@ -11,6 +12,7 @@ use tokenizers::{PostProcessor, Tokenizer};
 
 use crate::error::{Error, Result};
 
+pub use marks::Marks;
 pub use train::{train_byte_level_bpe, train_metaspace_bpe};
 
 /// The token whose embeddings are replaced by image vectors.

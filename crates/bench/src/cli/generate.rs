@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use debias_core::Decoding;
+use debias_edit::{Direct, Respondent};
+use debias_model::engine::{Asked, Batching, Engine};
 
 use super::Session;
+use crate::asking::{Continued, Line, PictureFolder, Prompt, Teller, in_item};
 use crate::compute::{Input, Loading, Numbers};
 use crate::exit::Exit;
-use crate::generation::{Continuer, Prompt};
 use crate::lines::{Id, Lines};
 
 /// Continue prompts greedily
@@ -57,38 +59,32 @@ pub struct Args {
 /// Lines read before they are continued and written.
 const WINDOW: usize = 256;
 
-/// One line of output.
-#[derive(Serialize)]
-struct Continued<'a> {
-    id: &'a Id,
-    text: String,
-    tokens: Vec<u32>,
-}
-
 impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
-        let by_flag = self.prompt.map(|prompt| Prompt {
+        let by_flag = self.prompt.clone().map(|prompt| Prompt {
             id: Id::Text("1".to_owned()),
             prompt,
-            image: self.image.map(|path| path.to_string_lossy().into_owned()),
+            image: self
+                .image
+                .as_ref()
+                .map(|path| path.to_string_lossy().into_owned()),
         });
         let mut lines = match by_flag {
             Some(_) => None,
             None => Some(Lines::open(&self.input)?),
         };
-        let continuer = Continuer {
-            ends: match self.ignore_end {
-                true => Vec::new(),
-                false => self.loading.end_tokens(&self.model)?,
-            },
-            model: self.loading.open(&self.model)?,
+        let model = self.loading.open(&self.model)?;
+        let (pictures, teller) = (
+            PictureFolder::new(&self.images),
+            Teller::new(session.printer),
+        );
+        let respondent = Direct::base(Engine {
+            model: &model,
             view: self.numbers.view(),
-            printer: session.printer,
-            images: self.images,
-            raw: self.raw,
-            max_tokens: self.max_tokens as usize,
-            stops: self.stop,
-        };
+            pictures: &pictures,
+            batching: Batching::default(),
+            watch: &teller,
+        });
         let plain = by_flag.is_some() && !session.json;
         let mut prompts: Vec<Prompt> = by_flag.into_iter().collect();
         loop {
@@ -98,18 +94,42 @@ impl Args {
             if prompts.is_empty() {
                 return Ok(Exit::Done);
             }
-            for (prompt, (text, tokens)) in prompts.iter().zip(continuer.run(&prompts)?) {
-                let id = &prompt.id;
-                match plain {
-                    true => session.printer.result(&text)?,
-                    false => session.printer.result(&serde_json::to_string(&Continued {
-                        id,
-                        text,
-                        tokens,
-                    })?)?,
+            for (prompt, answer) in prompts.iter().zip(self.continued(&respondent, &prompts)?) {
+                if plain {
+                    session.printer.result(&answer.text)?;
+                } else {
+                    let line = Line {
+                        id: &prompt.id,
+                        answer,
+                        before: None,
+                    };
+                    session.printer.result(&serde_json::to_string(&line)?)?;
                 }
             }
             prompts.clear();
         }
+    }
+
+    /// What is written behind each prompt; the first that cannot be asked ends the command.
+    fn continued(
+        &self,
+        respondent: &dyn Respondent,
+        prompts: &[Prompt],
+    ) -> anyhow::Result<Vec<Continued>> {
+        let how = Decoding {
+            max_tokens: self.max_tokens as usize,
+            stops: self.stop.clone(),
+            ignore_end: self.ignore_end,
+        };
+        let asked: Vec<Asked> = prompts
+            .iter()
+            .map(|prompt| prompt.asked(self.raw))
+            .collect();
+        let found = respondent.write(&asked, &how)?.into_iter().zip(prompts);
+        let written = found.map(|(found, prompt)| {
+            let written = found.map_err(|error| in_item(&prompt.id, &error))?;
+            Ok(Continued::from(written))
+        });
+        written.collect()
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use debias_merge::{Error, Options, Outcome, Planned, Recipe, Size, Watch};
+use debias_model::engine::human_bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -13,7 +14,7 @@ use crate::compute::size;
 use crate::exit::Exit;
 use crate::failure::Refusal;
 use crate::interrupt::Interrupt;
-use crate::machine::{self, AnonymousPeak, human_bytes};
+use crate::machine::{self, AnonymousPeak};
 use crate::merging::Models;
 use crate::progress::Progress;
 

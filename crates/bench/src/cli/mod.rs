@@ -5,6 +5,7 @@ mod data;
 mod doctor;
 mod edit;
 mod embed;
+mod eval;
 mod execution;
 mod generate;
 mod grade;
@@ -76,6 +77,7 @@ enum Command {
     Run(run::Args),
     Plan(plan::Args),
     Edit(edit::Args),
+    Eval(eval::Args),
     Merge(merge::Args),
     List(list::Args),
     Show(show::Args),
@@ -131,6 +133,7 @@ impl Args {
             Command::Run(args) => args.execute(session),
             Command::Plan(args) => args.execute(session),
             Command::Edit(args) => args.execute(session),
+            Command::Eval(args) => args.execute(session),
             Command::Merge(args) => args.execute(session),
             Command::List(args) => args.execute(session),
             Command::Show(args) => args.execute(session),

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
+use debias_edit::{Direct, Respondent};
+use debias_model::engine::{Asked, Batching, Engine};
 
 use super::Session;
+use crate::asking::{Item, Line, PictureFolder, Score, Teller, in_item};
 use crate::compute::{Input, Loading, MemoryLimit, Numbers};
 use crate::exit::Exit;
 use crate::lines::Lines;
 use crate::models::ModelSource;
-use crate::scoring::{Item, Scorer};
 
 /// Score answers: the log-likelihood of each under a model, token by token
 ///
@@ -58,18 +60,24 @@ impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let start = Instant::now();
         let mut lines = Lines::open(&self.input)?;
-        let scorer = Scorer {
-            model: self
-                .loading
-                .open_source(&ModelSource::resolve(&self.model)?, self.memory.max_memory)?
-                .computing_in(self.numbers.dtype.into()),
+        let model = self
+            .loading
+            .open_source(&ModelSource::resolve(&self.model)?, self.memory.max_memory)?
+            .computing_in(self.numbers.dtype.into());
+        let (pictures, teller) = (
+            PictureFolder::new(&self.images),
+            Teller::new(session.printer),
+        );
+        let respondent = Direct::base(Engine {
+            model: &model,
             view: self.numbers.view(),
-            images: self.images,
-            raw: self.raw,
-            tokens: self.batch_tokens.map(|tokens| tokens as usize),
-            pictures: self.batch_pictures.map(|pictures| pictures as usize),
-            printer: session.printer,
-        };
+            pictures: &pictures,
+            batching: Batching {
+                tokens: self.batch_tokens.map(|tokens| tokens as usize),
+                pictures: self.batch_pictures.map(|pictures| pictures as usize),
+            },
+            watch: &teller,
+        });
         let ready = start.elapsed().as_secs_f64();
         session
             .printer
@@ -82,12 +90,17 @@ impl Args {
             }
             let mut text = Vec::new();
             let start = Instant::now();
-            let scores = scorer.score(&items)?;
+            let scores = self.scores(&respondent, &items)?;
             seconds += start.elapsed().as_secs_f64();
             scored += scores.len();
-            for score in scores {
-                tokens += score.tokens;
-                serde_json::to_writer(&mut text, &score)?;
+            for (item, answer) in items.iter().zip(scores) {
+                tokens += answer.tokens;
+                let line = Line {
+                    id: &item.id,
+                    answer,
+                    before: None,
+                };
+                serde_json::to_writer(&mut text, &line)?;
                 text.write_all(b"\n").context("cannot write to memory")?;
             }
             session.printer.lines(&text)?;
@@ -96,5 +109,20 @@ impl Args {
             "scored {scored} lines, {tokens} answer tokens, in {seconds:.3} s"
         ));
         Ok(Exit::Done)
+    }
+
+    /// The score of each item; the first that cannot be asked ends the command.
+    fn scores(&self, respondent: &dyn Respondent, items: &[Item]) -> anyhow::Result<Vec<Score>> {
+        let asked: Vec<Asked> = items.iter().map(|item| item.asked(self.raw)).collect();
+        let found = respondent.choices(&asked)?.into_iter().zip(items);
+        let scores = found.map(|(found, item)| {
+            let mut choices = found.map_err(|error| in_item(&item.id, &error))?;
+            let likelihood = choices
+                .pop()
+                .flatten()
+                .context("an answer without a score")?;
+            Ok(Score::from(likelihood))
+        });
+        scores.collect()
     }
 }

@@ -123,6 +123,14 @@ impl<'c> From<&'c CellResult> for Printed<'c> {
     }
 }
 
+/// A cell as it is printed.
+///
+/// # Errors
+/// A number without a form in JSON.
+pub fn printed(cell: &CellResult) -> serde_json::Result<serde_json::Value> {
+    serde_json::to_value(Printed::from(cell))
+}
+
 /// Cells as they are printed.
 pub(super) fn cells<S: Serializer>(cells: &[CellResult], to: S) -> Result<S::Ok, S::Error> {
     let mut list = to.serialize_seq(Some(cells.len()))?;

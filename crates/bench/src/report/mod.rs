@@ -1,7 +1,7 @@
 //! What a finished run says: pure functions of the store, without model, network or clock.
 
 pub mod chart;
-mod grid;
+pub(crate) mod grid;
 mod json;
 pub mod merges;
 pub mod retention;
@@ -14,9 +14,10 @@ use debias_core::{CellKey, CellResult, FORMAT, ItemLine, Norm, Task};
 use serde::Serialize;
 
 pub use grid::grid;
-pub use json::Json;
+pub use json::{Json, printed};
 pub use sentence::closing_sentence;
 pub use table::Table;
+pub(crate) use table::percent;
 
 /// The object that `bench run --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -144,7 +144,7 @@ fn block(cell: Option<&CellResult>) -> Vec<String> {
     }
 }
 
-pub(super) fn percent(estimate: &Estimate) -> String {
+pub(crate) fn percent(estimate: &Estimate) -> String {
     // `100` in place of `100.0` keeps the widest interval short.
     let end = |x: f64| match format!("{:.1}", 100.0 * x).as_str() {
         "100.0" => "100".to_owned(),

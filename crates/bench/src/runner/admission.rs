@@ -3,15 +3,18 @@
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Context;
-use debias_core::{CONTEXTS, Cell, FilterCounts, ItemLine, Picture, Record, Split, Verdict};
+use debias_core::{
+    CONTEXTS, Cell, FilterCounts, ItemLine, OWN_ANSWER, Picture, Record, Split, Verdict,
+};
 use debias_edit::{Error, Needs, RecordBatch};
+use debias_model::engine::{Portion, retry_in_halves};
 use debias_model::{Model, in_order};
 use rayon::prelude::*;
 
 use super::CellGroup;
 use super::cell::tags;
-use crate::fitting::{Portion, retry_in_halves};
 use crate::planner::CHUNK;
+use debias_model::engine::{Portion, retry_in_halves};
 
 /// Takes the record that `error` is about out of `records`; any other error is passed on.
 pub(super) fn refuse(records: &mut Vec<Record>, error: Error) -> anyhow::Result<ItemLine> {
@@ -86,7 +89,11 @@ impl<'m> CellGroup<'m> {
                 .collect::<Vec<_>>()
         });
         let admission = self.planned.protocol.admission();
-        Ok(scores.map(|scores| admission.judge(record, &scores)))
+        let mut record = record.clone();
+        if record.awaits_answer() {
+            line.tag(OWN_ANSWER).clone_into(&mut record.y_more);
+        }
+        Ok(scores.map(|scores| admission.judge(&record, &scores)))
     }
 
     /// Cuts admitted records into chunks and scores them with the never-edited model, which must
@@ -131,12 +138,7 @@ impl<'m> CellGroup<'m> {
         };
         let each = Needs::of(self.model, records, self.templates).passing;
         let left = room.saturating_sub(self.kept);
-        let fit = usual.within(left, each.saturating_add(more), "record");
-        Ok(fit.map_err(|refused| {
-            refused.help(
-                "A larger --max-memory, a smaller --limit, --dtype bf16 or another --device may do.",
-            )
-        })?)
+        Ok(usual.within(left, each.saturating_add(more), "record")?)
     }
 
     /// Says that the device has no room for more than `n` records at a time.

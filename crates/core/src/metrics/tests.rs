@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::answer::{Answers, ItemLine};
 use crate::column::measure;
-use crate::score::{AnswerScore, ContextScore, LocalityScore, Norm, RecordScores};
-use crate::seed;
+use crate::record_scores::RecordScores;
+use crate::score::{AnswerScore, ContextScore, LocalityScore, Norm};
+use crate::{registry, seed};
 use proptest::prelude::*;
 
 fn answer(sum: f64, tokens: usize, correct: usize) -> AnswerScore {
@@ -138,6 +140,8 @@ fn every_metric_equals_the_hand_worked_number() {
         ("t_margin_after", 2.5 * third), // (1 - 0.5 + 2) / 3
         ("v_margin_before", -1.5),
         ("v_margin_after", 0.0), // (0 + 2 - 2) / 3
+        ("balance", 1.0),        // (1.5 + 0.5 + 1) / 3
+        ("balance_before", 0.5), // |-0.5| in each
         ("t_locality", 0.75),    // 1, 3/4, 1/2
         ("m_locality", third),   // 30/40, 10/40, 0
         ("tloc_ref_top1", 0.75),
@@ -183,6 +187,10 @@ fn the_norm_decides_the_headline_and_the_margin() {
     assert_eq!(got["v_generality"], got["v_generality_sum"]);
     assert_eq!(got["margin_before"], -2.0);
     assert_eq!(got["margin_after"], -1.0); // (1 - 1 - 3) / 3
+    assert_eq!(
+        got["balance"], 1.0,
+        "balance is per token, whatever the norm"
+    );
     assert!((got["ties"] - 1.0 / 9.0).abs() < 1e-15);
 }
 
@@ -249,20 +257,15 @@ fn no_record_gives_no_number() {
 
 #[test]
 fn names_are_unique_snake_case_and_defined() {
-    let mut seen = std::collections::BTreeSet::new();
+    let entries = all().map(|metric| (metric.id, [metric.definition]));
+    assert_eq!(registry::flaws(entries), Vec::<String>::new());
     for metric in all() {
-        assert!(seen.insert(metric.id), "{} is listed twice", metric.id);
-        assert!(
-            metric
-                .id
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
-        );
+        assert!(!metric.id.contains('-'), "{}", metric.id);
         assert!(metric.definition.ends_with('.') && metric.version > 0);
         assert!(["fraction", "nats"].contains(&metric.unit));
     }
     for id in HEADLINE {
-        assert!(seen.contains(id), "{id} has no definition");
+        assert!(find(id).is_ok(), "{id} has no definition");
     }
     assert_eq!(
         find("reliabilty").expect_err("a typo").to_string(),

@@ -67,7 +67,7 @@ impl BenchmarkCard {
     }
 
     /// The refusal to go on without the benchmark's folder.
-    pub(crate) fn needs_data(&self) -> Error {
+    pub fn needs_data(&self) -> Error {
         Error::NeedsData {
             benchmark: self.name.clone(),
             obtained: self.how_obtained(),

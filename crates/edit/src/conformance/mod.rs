@@ -14,7 +14,7 @@
 //! | C4 | determinism | again, freshly prepared, in another process: the same bits; another seed changes what [`Claims::random`](crate::Claims) admits |
 //! | C5 | declared footprint | what the card says it touches is what it touches; every declared parameter differs once the edit lies over it |
 //! | C6 | structural locality | vision-only editors: text-only logits keep their bits |
-//! | C7 | effect | margins of training records rise; they are preferred where reliability is claimed |
+//! | C7 | effect | margins of training records rise, or come closer to 0 where balance is claimed; targets are preferred where reliability is claimed |
 //! | C8 | order | joint mode: permuted requests, the same scores to 1e-5 |
 //! | C9 | batch invariance | scored alone or in company, edited alone or in company |
 //! | C10 | additivity | low-rank factors as a side path against the dense matrix |

@@ -8,17 +8,21 @@ use debias_core::Preset;
 use debias_model::{Model, Parameter, Parameters, Side};
 use serde::{Deserialize, Serialize};
 
-use crate::card::Card;
-use crate::editor::{Claims, Ctx, Editor, Learns, Lessons, Prepared};
+use crate::card::{Card, Setting, settings};
 use crate::error::Result;
-use crate::fine_tune::{Descent, FineTuning, SETTINGS};
+use crate::fine_tune::{Descent, FineTune};
 use crate::hyper::layer_index;
 use crate::settings::Settings;
 
-/// Fine-tuning of the language model's last layer.
-pub struct FtL;
-
 const ID: &str = "ft-l";
+
+/// Fine-tuning of the language model's last layer.
+pub static EDITOR: FineTune = FineTune {
+    card: &CARD,
+    side: Side::Language,
+    choice,
+    choose,
+};
 
 static CARD: Card = Card {
     id: ID,
@@ -35,34 +39,27 @@ static CARD: Card = Card {
         "forgets: locality falls with the norm of the update",
         "a learning rate that fits one width does not fit another",
     ],
-    settings: &[
-        (
-            "scope",
-            "ffn (feed-forward matrices) or layer (every parameter of the layer)",
-        ),
-        (
-            "layers",
-            "decoder layers to edit; negative numbers count from the last",
-        ),
-        SETTINGS[0],
-        SETTINGS[1],
-        SETTINGS[2],
-        SETTINGS[3],
-        SETTINGS[4],
-        SETTINGS[5],
-        SETTINGS[6],
-        SETTINGS[7],
-    ],
+    settings: settings![SETTINGS, Descent::SETTINGS],
 };
 
-/// Settings of FT-L.
+/// What is chosen, as settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Config {
+struct Choice {
     scope: Scope,
     layers: Vec<i64>,
-    #[serde(flatten)]
-    descent: Descent,
 }
+
+/// Their meaning.
+const SETTINGS: &[Setting] = &[
+    (
+        "scope",
+        "ffn (feed-forward matrices) or layer (every parameter of the layer)",
+    ),
+    (
+        "layers",
+        "decoder layers to edit; negative numbers count from the last",
+    ),
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -71,81 +68,38 @@ enum Scope {
     Layer,
 }
 
-impl Config {
-    fn preset(preset: Preset) -> Self {
-        Self {
-            scope: match preset {
-                Preset::Paper => Scope::Layer,
-                Preset::Project | Preset::RefEasyedit => Scope::Ffn,
-            },
-            layers: vec![-1],
-            descent: Descent::preset(preset),
-        }
-    }
-
-    /// The parameters to edit.
-    fn sites<'m>(&self, model: &'m Model) -> Result<Vec<&'m Parameter>> {
-        let depth = model.decoder().outline().depth;
-        let mut sites = Vec::new();
-        for layer in &self.layers {
-            let index = layer_index(ID, *layer, depth)?;
-            match self.scope {
-                Scope::Ffn => {
-                    for name in model.decoder().outline().feed_forward_sites(index) {
-                        sites.push(model.parameter(&name)?);
-                    }
-                }
-                Scope::Layer => {
-                    let prefix = model.decoder().outline().layer_prefix(index);
-                    sites.extend(model.parameters().iter().filter(|site| {
-                        site.side == Side::Language && site.name.starts_with(&prefix)
-                    }));
-                }
-            }
-        }
-        Ok(sites)
-    }
+fn choice(preset: Preset) -> Settings {
+    Settings::of(&Choice {
+        scope: match preset {
+            Preset::Paper => Scope::Layer,
+            Preset::Project | Preset::RefEasyedit => Scope::Ffn,
+        },
+        layers: vec![-1],
+    })
 }
 
-impl Editor for FtL {
-    fn card(&self) -> &'static Card {
-        &CARD
-    }
-
-    fn defaults(&self, preset: Preset) -> Settings {
-        Settings::of(&Config::preset(preset))
-    }
-
-    fn learns(&self, settings: &Settings) -> Learns {
-        let config = settings.config::<Config>(ID);
-        config.map_or(Learns::Nothing, |config| config.descent.learns())
-    }
-
-    fn claims(&self, _settings: &Settings) -> Claims {
-        Claims {
-            side: Some(Side::Language),
-            ..Claims::default()
+/// The parameters to edit.
+fn choose<'m>(model: &'m Model, settings: &Settings) -> Result<Vec<&'m Parameter>> {
+    let choice: Choice = settings.config(ID)?;
+    let depth = model.decoder().outline().depth;
+    let mut sites = Vec::new();
+    for layer in &choice.layers {
+        let index = layer_index(ID, *layer, depth)?;
+        match choice.scope {
+            Scope::Ffn => {
+                for name in model.decoder().outline().feed_forward_sites(index) {
+                    sites.push(model.parameter(&name)?);
+                }
+            }
+            Scope::Layer => {
+                let prefix = model.decoder().outline().layer_prefix(index);
+                sites.extend(
+                    model.parameters().iter().filter(|site| {
+                        site.side == Side::Language && site.name.starts_with(&prefix)
+                    }),
+                );
+            }
         }
     }
-
-    fn identity(&self, settings: &Settings) -> Option<Settings> {
-        Some(settings.clone().with("steps", 0))
-    }
-
-    fn check(&self, model: &Model, settings: &Settings) -> Result<()> {
-        let config: Config = settings.config(ID)?;
-        config.descent.check(ID)?;
-        config.sites(model).map(drop)
-    }
-
-    fn prepare<'m>(
-        &self,
-        model: &'m Model,
-        lessons: &Lessons,
-        ctx: &Ctx,
-    ) -> Result<Box<dyn Prepared + 'm>> {
-        let config: Config = ctx.settings.config(ID)?;
-        let sites = config.sites(model)?;
-        FineTuning::prepare(ID, model, sites, config.descent, lessons)
-    }
+    Ok(sites)
 }

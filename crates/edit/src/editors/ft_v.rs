@@ -8,16 +8,20 @@ use debias_core::{Error as CoreError, Preset};
 use debias_model::{Model, Parameter, Parameters, Side, Stage};
 use serde::{Deserialize, Serialize};
 
-use crate::card::Card;
-use crate::editor::{Claims, Ctx, Editor, Learns, Lessons, Prepared};
+use crate::card::{Card, Setting, settings};
 use crate::error::{Error, Result};
-use crate::fine_tune::{Descent, FineTuning, SETTINGS};
+use crate::fine_tune::{Descent, FineTune};
 use crate::settings::Settings;
 
-/// Fine-tuning of the projector.
-pub struct FtV;
-
 const ID: &str = "ft-v";
+
+/// Fine-tuning of the projector.
+pub static EDITOR: FineTune = FineTune {
+    card: &CARD,
+    side: Side::Vision,
+    choice,
+    choose,
+};
 
 static CARD: Card = Card {
     id: ID,
@@ -30,29 +34,20 @@ static CARD: Card = Card {
     touches: "weights: all parameters named `qformer.*`",
     cost: "per edit `steps` forward and backward passes through Q-Former and language model",
     failures: &["M-Locality: every picture passes the edited projector"],
-    settings: &[
-        (
-            "scope",
-            "qformer (every parameter of it) or projection (the projector's last linear layer)",
-        ),
-        SETTINGS[0],
-        SETTINGS[1],
-        SETTINGS[2],
-        SETTINGS[3],
-        SETTINGS[4],
-        SETTINGS[5],
-        SETTINGS[6],
-        SETTINGS[7],
-    ],
+    settings: settings![SETTINGS, Descent::SETTINGS],
 };
 
-/// Settings of FT-V.
+/// What is chosen, as settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Config {
+struct Choice {
     scope: Scope,
-    #[serde(flatten)]
-    descent: Descent,
 }
+
+/// Their meaning.
+const SETTINGS: &[Setting] = &[(
+    "scope",
+    "qformer (every parameter of it) or projection (the projector's last linear layer)",
+)];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -65,87 +60,51 @@ enum Scope {
     Projection,
 }
 
-impl Config {
-    fn preset(preset: Preset) -> Self {
-        Self {
-            scope: Scope::Qformer,
-            descent: Descent::preset(preset),
-        }
-    }
-
-    /// The parameters to edit.
-    fn sites<'m>(&self, model: &'m Model) -> Result<Vec<&'m Parameter>> {
-        let projector = || {
-            model
-                .parameters()
-                .iter()
-                .filter(|s| s.stage == Stage::Projector)
-        };
-        let is_qformer = |site: &&Parameter| {
-            let name = site.name.to_lowercase();
-            name.starts_with("qformer.") || name.contains(".qformer.")
-        };
-        let sites: Vec<&Parameter> = match self.scope {
-            Scope::Qformer => projector().filter(is_qformer).collect(),
-            Scope::Projection => {
-                let last = projector().rfind(|site| site.linear.is_some());
-                let stem = last.and_then(|site| site.name.strip_suffix(".weight"));
-                let own = |name: &str| stem.is_some_and(|stem| name.starts_with(stem));
-                projector().filter(|site| own(&site.name)).collect()
-            }
-        };
-        match sites.is_empty() {
-            false => Ok(sites),
-            true => Err(Error::Core(CoreError::Setting {
-                key: format!("{ID}.scope"),
-                problem: format!(
-                    "{} has no parameters of that kind; the other scope is qformer or projection",
-                    model.name()
-                ),
-            })),
-        }
-    }
+fn choice(_: Preset) -> Settings {
+    Settings::of(&Choice {
+        scope: Scope::Qformer,
+    })
 }
 
-impl Editor for FtV {
-    fn card(&self) -> &'static Card {
-        &CARD
+/// The parameters to edit.
+fn choose<'m>(model: &'m Model, settings: &Settings) -> Result<Vec<&'m Parameter>> {
+    let choice: Choice = settings.config(ID)?;
+    let projector = || {
+        model
+            .parameters()
+            .iter()
+            .filter(|s| s.stage == Stage::Projector)
+    };
+    if projector().next().is_none() {
+        return Err(Error::Elsewhere {
+            editor: ID,
+            problem: format!(
+                "{} is a text model and has nothing to edit on the vision side; use ft-l",
+                model.name()
+            ),
+        });
     }
-
-    fn defaults(&self, preset: Preset) -> Settings {
-        Settings::of(&Config::preset(preset))
-    }
-
-    fn learns(&self, settings: &Settings) -> Learns {
-        let config = settings.config::<Config>(ID);
-        config.map_or(Learns::Nothing, |config| config.descent.learns())
-    }
-
-    fn claims(&self, _settings: &Settings) -> Claims {
-        Claims {
-            side: Some(Side::Vision),
-            ..Claims::default()
+    let is_qformer = |site: &&Parameter| {
+        let name = site.name.to_lowercase();
+        name.starts_with("qformer.") || name.contains(".qformer.")
+    };
+    let sites: Vec<&Parameter> = match choice.scope {
+        Scope::Qformer => projector().filter(is_qformer).collect(),
+        Scope::Projection => {
+            let last = projector().rfind(|site| site.linear.is_some());
+            let stem = last.and_then(|site| site.name.strip_suffix(".weight"));
+            let own = |name: &str| stem.is_some_and(|stem| name.starts_with(stem));
+            projector().filter(|site| own(&site.name)).collect()
         }
-    }
-
-    fn identity(&self, settings: &Settings) -> Option<Settings> {
-        Some(settings.clone().with("steps", 0))
-    }
-
-    fn check(&self, model: &Model, settings: &Settings) -> Result<()> {
-        let config: Config = settings.config(ID)?;
-        config.descent.check(ID)?;
-        config.sites(model).map(drop)
-    }
-
-    fn prepare<'m>(
-        &self,
-        model: &'m Model,
-        lessons: &Lessons,
-        ctx: &Ctx,
-    ) -> Result<Box<dyn Prepared + 'm>> {
-        let config: Config = ctx.settings.config(ID)?;
-        let sites = config.sites(model)?;
-        FineTuning::prepare(ID, model, sites, config.descent, lessons)
+    };
+    match sites.is_empty() {
+        false => Ok(sites),
+        true => Err(Error::Core(CoreError::Setting {
+            key: format!("{ID}.scope"),
+            problem: format!(
+                "{} has no parameters of that kind; the other scope is qformer or projection",
+                model.name()
+            ),
+        })),
     }
 }

@@ -6,31 +6,24 @@
 //! settings: the update descends, every matrix's own rate has its own learning rate, running
 //! statistics are kept with the parts.
 
-mod network;
-mod statistics;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use debias_core::Preset;
-use debias_model::{Change, Model};
+use debias_model::{Device, Parameter};
 use serde::{Deserialize, Serialize};
 
-use self::network::Network;
-use crate::card::Card;
-use crate::edit::Edit;
-use crate::editor::{
-    Claims, Ctx, Editor, GradientProbe, Learns, Lessons, Prepared, Request, check_requests,
-};
+use crate::card::{Card, Setting, settings};
+use crate::editor::{Lessons, Request};
 use crate::error::Result;
-use crate::hyper::{HyperNetwork, Learner, SITE_SETTINGS, Sites, Weights, changes};
-use crate::settings::Settings;
-use crate::training::{SETTINGS, Schedule, Values, rehearsed, train};
+use crate::hyper::{
+    BlockPlan, BlockSettings, Blocks, Config, Gathered, Generalise, HyperEditor, HyperNetwork,
+    LearnedParts, Sides, Sites, Subject, TRAINED, open_clamp,
+};
+use crate::training::{Schedule, Values};
 
 /// Model editor networks with gradient decomposition.
-pub struct Mend;
+pub static EDITOR: HyperEditor<Mend> = HyperEditor::new(&CARD);
 
 const ID: &str = "mend";
 
@@ -49,87 +42,85 @@ static CARD: Card = Card {
         "edits what the training records are like; another bias or another model needs another training",
         "many requests at once add up: the norm of the update grows with their number",
     ],
-    settings: &[
-        SITE_SETTINGS[0],
-        SITE_SETTINGS[1],
-        SITE_SETTINGS[2],
-        ("rank", "rows of V, at most the joint width of a matrix"),
-        (
-            "norm",
-            "normalise the factors by running mean and deviation",
-        ),
-        (
-            "bound",
-            "largest size of a normalised value; null as published, where a unit that hardly ever fired in training makes an edit thousands of times too large",
-        ),
-        (
-            "descent",
-            "subtract the update (the reference adds it and must learn the sign)",
-        ),
-        ("edit_lr", "the rate α_W of every matrix at the start"),
-        ("lr", "Adam's rate for U, V, b, s, t"),
-        ("lr_lr", "Adam's rate for the rates α_W"),
-        (
-            "dead_edit_lr",
-            "as in the reference, the rates move with `lr`, because its second optimiser never sees a gradient",
-        ),
-        ("cedit", "weight of the rephrased prompt's loss"),
-        ("iedit", "weight of the rephrased picture's loss"),
-        ("cloc", "weight of both divergences"),
-        (
-            "trained",
-            "file of parts trained before, in place of training; null trains",
-        ),
-        SETTINGS[0],
-        SETTINGS[1],
-        SETTINGS[2],
-        SETTINGS[3],
-        SETTINGS[4],
-        SETTINGS[5],
-        SETTINGS[6],
+    settings: settings![
+        Sites::SETTINGS,
+        BlockSettings::SETTINGS,
+        SETTINGS,
+        Generalise::SETTINGS,
+        TRAINED,
+        Schedule::SETTINGS,
     ],
 };
 
-/// Settings of MEND.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Config {
+/// Settings of the network and its objective.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Mend {
     #[serde(flatten)]
-    sites: Sites,
-    rank: usize,
-    norm: bool,
-    bound: Option<f64>,
+    blocks: BlockSettings,
     descent: bool,
-    edit_lr: f64,
-    lr: f64,
-    lr_lr: f64,
     dead_edit_lr: bool,
     #[serde(flatten)]
-    weights: Weights,
-    trained: Option<PathBuf>,
-    #[serde(flatten)]
-    schedule: Schedule,
+    objective: Generalise,
 }
 
-impl Config {
-    fn preset(preset: Preset) -> Self {
-        let reference = preset == Preset::RefEasyedit;
-        Self {
-            sites: Sites::published(),
-            rank: 1920,
-            norm: true,
-            bound: match preset {
-                Preset::Project => Some(10.0),
-                Preset::Paper | Preset::RefEasyedit => None,
+/// The meaning of those that are its own.
+const SETTINGS: &[Setting] = &[
+    (
+        "descent",
+        "subtract the update (the reference adds it and must learn the sign)",
+    ),
+    (
+        "dead_edit_lr",
+        "as in the reference, the rates α_W move with `lr`, because its second optimiser never sees a gradient",
+    ),
+];
+
+impl Mend {
+    fn blocks(&self, sites: &[&Parameter], seed: u64, device: &Device) -> Blocks {
+        let plan = BlockPlan {
+            stream: ID,
+            settings: BlockSettings {
+                lr_lr: match self.dead_edit_lr {
+                    true => self.blocks.lr,
+                    false => self.blocks.lr_lr,
+                },
+                ..self.blocks
             },
-            descent: !reference,
-            edit_lr: 1e-4,
-            lr: 1e-6,
-            lr_lr: 1e-4,
-            dead_edit_lr: reference,
-            weights: Weights {
-                cedit: 0.1,
-                iedit: 0.1,
-                cloc: 1.0,
+            epsilon: 1e-7,
+            scalars: &[],
+            step: |outer, scale, shift| open_clamp(outer * scale + shift),
+        };
+        Blocks::new(plan, sites, seed, device)
+    }
+}
+
+impl HyperNetwork for Mend {
+    type Parts = Blocks;
+    type Objective = Generalise;
+    type Condition = ();
+
+    const GATE: &'static str = "edit_lr";
+    const RANDOM: &'static str = "V at the start, and the order of the training records";
+
+    fn preset(preset: Preset) -> Config<Self> {
+        let reference = preset == Preset::RefEasyedit;
+        Config {
+            sites: Sites::published(),
+            network: Self {
+                blocks: BlockSettings {
+                    rank: 1920,
+                    norm: true,
+                    bound: match preset {
+                        Preset::Project => Some(10.0),
+                        Preset::Paper | Preset::RefEasyedit => None,
+                    },
+                    edit_lr: 1e-4,
+                    lr: 1e-6,
+                    lr_lr: 1e-4,
+                },
+                descent: !reference,
+                dead_edit_lr: reference,
+                objective: Generalise::PUBLISHED,
             },
             trained: None,
             schedule: Schedule {
@@ -144,93 +135,36 @@ impl Config {
             },
         }
     }
-}
 
-impl Editor for Mend {
-    fn card(&self) -> &'static Card {
-        &CARD
+    fn parts(&self, subject: &Subject, seed: u64) -> Blocks {
+        self.blocks(&subject.sites, seed, subject.model.device())
     }
 
-    fn defaults(&self, preset: Preset) -> Settings {
-        Settings::of(&Config::preset(preset))
+    fn objective(&self, _: &Lessons, _: u64) -> Generalise {
+        self.objective
     }
 
-    fn inputs(&self, settings: &Settings) -> Result<Vec<PathBuf>> {
-        Ok(settings.config::<Config>(ID)?.trained.into_iter().collect())
+    fn condition(&self, _: &Subject, _: &[&Request]) -> Result<()> {
+        Ok(())
     }
 
-    fn learns(&self, _settings: &Settings) -> Learns {
-        Learns::Parts
+    fn propose(&self, blocks: &Blocks, values: &Values, gathered: &Gathered, _: &()) -> Sides {
+        let transformed = blocks.transform(values, gathered).into_iter();
+        let sides = transformed.map(|of| {
+            let sign = if self.descent { -1.0 } else { 1.0 };
+            let step = of.delta * of.rate.mul_scalar(sign);
+            (of.site, of.factors.sides(of.x, step))
+        });
+        sides.collect()
     }
 
-    fn claims(&self, settings: &Settings) -> Claims {
-        let config = settings.config::<Config>(ID);
-        Claims {
-            random: "V at the start, and the order of the training records",
-            side: config.ok().and_then(|config| config.sites.claimed()),
-            ..Claims::default()
-        }
-    }
-
-    fn identity(&self, settings: &Settings) -> Option<Settings> {
-        Some(settings.clone().with("edit_lr", 0).with("steps", 0))
-    }
-
-    fn rehearsal(&self, settings: &Settings) -> Settings {
-        rehearsed(settings)
-    }
-
-    fn check(&self, model: &Model, settings: &Settings) -> Result<()> {
-        let config: Config = settings.config(ID)?;
-        config.sites.of(ID, model).map(drop)
-    }
-
-    fn prepare<'m>(
-        &self,
-        model: &'m Model,
-        lessons: &Lessons,
-        ctx: &Ctx,
-    ) -> Result<Box<dyn Prepared + 'm>> {
-        let config: Config = ctx.settings.config(ID)?;
-        let sites = config.sites.of(ID, model)?;
-        let mut learner = Learner {
-            editor: ID,
-            model,
-            network: Network::new(&config, &sites, ctx.seed, model.device()),
-            sites,
-            weights: config.weights,
+    fn probe(&self, blocks: &Blocks, gathered: &Gathered) -> Option<(Sides, usize)> {
+        let plain = Self {
+            descent: false,
+            ..*self
         };
-        let (train_on, val) = (lessons.train, lessons.val);
-        let values = train(ID, &mut learner, &config.schedule, train_on, val, ctx)?;
-        Ok(Box::new(Trained { learner, values }))
-    }
-}
-
-/// A trained hyper-network.
-struct Trained<'m> {
-    learner: Learner<'m, Network>,
-    values: Values,
-}
-
-impl Prepared for Trained<'_> {
-    fn edit_each(&self, requests: &[Request], start: &Change) -> Result<Vec<Arc<Edit>>> {
-        check_requests(self.learner.model, requests)?;
-        let requests: Vec<&Request> = requests.iter().collect();
-        let gathered = self.learner.gather(&requests, start)?;
-        let sides = self.learner.network.propose(&self.values, &gathered, &());
-        let changes = changes(&sides, requests.len()).into_iter();
-        Ok(changes
-            .map(|change| Arc::new(Edit::Weights(change)))
-            .collect())
-    }
-
-    fn gradient_probe(&self, request: &Request) -> Result<Option<GradientProbe>> {
-        let gathered = self.learner.gather(&[request], &Change::default())?;
-        let (network, values) = self.learner.network.unlearned();
-        let sides = network.propose(&values, &gathered, &());
-        Ok(Some(GradientProbe {
-            gradient: changes(&sides, 1).pop().unwrap_or_default(),
-            ranks: gathered.ranks(0),
-        }))
+        let blocks = blocks.unlearned();
+        let sides = plain.propose(&blocks, &blocks.start(), gathered, &());
+        Some((sides, 0))
     }
 }

@@ -20,12 +20,13 @@ macro_rules! registry {
 registry! {
     nothing::Nothing,
     random::Random,
-    ft_l::FtL,
-    ft_v::FtV,
+    ft_l::EDITOR,
+    ft_v::EDITOR,
     ike::Ike,
-    ke::Ke,
-    mend::Mend,
+    ke::EDITOR,
+    mend::EDITOR,
     serac::Serac,
+    biasedit::EDITOR,
 }
 
 /// Looks an editor up by name.

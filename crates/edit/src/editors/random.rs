@@ -8,7 +8,7 @@ use debias_core::{Preset, seed};
 use debias_model::{Change, Delta, Model, host};
 use rand::Rng;
 
-use super::ft_l::FtL;
+use super::ft_l::EDITOR as FT_L;
 use crate::card::Card;
 use crate::edit::Edit;
 use crate::editor::{Claims, Ctx, Editor, Effect, Learns, Lessons, Prepared, Request};
@@ -41,31 +41,31 @@ impl Editor for Random {
 
     /// The norm is that of FT-L's update, so the settings are FT-L's.
     fn scope(&self) -> &'static str {
-        FtL.scope()
+        FT_L.scope()
     }
 
     fn defaults(&self, preset: Preset) -> Settings {
-        FtL.defaults(preset)
+        FT_L.defaults(preset)
     }
 
-    fn learns(&self, settings: &Settings) -> Learns {
-        FtL.learns(settings)
+    fn learns(&self, settings: &Settings) -> Result<Learns> {
+        FT_L.learns(settings)
     }
 
-    fn claims(&self, settings: &Settings) -> Claims {
-        Claims {
+    fn claims(&self, settings: &Settings) -> Result<Claims> {
+        Ok(Claims {
             effect: Effect::Control,
             random: "the direction of every delta",
-            ..FtL.claims(settings)
-        }
+            ..FT_L.claims(settings)?
+        })
     }
 
     fn identity(&self, settings: &Settings) -> Option<Settings> {
-        FtL.identity(settings)
+        FT_L.identity(settings)
     }
 
     fn check(&self, model: &Model, settings: &Settings) -> Result<()> {
-        FtL.check(model, settings)
+        FT_L.check(model, settings)
     }
 
     fn prepare<'m>(
@@ -75,7 +75,7 @@ impl Editor for Random {
         ctx: &Ctx,
     ) -> Result<Box<dyn Prepared + 'm>> {
         Ok(Box::new(Scattered {
-            aimed: FtL.prepare(model, lessons, ctx)?,
+            aimed: FT_L.prepare(model, lessons, ctx)?,
             seed: ctx.seed,
         }))
     }

@@ -17,16 +17,16 @@ use serde::{Deserialize, Serialize};
 
 use self::scopes::Scopes;
 use self::student::{Settled, Student, counterfactual};
-use crate::card::Card;
+use crate::card::{Card, Setting, settings};
 use crate::edit::Edit;
 use crate::editor::{Claims, Ctx, Editor, Learns, Lessons, Prepared, Request, check_requests};
 use crate::error::Result;
-
+use crate::hyper::TRAINED;
 use crate::memory::gate::Gate;
 use crate::memory::scope::{Mode, Reader, Scope};
 use crate::memory::{Align, Memory, Mix, ScopeText, SeracParts, setting};
 use crate::settings::Settings;
-use crate::training::{SETTINGS, Schedule, rehearsed, train};
+use crate::training::{Schedule, rehearsed, train};
 
 /// Semi-parametric editing with a retrieval-augmented counterfactual model.
 pub struct Serac;
@@ -54,77 +54,69 @@ static CARD: Card = Card {
         "image locality is not part of the reference's training (`mloc`), and is what its published rows lose",
         "a question that needs a remembered fact and something else gets the remembered fact",
     ],
-    settings: &[
-        (
-            "classifier",
-            "folder of an encoder (BERT, DistilBERT) that reads scopes; null takes the model's own input embeddings under a trained linear layer",
-        ),
-        (
-            "mode",
-            "embedding (squared distance of two vectors: the first token's) or cross (a classifier of two classes reads both texts)",
-        ),
-        (
-            "frozen",
-            "train a linear layer on top of the classifier's sentence vectors in place of its weights",
-        ),
-        ("scale", "factor of the squared distance"),
-        ("mix", "soft, or hard: the counterfactual where s > 1/2"),
-        (
-            "align",
-            "suffix: mix where both sequences end with the same tokens; right: mix as many last positions as there are (the reference)",
-        ),
-        (
-            "scope_text",
-            "prompt, or prompt+answer (the reference), by which scope depends on the candidate",
-        ),
-        (
-            "image_gate",
-            "also compare pictures, by a threshold tuned on the training records",
-        ),
-        (
-            "counterfactual",
-            "self: the language model with a last layer of its own",
-        ),
-        (
-            "training",
-            "supervised: both parts apart (Mitchell et al.); unsupervised: soft mixing end to end (the multimodal reference)",
-        ),
-        (
-            "mloc",
-            "whether image-locality items are among what is to be left alone (the reference leaves them out)",
-        ),
-        (
-            "hard",
-            "share of the weight that the nearest out-of-scope pairs get (supervised)",
-        ),
-        (
-            "calibrate",
-            "fit a factor of all squared distances to the validation records after training",
-        ),
-        ("lr", "Adam's rate for the counterfactual model"),
-        (
-            "scope_lr",
-            "Adam's rate for the classifier; null takes `lr`",
-        ),
-        ("cedit", "weight of the rephrased prompt's loss"),
-        ("iedit", "weight of the rephrased picture's loss"),
-        (
-            "cloc",
-            "weight of the divergence from the base model, or of the classifier's loss (supervised)",
-        ),
-        (
-            "trained",
-            "file of parts trained before, in place of training; null trains",
-        ),
-        SETTINGS[0],
-        SETTINGS[1],
-        SETTINGS[2],
-        SETTINGS[3],
-        SETTINGS[4],
-        SETTINGS[5],
-        SETTINGS[6],
-    ],
+    settings: settings![SETTINGS, TRAINED, Schedule::SETTINGS],
 };
+
+/// The settings of [`Config`] without its schedule.
+const SETTINGS: &[Setting] = &[
+    (
+        "classifier",
+        "folder of an encoder (BERT, DistilBERT) that reads scopes; null takes the model's own input embeddings under a trained linear layer",
+    ),
+    (
+        "mode",
+        "embedding (squared distance of two vectors: the first token's) or cross (a classifier of two classes reads both texts)",
+    ),
+    (
+        "frozen",
+        "train a linear layer on top of the classifier's sentence vectors in place of its weights",
+    ),
+    ("scale", "factor of the squared distance"),
+    ("mix", "soft, or hard: the counterfactual where s > 1/2"),
+    (
+        "align",
+        "suffix: mix where both sequences end with the same tokens; right: mix as many last positions as there are (the reference)",
+    ),
+    (
+        "scope_text",
+        "prompt, or prompt+answer (the reference), by which scope depends on the candidate",
+    ),
+    (
+        "image_gate",
+        "also compare pictures, by a threshold tuned on the training records",
+    ),
+    (
+        "counterfactual",
+        "self: the language model with a last layer of its own",
+    ),
+    (
+        "training",
+        "supervised: both parts apart (Mitchell et al.); unsupervised: soft mixing end to end (the multimodal reference)",
+    ),
+    (
+        "mloc",
+        "whether image-locality items are among what is to be left alone (the reference leaves them out)",
+    ),
+    (
+        "hard",
+        "share of the weight that the nearest out-of-scope pairs get (supervised)",
+    ),
+    (
+        "calibrate",
+        "fit a factor of all squared distances to the validation records after training",
+    ),
+    ("lr", "Adam's rate for the counterfactual model"),
+    (
+        "scope_lr",
+        "Adam's rate for the classifier; null takes `lr`",
+    ),
+    ("cedit", "weight of the rephrased prompt's loss"),
+    ("iedit", "weight of the rephrased picture's loss"),
+    (
+        "cloc",
+        "weight of the divergence from the base model, or of the classifier's loss (supervised)",
+    ),
+];
 
 /// How the two parts are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -288,15 +280,15 @@ impl Editor for Serac {
             .collect())
     }
 
-    fn learns(&self, _settings: &Settings) -> Learns {
-        Learns::Parts
+    fn learns(&self, _settings: &Settings) -> Result<Learns> {
+        Ok(Learns::Parts)
     }
 
-    fn claims(&self, _settings: &Settings) -> Claims {
-        Claims {
+    fn claims(&self, _settings: &Settings) -> Result<Claims> {
+        Ok(Claims {
             random: "the order of the training records and the pairs that are held against each other",
             ..Claims::default()
-        }
+        })
     }
 
     fn rehearsal(&self, settings: &Settings) -> Settings {

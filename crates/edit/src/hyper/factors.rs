@@ -1,14 +1,14 @@
 //! The two factors of a gradient: what entered a linear layer, and the gradient at its output.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData};
-use debias_model::{
-    Batch, Change, ImageFeatures, Model, Orientation, Parameter, Parameters, Question, Recorder,
-    Row, Stage, answer_nll, host,
-};
+use debias_model::{Change, Orientation, Parameter, Parameters, Recorder, Row, Stage, host};
 
+use super::objective::EditObjective;
+use super::subject::Subject;
 use crate::editor::Request;
 use crate::error::{Error, Result};
 
@@ -32,34 +32,31 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    /// Runs the edit target of every request forward and backward at the weights that `start`
+    /// Runs what `objective` asks of every request forward and backward at the weights that `start`
     /// leaves. The losses are summed, not averaged, so each request's factors are those that it
     /// has alone.
     ///
     /// # Errors
     /// A request that cannot be tokenised, a loss that is not finite, or a matrix that the answer
     /// does not depend on.
-    pub fn new(
-        editor: &'static str,
-        model: &Model,
-        sites: &[&Parameter],
+    pub fn new<O: EditObjective>(
+        subject: &Subject,
+        objective: &O,
         requests: &[&Request],
         start: &Change,
     ) -> Result<Self> {
-        let first = sites
-            .iter()
-            .fold(Stage::Head, |first, site| first.earliest(site.stage))
-            .earliest(model.first_stage(&[start])?);
-        let (rows, batch) = target_batch(model, requests)?;
-        let last = Stage::FeedForward(model.decoder().outline().depth.saturating_sub(1));
-        let batch = model.run(batch, first.earliest(last), &model.base());
+        let Subject {
+            editor,
+            model,
+            sites,
+        } = subject;
+        let first = subject.first().earliest(model.first_stage(&[start])?);
+        let (rows, batch) = objective.asked(subject, requests)?;
+        let batch = model.run(batch, first.earliest(subject.last()), &model.base());
         let names = sites.iter().map(|site| site.name.clone());
         let recorder = Arc::new(Recorder::of_sites(names));
         let view = model.view(&[start])?.tracked().watched(recorder.clone());
-        let sums = answer_nll(&rows, model.answer_logits(batch, &view));
-        let lengths: Vec<f32> = rows.iter().map(|row| row.answer().len() as f32).collect();
-        let lengths = host::tensor(lengths, [rows.len()], model.device()).autodiff();
-        let losses = sums / lengths;
+        let losses = objective.told(&rows, model.answer_logits(batch, &view));
         let values = host::values(losses.clone().inner());
         if let Some(bad) = values.iter().position(|loss| !loss.is_finite()) {
             return Err(Error::Diverged {
@@ -83,13 +80,28 @@ impl Gathered {
                 false => x,
             };
             let orientation = site.linear.unwrap_or(Orientation::OutIn);
-            factors.insert(site.name.clone(), Factors::of(x, delta, orientation));
+            let labels = match objective.labelled_alone() {
+                true => labels(&rows, site, x.dims()[1]),
+                false => None,
+            };
+            let found = Factors::of(x, delta, orientation, labels, requests.len());
+            factors.insert(site.name.clone(), found);
         }
         Ok(Self { factors })
     }
-}
 
-impl Gathered {
+    /// The same factors as those of one request.
+    pub fn joined(&self) -> Self {
+        let one = |factors: &Factors| Factors {
+            tokens: vec![factors.tokens.iter().sum()],
+            ..factors.clone()
+        };
+        let factors = self.factors.iter();
+        Self {
+            factors: factors.map(|(name, f)| (name.clone(), one(f))).collect(),
+        }
+    }
+
     /// Tokens of one request at every matrix: the rank of its gradient.
     pub fn ranks(&self, request: usize) -> BTreeMap<String, usize> {
         let factors = self.factors.iter();
@@ -97,26 +109,49 @@ impl Gathered {
             .map(|(name, factors)| (name.clone(), factors.tokens[request]))
             .collect()
     }
+
+    /// Bytes of all factors.
+    pub fn bytes(&self) -> usize {
+        self.factors.values().map(Factors::bytes).sum()
+    }
+}
+
+/// The positions of each row that predict its answer, at a layer that sees `seen` positions of each;
+/// none where it sees no positions of rows (the vision side), or these alone (the last feed-forward
+/// block).
+fn labels(rows: &[Row], site: &Parameter, seen: usize) -> Option<Vec<Range<usize>>> {
+    let whole = rows.iter().map(|row| row.ids.len()).max() == Some(seen);
+    let positions = || rows.iter().map(Row::answer_positions).collect();
+    (whole && Stage::Projector.precedes(site.stage)).then(positions)
 }
 
 impl Factors {
-    /// Keeps the tokens whose input and gradient are not zero throughout; x `[b, t, d_in]`,
-    /// delta `[b, t, d_out]`.
-    fn of(x: Tensor<3>, delta: Tensor<3>, orientation: Orientation) -> Self {
+    /// Keeps the tokens whose input and gradient are not zero throughout, and that stand at the
+    /// `labels` of their row where there are any; x `[b, t, d_in]`, delta `[b, t, d_out]`, the rows
+    /// of each of the `requests` side by side.
+    fn of(
+        x: Tensor<3>,
+        delta: Tensor<3>,
+        orientation: Orientation,
+        labels: Option<Vec<Range<usize>>>,
+        requests: usize,
+    ) -> Self {
         let [b, t, d_in] = x.dims();
         let d_out = delta.dims()[2];
         let device = x.device();
         let (xs, deltas) = (host::values(x), host::values(delta));
         let (mut kept_x, mut kept_delta) = (Vec::new(), Vec::new());
-        let mut tokens = vec![0; b];
-        for (row, count) in tokens.iter_mut().enumerate() {
-            for token in row * t..(row + 1) * t {
+        let mut tokens = vec![0; requests];
+        for row in 0..b {
+            for at in 0..t {
+                let token = row * t + at;
                 let x = &xs[token * d_in..][..d_in];
                 let delta = &deltas[token * d_out..][..d_out];
-                if x.iter().any(|v| *v != 0.0) && delta.iter().any(|v| *v != 0.0) {
+                let labelled = labels.as_ref().is_none_or(|of| of[row].contains(&at));
+                if labelled && x.iter().any(|v| *v != 0.0) && delta.iter().any(|v| *v != 0.0) {
                     kept_x.extend_from_slice(x);
                     kept_delta.extend_from_slice(delta);
-                    *count += 1;
+                    tokens[row * requests / b] += 1;
                 }
             }
         }
@@ -133,7 +168,12 @@ impl Factors {
     /// x̃ `[n, d_in]`, δ̃ `[n, d_out]` → a `[requests, r, columns]`, b `[requests, rows, r]`, r the
     /// largest number of tokens; requests with fewer end in zeros.
     pub fn sides(&self, x: Tensor<2>, delta: Tensor<2>) -> (Tensor<3>, Tensor<3>) {
-        let (x, delta) = (self.by_request(x), self.by_request(delta));
+        self.oriented(self.by_request(x), self.by_request(delta))
+    }
+
+    /// Both sides by request, x̃ `[requests, r, d_in]` and δ̃ `[requests, r, d_out]`, as factors in the
+    /// published orientation.
+    pub fn oriented(&self, x: Tensor<3>, delta: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
         match self.orientation {
             Orientation::OutIn => (x, delta.swap_dims(1, 2)),
             Orientation::InOut => (delta, x.swap_dims(1, 2)),
@@ -174,37 +214,4 @@ impl Factors {
         let size = |tensor: &Tensor<2>| tensor.dims().iter().product::<usize>();
         (size(&self.x) + size(&self.delta)) * size_of::<f32>()
     }
-}
-
-/// A question to one of several requests, with the answer that is scored.
-#[derive(Clone, Copy)]
-pub(crate) struct Put<'r> {
-    pub request: &'r Request,
-    pub image: Option<&'r ImageFeatures>,
-    pub prompt: &'r str,
-    pub answer: &'r str,
-}
-
-/// One row per request: its prompt and target on its own picture.
-pub(crate) fn target_batch(model: &Model, requests: &[&Request]) -> Result<(Vec<Row>, Batch)> {
-    let targets = requests.iter().map(|request| Put {
-        request,
-        image: request.image.as_ref(),
-        prompt: request.prompt.as_str(),
-        answer: request.record.y_less.as_str(),
-    });
-    batch_of(model, targets.collect())
-}
-
-/// One row per question; all of them have a picture, or none has.
-pub(crate) fn batch_of(model: &Model, asked: Vec<Put>) -> Result<(Vec<Row>, Batch)> {
-    let seen = ImageFeatures::join(asked.iter().filter_map(|put| put.image.cloned()));
-    let mut rows = Vec::with_capacity(asked.len());
-    for (at, put) in asked.into_iter().enumerate() {
-        let picture = seen.as_ref().map(|seen| seen.image_ref(at));
-        let question = Question::new(picture, put.prompt, put.answer);
-        let own = model.rows(&[question]);
-        rows.extend(own.map_err(|source| put.request.refused(source))?);
-    }
-    Ok((rows.clone(), Batch::over(rows, seen)))
 }

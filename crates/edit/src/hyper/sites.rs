@@ -4,6 +4,7 @@
 use debias_model::{Model, Parameter, Parameters};
 use serde::{Deserialize, Serialize};
 
+use crate::card::Setting;
 use crate::error::{Error, Result};
 
 /// The choice as settings.
@@ -17,33 +18,42 @@ pub(crate) struct Sites {
     pub sites: Vec<String>,
 }
 
+/// Which of a layer's two feed-forward matrices an editor edits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Matrices {
+    /// Both.
+    Both,
+    /// The one that leads back to the residual stream.
+    Second,
+}
+
 /// The side that is edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Side {
     /// Feed-forward matrices of the decoder.
     Language,
-    /// What the family names as its vision-side edit (`VisionSide::edited`).
+    /// The outputs of the last Q-Former layers, or the projection.
     Vision,
 }
 
-/// The settings with their meaning, for the cards.
-pub(crate) const SETTINGS: [(&str, &str); 3] = [
-    (
-        "side",
-        "language (feed-forward matrices of `layers`) or vision (last Q-Former outputs, or the projection)",
-    ),
-    (
-        "layers",
-        "decoder layers to edit; negative numbers count from the last",
-    ),
-    (
-        "sites",
-        "names of linear weights to edit, in place of side and layers",
-    ),
-];
-
 impl Sites {
+    /// The settings with their meaning.
+    pub const SETTINGS: &[Setting] = &[
+        (
+            "side",
+            "language (feed-forward matrices of `layers`) or vision (last Q-Former outputs, or the projection)",
+        ),
+        (
+            "layers",
+            "decoder layers to edit; negative numbers count from the last",
+        ),
+        (
+            "sites",
+            "names of linear weights to edit, in place of side and layers",
+        ),
+    ];
+
     /// The published choice: the last three layers of the language model.
     pub fn published() -> Self {
         Self {
@@ -66,16 +76,25 @@ impl Sites {
     ///
     /// # Errors
     /// A layer or a name that the model lacks, or a parameter that is no linear layer's weight.
-    pub fn of<'m>(&self, editor: &'static str, model: &'m Model) -> Result<Vec<&'m Parameter>> {
+    pub fn of<'m>(
+        &self,
+        editor: &'static str,
+        matrices: Matrices,
+        model: &'m Model,
+    ) -> Result<Vec<&'m Parameter>> {
         let names = match (self.sites.is_empty(), self.side) {
             (false, _) => self.sites.clone(),
-            (true, Side::Vision) => model.vision_edit_sites(),
+            (true, Side::Vision) => vision_sites(model),
             (true, Side::Language) => {
                 let outline = model.decoder().outline();
                 let mut names = Vec::new();
                 for layer in &self.layers {
                     let index = layer_index(editor, *layer, outline.depth)?;
-                    names.extend(outline.feed_forward_sites(index));
+                    let first = match matrices {
+                        Matrices::Both => 0,
+                        Matrices::Second => 1,
+                    };
+                    names.extend(outline.feed_forward_sites(index).split_off(first));
                 }
                 names
             }
@@ -101,6 +120,21 @@ impl Sites {
         }
         Ok(found)
     }
+}
+
+/// The weights by which the vision side is usually edited (`spec/editors.md` section 4): the outputs
+/// of the last two Q-Former layers, or the last linear layer of the projector for a family without
+/// a Q-Former, or that never trained it (MiniGPT-4). Empty for a text model.
+fn vision_sites(model: &Model) -> Vec<String> {
+    let outputs = model.query_outputs();
+    let weights = if outputs.is_empty() || model.has_frozen_queries() {
+        let mut projector = model.projector_weights();
+        projector.split_off(projector.len().saturating_sub(1))
+    } else {
+        let last_two = outputs.len().saturating_sub(2);
+        outputs[last_two..].to_vec()
+    };
+    weights.into_iter().map(str::to_owned).collect()
 }
 
 /// Layer `layer` of `depth`, counted from the end where negative.

@@ -19,6 +19,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use self::state::State;
+use crate::card::Setting;
 use crate::editor::{Ctx, Example, Examples};
 use crate::error::{Error, Result};
 use crate::settings::Settings;
@@ -49,29 +50,31 @@ pub(crate) struct Schedule {
     pub patience: usize,
 }
 
-/// The schedule's settings with their meaning, for the cards.
-pub(crate) const SETTINGS: [(&str, &str); 7] = [
-    ("steps", "optimiser steps at most"),
-    ("batch", "records per lesson, whose losses are averaged"),
-    ("accumulate", "lessons per optimiser step"),
-    (
-        "grad_clip",
-        "largest global norm of the gradient; 0 does not clip",
-    ),
-    ("val_every", "steps between validations"),
-    ("val_records", "validation records at most"),
-    (
-        "patience",
-        "steps without a better validation after which training stops",
-    ),
-];
+impl Schedule {
+    /// The settings with their meaning.
+    pub const SETTINGS: &[Setting] = &[
+        ("steps", "optimiser steps at most"),
+        ("batch", "records per lesson, whose losses are averaged"),
+        ("accumulate", "lessons per optimiser step"),
+        (
+            "grad_clip",
+            "largest global norm of the gradient; 0 does not clip",
+        ),
+        ("val_every", "steps between validations"),
+        ("val_records", "validation records at most"),
+        (
+            "patience",
+            "steps without a better validation after which training stops",
+        ),
+    ];
+}
 
 /// The scope of settings that hold for the training of every editor that trains.
 pub const SCOPE: &str = "train";
 
 /// The keys of that scope.
 pub fn keys() -> Vec<&'static str> {
-    SETTINGS.iter().map(|(key, _)| *key).collect()
+    Schedule::SETTINGS.iter().map(|(key, _)| *key).collect()
 }
 
 /// `settings` with a few short steps that pass two validations, for rehearsals.
@@ -137,9 +140,10 @@ pub(crate) trait Trainable: Sync {
 pub(crate) struct Objective {
     /// The whole, `[1]`.
     pub total: Tensor<1>,
-    /// Negative log-likelihood of the target, nats per token.
+    /// What an edit is to do: negative log-likelihood of the target, nats per token, where the editor
+    /// does not say otherwise.
     pub edit: Tensor<1>,
-    /// Divergence on unrelated items, nats per position.
+    /// What it is to leave alone: divergence on unrelated items, nats per position.
     pub locality: Tensor<1>,
 }
 

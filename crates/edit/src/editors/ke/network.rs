@@ -2,13 +2,10 @@
 
 use burn::tensor::activation::{sigmoid, softmax, tanh};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use debias_model::{Model, Orientation, Parameter};
 
-use super::Config;
+use super::Ke;
 use super::reader::{Reader, TABLE, Texts, uniform};
-use crate::editor::Request;
-use crate::error::Result;
-use crate::hyper::{Factors, Gathered, HyperNetwork, Sides};
+use crate::hyper::{Factors, Gathered, LearnedParts, Sides, Subject};
 use crate::training::Values;
 
 /// One edited matrix.
@@ -19,15 +16,13 @@ pub(super) struct Matrix {
 }
 
 /// Reader and conditioners.
-pub(super) struct Network<'m> {
-    model: &'m Model,
+pub(crate) struct Network {
     matrices: Vec<Matrix>,
     reader: Reader,
     /// The language model's token table; a parameter unless frozen.
     table: Tensor<2>,
     freeze_embedding: bool,
     max_scale: f64,
-    cond_max_len: usize,
     lr: f64,
     seed: u64,
     device: Device,
@@ -59,36 +54,6 @@ impl Gates {
             column_b: Tensor::zeros([requests, d_in], &device),
             row_b: Tensor::zeros([requests, d_out], &device),
             scale: Tensor::ones([requests, 1], &device),
-        }
-    }
-}
-
-impl<'m> Network<'m> {
-    pub fn new(config: &Config, sites: &[&Parameter], model: &'m Model, seed: u64) -> Self {
-        let matrix = |site: &&Parameter| {
-            let [d_out, d_in] = site.linear_shape();
-            Matrix {
-                name: site.name.clone(),
-                d_in,
-                d_out,
-            }
-        };
-        let table = model.token_table();
-        Self {
-            matrices: sites.iter().map(matrix).collect(),
-            reader: Reader {
-                d: table.dims()[1],
-                h: config.h,
-                c: config.c,
-            },
-            table,
-            freeze_embedding: config.freeze_embedding,
-            max_scale: config.max_scale,
-            cond_max_len: config.cond_max_len.max(1),
-            lr: config.lr,
-            seed,
-            device: model.device().clone(),
-            model,
         }
     }
 }
@@ -155,15 +120,54 @@ pub(super) fn gated(factors: &Factors, gates: &Gates) -> (Tensor<3>, Tensor<3>) 
     let x = Tensor::cat(vec![x, one(&gates.column_b)], 1);
     let delta = Tensor::cat(vec![delta, one(&gates.row_b)], 1);
     let delta = delta * one(&gates.scale);
-    match factors.orientation {
-        Orientation::OutIn => (x, delta.swap_dims(1, 2)),
-        Orientation::InOut => (delta, x.swap_dims(1, 2)),
+    factors.oriented(x, delta)
+}
+
+impl Network {
+    /// The network for the model and the weights of `subject`.
+    pub fn new(own: &Ke, subject: &Subject, seed: u64) -> Self {
+        let matrices = subject.sites.iter().map(|site| {
+            let [d_out, d_in] = site.linear_shape();
+            Matrix {
+                name: site.name.clone(),
+                d_in,
+                d_out,
+            }
+        });
+        let table = subject.model.token_table();
+        Self {
+            matrices: matrices.collect(),
+            reader: Reader {
+                d: table.dims()[1],
+                h: own.h,
+                c: own.c,
+            },
+            table,
+            freeze_embedding: own.freeze_embedding,
+            max_scale: own.max_scale,
+            lr: own.lr,
+            seed,
+            device: subject.model.device().clone(),
+        }
+    }
+
+    /// The edit of every request of `gathered`, alone.
+    pub fn propose(&self, values: &Values, gathered: &Gathered, texts: &Texts) -> Sides {
+        let table = values.get(TABLE).unwrap_or(&self.table);
+        let conditions = self.reader.read(values, table, texts);
+        let mut sides = Sides::new();
+        for matrix in &self.matrices {
+            let Some(factors) = gathered.factors.get(&matrix.name) else {
+                continue;
+            };
+            let gates = gates(values, matrix, conditions.clone(), self.max_scale);
+            sides.insert(matrix.name.clone(), gated(factors, &gates));
+        }
+        sides
     }
 }
 
-impl HyperNetwork for Network<'_> {
-    type Condition = Texts;
-
+impl LearnedParts for Network {
     fn start(&self) -> Values {
         let mut values = self.reader.start(self.seed, &self.device);
         if !self.freeze_embedding {
@@ -188,35 +192,5 @@ impl HyperNetwork for Network<'_> {
 
     fn rate(&self, _parameter: &str) -> f64 {
         self.lr
-    }
-
-    fn condition(&self, requests: &[&Request]) -> Result<Texts> {
-        let ids = requests.iter().map(|request| {
-            let record = &request.record;
-            let text = format!(
-                "{} >> {} || {}",
-                record.y_more, record.y_less, record.prompt
-            );
-            let mut ids = self.model.text().encode(&text, false)?;
-            ids.truncate(self.cond_max_len);
-            Ok(ids)
-        });
-        Ok(Texts {
-            ids: ids.collect::<Result<_>>()?,
-        })
-    }
-
-    fn propose(&self, values: &Values, gathered: &Gathered, texts: &Texts) -> Sides {
-        let table = values.get(TABLE).unwrap_or(&self.table);
-        let conditions = self.reader.read(values, table, texts);
-        let mut sides = Sides::new();
-        for matrix in &self.matrices {
-            let Some(factors) = gathered.factors.get(&matrix.name) else {
-                continue;
-            };
-            let gates = gates(values, matrix, conditions.clone(), self.max_scale);
-            sides.insert(matrix.name.clone(), gated(factors, &gates));
-        }
-        sides
     }
 }

@@ -110,7 +110,10 @@ impl<'r> Words<'r> {
 impl Words<'_> {
     /// The prompt in other words, or as it is where there are none.
     fn reworded(&self) -> &str {
-        self.wording.rephrase.as_ref().unwrap_or(&self.wording.prompt)
+        self.wording
+            .rephrase
+            .as_ref()
+            .unwrap_or(&self.wording.prompt)
     }
 }
 
@@ -164,12 +167,15 @@ impl Student<'_> {
                 id: record.id.clone(),
                 source,
             };
-            let sighting = asked.image.and(seen.as_ref()).map(|seen| seen.image_ref(at));
+            let sighting = asked
+                .image
+                .and(seen.as_ref())
+                .map(|seen| seen.image_ref(at));
             let question = Question::new(sighting, asked.prompt, asked.answer);
             let base = self.model.rows(&[question]).map_err(refused)?;
             let remembered = Remembered::new(&example.request.prompt, &record.y_less);
             let own = remembered
-                .rows(self.model, sighting, asked.prompt, &[asked.answer])
+                .rows(self.model, sighting, &asked.question(), 0)
                 .map_err(refused)?;
             for mut row in own {
                 row.answer_start = row.ids.len() - base[0].answer().len();
@@ -353,7 +359,10 @@ impl Student<'_> {
             None => self.told(item, view),
         };
         let rephrase = edit(&lesson.rephrase, &layout.rephrase);
-        let image = lesson.image.as_ref().map(|image| edit(image, &layout.image));
+        let image = lesson
+            .image
+            .as_ref()
+            .map(|image| edit(image, &layout.image));
         let items = [
             (&lesson.text_item, &layout.text_item),
             (&lesson.image_item, &layout.image_item),

@@ -4,12 +4,9 @@
 use burn::tensor::Tensor;
 use debias_model::host;
 
-/// Below this a deviation is not divided by as it is.
-const EPSILON: f64 = 1e-7;
-
 /// Count, mean and sum of squared deviations of vectors, in `f64`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Running {
+pub(crate) struct Running {
     count: f64,
     mean: Vec<f64>,
     squares: Vec<f64>,
@@ -53,11 +50,11 @@ impl Running {
         self.count = total;
     }
 
-    /// `(rows - μ) / (σ + 1e-7)` with σ over k - 1; the rows as they are before two were seen.
+    /// `(rows - μ) / (σ + ε)` with σ over k - 1; the rows as they are before two were seen.
     ///
     /// A unit that never varied in training (behind a ReLU many never fire) becomes 0: divided by
-    /// 1e-7, its first firing would be an edit a million times too large.
-    pub fn normalise(&self, rows: Tensor<2>) -> Tensor<2> {
+    /// an ε of 1e-7, its first firing would be an edit a million times too large.
+    pub fn normalise(&self, rows: Tensor<2>, epsilon: f64) -> Tensor<2> {
         if self.count < 2.0 {
             return rows;
         }
@@ -67,7 +64,7 @@ impl Running {
         let mean = vector(self.mean.iter().map(|v| *v as f32).collect());
         let spread = self.squares.iter().map(|s| match *s == 0.0 {
             true => 0.0,
-            false => (1.0 / ((s / (self.count - 1.0)).sqrt() + EPSILON)) as f32,
+            false => (1.0 / ((s / (self.count - 1.0)).sqrt() + epsilon)) as f32,
         });
         (rows - mean) * vector(spread.collect())
     }
@@ -126,7 +123,7 @@ mod tests {
         assert_eq!(running.mean, [3.0, 20.0]);
         assert!((running.squares[0] - 14.0).abs() < 1e-12);
         assert!((running.squares[1] - 200.0).abs() < 1e-9);
-        let normal = host::values(running.normalise(rows(&[3.0, 30.0])));
+        let normal = host::values(running.normalise(rows(&[3.0, 30.0]), 1e-7));
         assert!(
             normal[0].abs() < 1e-6 && (normal[1] - 1.0).abs() < 1e-6,
             "{normal:?}"
@@ -137,7 +134,7 @@ mod tests {
     fn a_unit_that_never_varied_says_nothing() {
         let mut running = Running::default();
         running.add(&rows(&[0.0, 1.0, 0.0, 2.0]));
-        let normal = host::values(running.normalise(rows(&[0.3, 1.5])));
+        let normal = host::values(running.normalise(rows(&[0.3, 1.5]), 1e-7));
         assert_eq!(normal, [0.0, 0.0]);
     }
 
@@ -145,7 +142,7 @@ mod tests {
     fn one_token_is_not_normalised_by_a_deviation_of_nothing() {
         let mut running = Running::default();
         running.add(&rows(&[1.0, 10.0]));
-        let same = host::values(running.normalise(rows(&[5.0, 7.0])));
+        let same = host::values(running.normalise(rows(&[5.0, 7.0]), 1e-7));
         assert_eq!(same, [5.0, 7.0]);
     }
 

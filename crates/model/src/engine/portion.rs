@@ -1,20 +1,17 @@
 //! How much is computed at a time: what fits by the shapes of the model, and half of it where the
 //! device's memory is not enough all the same.
 
-use debias_model::Workers;
-use debias_model::device::{Fault, guard};
-
-use crate::exit::Exit;
-use crate::failure::{Refusal, lost};
-use crate::machine::human_bytes;
+use crate::device::{Fault, guard};
+use crate::error::{Error, Result};
+use crate::parallel::Workers;
 
 /// How much is computed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Portion {
+pub struct Portion {
     /// Records, rows or pictures of each worker.
-    pub(crate) size: usize,
+    pub size: usize,
     /// Who computes it.
-    pub(crate) workers: Workers,
+    pub workers: Workers,
 }
 
 impl Portion {
@@ -23,19 +20,14 @@ impl Portion {
     /// have room beside each other.
     ///
     /// # Errors
-    /// [`Exit::Device`] when there is not room for one.
-    pub(crate) fn within(self, room: u64, each: u64, what: &str) -> Result<Self, Refusal> {
+    /// [`Error::NoRoomFor`] when there is not room for one.
+    pub fn within(self, room: u64, each: u64, what: &'static str) -> Result<Self> {
         let fit = |bytes: u64, most: usize| {
             usize::try_from(room / bytes.max(1)).map_or(most, |fit| fit.min(most))
         };
         let size = fit(each, self.size);
         if size == 0 {
-            let (each, room) = (human_bytes(each), human_bytes(room));
-            return Err(Refusal::new(
-                Exit::Device,
-                format!("one {what} takes about {each} of memory to compute, and {room} is left beside what is held"),
-            )
-            .help("A larger --max-memory, --dtype bf16 or another --device may do."));
+            return Err(Error::NoRoomFor { what, each, room });
         }
         Ok(Self {
             size,
@@ -47,15 +39,15 @@ impl Portion {
 }
 
 /// What `work` makes of `all`, in their order: of all at once, or where the device runs out of
-/// memory of ever smaller halves; `say` is told how many are tried next.
+/// memory of each half, and so on; `say` is told how many are tried next.
 ///
 /// # Errors
 /// The error of `work`; a device that has not even room for one, or that is lost.
-pub(crate) fn retry_in_halves<R, T>(
+pub fn retry_in_halves<R, T, E: From<Fault>>(
     all: &[R],
     say: &(dyn Fn(usize) + Sync),
-    work: &dyn Fn(&[R]) -> anyhow::Result<T>,
-) -> anyhow::Result<Vec<T>> {
+    work: &dyn Fn(&[R]) -> std::result::Result<T, E>,
+) -> std::result::Result<Vec<T>, E> {
     match guard(|| work(all)) {
         Ok(made) => Ok(vec![made?]),
         Err(Fault::OutOfMemory) if all.len() > 1 => {
@@ -66,7 +58,25 @@ pub(crate) fn retry_in_halves<R, T>(
             made.extend(retry_in_halves(second, say, work)?);
             Ok(made)
         }
-        Err(fault) => Err(lost(&fault).into()),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+/// Bytes for people, in binary units.
+pub fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    match unit {
+        "B" => format!("{bytes} B"),
+        unit => format!("{value:.1} {unit}"),
     }
 }
 
@@ -76,18 +86,27 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::failure::classify;
 
     /// Room for so many numbers at a time.
-    fn sums(room: usize, all: &[u32]) -> (anyhow::Result<Vec<Vec<u32>>>, Vec<usize>) {
+    fn sums(room: usize, all: &[u32]) -> (Result<Vec<Vec<u32>>>, Vec<usize>) {
         let said = Mutex::new(Vec::new());
         let say = |n| said.lock().expect("alone").push(n);
-        let work = |some: &[u32]| match some.len() <= room {
-            true => Ok(some.to_vec()),
-            false => resume_unwind(Box::new(Fault::OutOfMemory)),
+        let work = |some: &[u32]| {
+            if some.len() <= room {
+                Ok(some.to_vec())
+            } else {
+                resume_unwind(Box::new(Fault::OutOfMemory))
+            }
         };
         let made = retry_in_halves(all, &say, &work);
         (made, said.into_inner().expect("alone"))
+    }
+
+    #[test]
+    fn bytes_for_people() {
+        assert_eq!(human_bytes(12), "12 B");
+        assert_eq!(human_bytes(1536), "1.5 KiB");
+        assert_eq!(human_bytes(1_610_612_736), "1.5 GiB");
     }
 
     #[test]
@@ -103,8 +122,11 @@ mod tests {
         assert_eq!(found(1000, 100).expect("room"), (10, 1));
         assert_eq!(found(1000, 20).expect("room"), (16, 3));
         assert_eq!(found(u64::MAX, 0).expect("room"), (16, 4));
-        let refused = found(99, 100).expect_err("no room");
-        assert_eq!(classify(&refused.into()).0, Exit::Device);
+        let refused = found(99, 100).expect_err("no room").to_string();
+        assert!(
+            refused.contains("one record takes about 100 B"),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -120,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn one_record_too_many_is_an_error_with_an_exit_of_its_own() {
+    fn one_record_too_many_is_an_error() {
         let refused = sums(0, &[7, 8]).0.expect_err("no room");
-        assert_eq!(classify(&refused).0, Exit::Device);
+        assert!(matches!(refused, Error::Device(Fault::OutOfMemory)));
     }
 
     #[test]
     fn a_lost_device_is_not_tried_again() {
-        let work = |_: &[u32]| -> anyhow::Result<()> {
+        let work = |_: &[u32]| -> Result<()> {
             resume_unwind(Box::new(Fault::Lost("illegal access".to_owned())))
         };
         let refused =

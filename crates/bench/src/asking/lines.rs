@@ -1,0 +1,124 @@
+//! The lines that come in and go out.
+
+use debias_model::AnswerLikelihood;
+use debias_model::engine::Asked;
+use serde::{Deserialize, Serialize};
+
+use super::style;
+use crate::lines::{Id, image};
+
+/// A line of `bench score`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Item {
+    /// Comes back with the score.
+    pub id: Id,
+    /// The prompt.
+    pub prompt: String,
+    /// The answer.
+    pub answer: String,
+    /// A picture, relative to the images' folder.
+    #[serde(default, deserialize_with = "image")]
+    pub image: Option<String>,
+    /// Between prompt and answer.
+    #[serde(default = "space")]
+    pub join: String,
+}
+
+fn space() -> String {
+    " ".to_owned()
+}
+
+impl Item {
+    /// What the model is asked; with `raw`, nothing is put around the prompt.
+    pub fn asked(&self, raw: bool) -> Asked {
+        Asked {
+            name: self.id.to_string(),
+            prompt: self.prompt.clone(),
+            image: self.image.clone(),
+            choices: vec![self.answer.clone()],
+            join: self.join.clone(),
+            style: style(raw),
+            ..Asked::default()
+        }
+    }
+}
+
+/// The log-likelihood of one answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Score {
+    /// Of all its tokens.
+    pub sum: f64,
+    /// Per token.
+    pub mean: f64,
+    /// Number of tokens.
+    pub tokens: usize,
+    /// Of each token.
+    pub token_logprobs: Vec<f64>,
+}
+
+impl From<AnswerLikelihood> for Score {
+    fn from(likelihood: AnswerLikelihood) -> Self {
+        Self {
+            sum: likelihood.sum(),
+            mean: likelihood.mean(),
+            tokens: likelihood.tokens.len(),
+            token_logprobs: likelihood.tokens,
+        }
+    }
+}
+
+/// A line of `bench generate`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Prompt {
+    /// Comes back with the continuation.
+    pub id: Id,
+    /// The prompt.
+    pub prompt: String,
+    /// A picture, relative to the images' folder.
+    #[serde(default, deserialize_with = "image")]
+    pub image: Option<String>,
+}
+
+impl Prompt {
+    /// What the model is asked; with `raw`, nothing is put around the prompt.
+    pub fn asked(&self, raw: bool) -> Asked {
+        Asked {
+            name: self.id.to_string(),
+            prompt: self.prompt.clone(),
+            image: self.image.clone(),
+            style: style(raw),
+            ..Asked::default()
+        }
+    }
+}
+
+/// A continuation as it is written out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Continued {
+    /// Its text.
+    pub text: String,
+    /// Its tokens.
+    pub tokens: Vec<u32>,
+}
+
+impl From<debias_model::engine::Written> for Continued {
+    fn from(written: debias_model::engine::Written) -> Self {
+        Self {
+            text: written.text,
+            tokens: written.tokens,
+        }
+    }
+}
+
+/// A line of output: what was answered to the line `id`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line<'a, A> {
+    /// Of the line of input.
+    pub id: &'a Id,
+    /// The answer of the model, or of its variant.
+    #[serde(flatten)]
+    pub answer: A,
+    /// What the model answers without the variant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<A>,
+}

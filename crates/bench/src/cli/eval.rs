@@ -1,0 +1,107 @@
+//! `bench eval`: published benchmarks on any model.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use debias_core::Status;
+
+use super::Session;
+use crate::compute::{Compute, MemoryLimit, Numbers};
+use crate::eval::{Asking, Chosen, EvalRequest, PlannedEval, json, table};
+use crate::exit::Exit;
+use crate::interrupt::Interrupt;
+
+/// Ask published benchmarks of models: cells, lines per item, intervals
+///
+/// The same command again goes on where the last one stopped, within a benchmark too; nothing is asked
+/// twice unless --fresh is given. Prompts are asked as they stand, by the rules of lm-eval.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bench eval --benchmark stereoset --model path/to/gpt2
+  bench eval --benchmark stereoset:intrasentence,bbq:Age,Religion --model path/to/a --model path/to/b
+  bench eval --benchmark bbq --model tiny-blip2 --limit 5 --data bbq=/data/bbq --json
+
+bench list benchmarks shows what there is; bench show bbq says what it needs and where it comes from.")]
+pub struct Args {
+    /// Benchmarks, with parts of them behind a colon (repeatable)
+    #[arg(long = "benchmark", value_name = "NAME[:PART,…],…", required = true)]
+    benchmarks: Vec<String>,
+    /// The model: a name, or a Hugging Face folder (repeatable)
+    #[arg(long = "model", value_name = "ID|DIR", required = true)]
+    models: Vec<String>,
+    /// Where a benchmark is; else DEBIAS_BENCH_DATA, else the cache folder (repeatable)
+    #[arg(long, value_name = "NAME=DIR")]
+    data: Vec<String>,
+    /// Only N of each stratum, clusters whole: bias types, categories
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Seed of what --limit draws, and of the intervals
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Where run folders are kept
+    #[arg(short, long, value_name = "DIR", default_value = "results")]
+    out: PathBuf,
+    /// Tokens per batch, padding included; changes last bits only
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_tokens: u32,
+    /// Worker threads; the number changes no result
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Ask again what is already stored
+    #[arg(long)]
+    fresh: bool,
+    #[command(flatten)]
+    memory: MemoryLimit,
+    #[command(flatten)]
+    numbers: Numbers,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+impl Args {
+    pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
+        let interrupt = Interrupt::listen().context("cannot listen for SIGINT and SIGTERM")?;
+        if let Some(threads) = self.threads {
+            // Fails only where a pool exists already, and then it is the same one.
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+            let _ = pool.build_global();
+        }
+        let fresh = self.fresh;
+        let planned = PlannedEval::new(self.request()?)?;
+        planned.folder.check_writable()?;
+        let outcome = Asking::new(&planned, fresh, &interrupt, session.printer).run()?;
+        let object = json(&planned, &outcome.cells)?;
+        if outcome.computed > 0 || !planned.folder.has_run() {
+            planned.folder.write_run(&object)?;
+        }
+        if session.json {
+            session.print_json(&object)?;
+        } else {
+            session.printer.result(&table(&planned, &outcome.cells))?;
+        }
+        let failed = |cell: &debias_core::CellResult| cell.status == Status::Failed;
+        Ok(if outcome.cells.iter().any(failed) {
+            Exit::CellsFailed
+        } else {
+            Exit::Done
+        })
+    }
+
+    fn request(self) -> anyhow::Result<EvalRequest> {
+        let lists = self.benchmarks.iter().map(|list| Chosen::list(list));
+        let benchmarks = lists.collect::<debias_data::Result<Vec<_>>>()?;
+        Ok(EvalRequest {
+            benchmarks: benchmarks.concat(),
+            models: self.models,
+            data: self.data,
+            limit: self.limit.map(|limit| limit as usize),
+            seed: self.seed,
+            out: self.out,
+            placement: self.compute.placement(self.memory.max_memory)?,
+            device: self.compute.device,
+            dtype: self.numbers.dtype,
+            max_memory: self.memory.max_memory,
+            batch_tokens: self.batch_tokens as usize,
+        })
+    }
+}

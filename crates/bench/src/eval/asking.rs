@@ -1,0 +1,344 @@
+//! Asks what is missing: items in windows of fixed size, their lines kept as they come.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context;
+use debias_core::{Cell, CellResult, Cost, FilterCounts, Item, ItemLine, Status};
+use debias_edit::{Answered, Direct, Respondent, answers};
+use debias_model::engine::{Batching, Engine, NoPictures};
+use debias_model::{Model, Parameters};
+
+use super::plan::{PlannedBenchmark, PlannedEval};
+use crate::asking::Teller;
+use crate::interrupt::Interrupt;
+use crate::machine;
+use crate::measuring::measured;
+use crate::printer::Printer;
+use crate::progress::Progress;
+use crate::store::Lookup;
+
+/// Items that are asked before their lines are kept. Fixed, because batches are cut within it and
+/// their composition shows in last bits.
+const WINDOW: usize = 256;
+
+/// The tag that says how many tokens of an item's prompt were left out.
+const CUT: &str = "cut_tokens";
+
+/// What a run did.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The cells, in the order of the plan.
+    pub cells: Vec<CellResult>,
+    /// How many of them were computed now.
+    pub computed: usize,
+}
+
+/// Carries out a plan.
+pub struct Asking<'a> {
+    planned: &'a PlannedEval,
+    fresh: bool,
+    interrupt: &'a Interrupt,
+    printer: Printer,
+    progress: Progress,
+}
+
+impl<'a> Asking<'a> {
+    /// Of `planned`; with `fresh`, stored cells are computed again.
+    pub fn new(
+        planned: &'a PlannedEval,
+        fresh: bool,
+        interrupt: &'a Interrupt,
+        printer: Printer,
+    ) -> Self {
+        Self {
+            planned,
+            fresh,
+            interrupt,
+            printer,
+            progress: Progress::new(printer),
+        }
+    }
+
+    /// Asks what is not stored, and returns all cells.
+    ///
+    /// # Errors
+    /// An unwritable folder, an interrupt, a lost device. What a model gets wrong is in its cell.
+    pub fn run(&self) -> anyhow::Result<Outcome> {
+        let folder = &self.planned.folder;
+        let mut outcome = Outcome {
+            cells: Vec::new(),
+            computed: 0,
+        };
+        for cells in self.planned.plan.cells.chunk_by(|a, b| a.model == b.model) {
+            // Opened once it is needed, and let go before the next.
+            let mut model: Option<Model> = None;
+            for cell in cells {
+                if let Some(result) = self.stored(cell)? {
+                    outcome.cells.push(result);
+                    continue;
+                }
+                let asked = match &model {
+                    Some(model) => model,
+                    None => model.insert(self.open(cell)?),
+                };
+                let start = Instant::now();
+                let (result, lines) = self.cell(cell, asked)?;
+                folder.put(&result, &lines, &[])?;
+                Part::of(self.planned, cell).forget()?;
+                outcome.computed += 1;
+                outcome.cells.push(result);
+                let (done, of) = (outcome.cells.len(), self.planned.plan.cells.len());
+                if let Some(result) = outcome.cells.last() {
+                    let seconds = start.elapsed().as_secs_f64();
+                    self.progress.finished(done, of, result, seconds);
+                }
+            }
+        }
+        self.progress.clear();
+        Ok(outcome)
+    }
+
+    fn stored(&self, cell: &Cell) -> anyhow::Result<Option<CellResult>> {
+        if self.fresh {
+            Part::of(self.planned, cell).forget()?;
+            return Ok(None);
+        }
+        Ok(match self.planned.folder.get(cell)? {
+            Lookup::Hit(result) => Some(*result),
+            Lookup::Measured(result, again) => {
+                self.planned.folder.keep(&result, &again)?;
+                self.printer.note(&format!(
+                    "Measured {} again from its stored lines, without a model.",
+                    cell.benchmark.id
+                ));
+                Some(*result)
+            }
+            Lookup::Miss | Lookup::Failed(_) => None,
+            Lookup::Damaged(problem) => {
+                self.printer
+                    .warn(&format!("{problem}; the cell is computed again"));
+                None
+            }
+        })
+    }
+
+    fn open(&self, cell: &Cell) -> anyhow::Result<Model> {
+        let models = self.planned.models.iter();
+        let model = models.clone().find(|model| model.identity == cell.model);
+        let source = &model.context("a cell's model is in the plan")?.source;
+        let request = &self.planned.request;
+        let model = Model::open_across(&source.checkpoint()?, &request.placement)?;
+        Ok(model.computing_in(request.dtype.into()))
+    }
+
+    /// All lines of a cell, those of an interrupted run included, and its numbers.
+    fn cell(&self, cell: &Cell, model: &Model) -> anyhow::Result<(CellResult, Vec<ItemLine>)> {
+        let planned = self.planned.benchmark(cell);
+        let planned = planned.context("a cell's benchmark is in the plan")?;
+        let teller = Teller::new(self.printer);
+        let respondent = Direct::base(Engine {
+            model,
+            view: model.base(),
+            pictures: &NoPictures,
+            batching: Batching {
+                tokens: Some(self.planned.request.batch_tokens),
+                pictures: None,
+            },
+            watch: &teller,
+        });
+        let items = &planned.opened.items;
+        let what = format!("{} {}", cell.model.id, cell.benchmark.id);
+        self.progress.start(&what, items.len());
+        let start = Instant::now();
+        let part = Part::of(self.planned, cell);
+        let mut lines = part.read(items);
+        if !lines.is_empty() {
+            self.printer.note(&format!(
+                "{what}: going on behind {} of {} items",
+                lines.len(),
+                items.len()
+            ));
+            self.progress.advance(lines.len());
+        }
+        let mut file = part.open(&lines)?;
+        for window in items[lines.len()..].chunks(WINDOW) {
+            self.interrupt.check()?;
+            let answered = ask(&respondent, window)?;
+            for line in &answered {
+                let text = serde_json::to_string(line)?;
+                writeln!(file, "{text}").with_context(|| part.said("write"))?;
+            }
+            lines.extend(answered);
+            self.progress.advance(window.len());
+        }
+        let cost = Cost {
+            score_s: start.elapsed().as_secs_f64(),
+            peak_bytes: machine::peak_bytes(),
+            ..Cost::default()
+        };
+        let result = self.result(cell, planned, &lines)?;
+        let result = CellResult {
+            cost: Some(cost),
+            ..result
+        };
+        Ok((result, lines))
+    }
+
+    fn result(
+        &self,
+        cell: &Cell,
+        planned: &PlannedBenchmark,
+        lines: &[ItemLine],
+    ) -> anyhow::Result<CellResult> {
+        let pending = CellResult {
+            remarks: remarks(planned, lines),
+            ..CellResult::pending(cell, FilterCounts::default())
+        };
+        let result = measured(pending, lines)?;
+        let first = lines.iter().find_map(|line| line.error.clone());
+        Ok(match first {
+            Some(error) if result.failed == lines.len() => CellResult {
+                status: Status::Failed,
+                error: Some(format!("every item failed: {error}")),
+                ..result
+            },
+            _ => result,
+        })
+    }
+}
+
+/// The lines of some items, in their order.
+fn ask(respondent: &dyn Respondent, items: &[Item]) -> anyhow::Result<Vec<ItemLine>> {
+    let answered = answers(respondent, None, items)?;
+    let lines = items.iter().zip(answered);
+    Ok(lines.map(|(item, answered)| line(item, answered)).collect())
+}
+
+fn line(item: &Item, answered: debias_edit::Result<Answered>) -> ItemLine {
+    let line = ItemLine {
+        id: item.id.clone(),
+        cluster: item.cluster.clone(),
+        tags: item.tags.clone(),
+        ..ItemLine::default()
+    };
+    match answered {
+        Ok(answered) if answered.answers.is_finite() => {
+            let mut tags = line.tags;
+            if answered.cut > 0 {
+                tags.insert(CUT.to_owned(), answered.cut.to_string());
+            }
+            ItemLine {
+                tags,
+                after: Some(answered.answers),
+                ..line
+            }
+        }
+        Ok(_) => ItemLine {
+            error: Some("a log-likelihood is not finite".to_owned()),
+            ..line
+        },
+        Err(error) => ItemLine {
+            error: Some(error.to_string()),
+            ..line
+        },
+    }
+}
+
+/// What a reader must know about the answers, one sentence each.
+fn remarks(planned: &PlannedBenchmark, lines: &[ItemLine]) -> Vec<String> {
+    let mut remarks = planned.opened.notes.clone();
+    let cut: Vec<&str> = lines
+        .iter()
+        .filter(|line| line.tags.contains_key(CUT))
+        .map(|line| line.id.as_str())
+        .collect();
+    if let [first, ..] = cut[..] {
+        remarks.push(format!(
+            "{} of {} items are longer than the model's positions and were cut from the left, the first of them {first}",
+            cut.len(),
+            lines.len()
+        ));
+    }
+    let unread: usize = lines.iter().map(without_score).sum();
+    if unread > 0 {
+        remarks.push(format!(
+            "{unread} choices alone are longer than the model's positions and have no score"
+        ));
+    }
+    remarks
+}
+
+/// Choices of a line that the model cannot read.
+fn without_score(line: &ItemLine) -> usize {
+    let Some(answers) = &line.after else {
+        return 0;
+    };
+    let probes = answers
+        .iter()
+        .filter_map(|(probe, _)| answers.choices(probe));
+    probes
+        .map(|choices| choices.iter().filter(|(_, score)| score.is_none()).count())
+        .sum()
+}
+
+/// The lines of a cell that is not finished: what an interrupted run goes on from.
+struct Part {
+    path: PathBuf,
+}
+
+impl Part {
+    fn of(planned: &PlannedEval, cell: &Cell) -> Self {
+        let cells = planned.folder.path().join("cells");
+        Self {
+            path: cells.join(format!("{}.part.jsonl", cell.key())),
+        }
+    }
+
+    fn said(&self, action: &str) -> String {
+        format!("cannot {action} {}", self.path.display())
+    }
+
+    /// The whole lines that are there, as long as they are those of `items`; windows that were not
+    /// finished are asked again, because a window is asked as one.
+    fn read(&self, items: &[Item]) -> Vec<ItemLine> {
+        let text = fs::read_to_string(&self.path).unwrap_or_default();
+        let lines = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        let lines = lines.map_while(|line| serde_json::from_str::<ItemLine>(line).ok());
+        let known = lines
+            .zip(items)
+            .take_while(|(line, item)| line.id == item.id);
+        let mut lines: Vec<ItemLine> = known.map(|(line, _)| line).collect();
+        if lines.len() < items.len() {
+            lines.truncate(lines.len() / WINDOW * WINDOW);
+        }
+        lines
+    }
+
+    /// The file with `lines` and nothing else, ready for more.
+    fn open(&self, lines: &[ItemLine]) -> anyhow::Result<File> {
+        let folder = self.path.parent().context("a part lies in a folder")?;
+        fs::create_dir_all(folder).with_context(|| self.said("create"))?;
+        let mut text = String::new();
+        for line in lines {
+            text.push_str(&serde_json::to_string(line)?);
+            text.push('\n');
+        }
+        fs::write(&self.path, text).with_context(|| self.said("write"))?;
+        let file = OpenOptions::new().append(true).open(&self.path);
+        file.with_context(|| self.said("write"))
+    }
+
+    fn forget(&self) -> anyhow::Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| self.said("remove"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
