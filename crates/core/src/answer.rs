@@ -17,6 +17,10 @@ pub const Y_MORE: &str = "y_more";
 /// The name of the unbiased answer there.
 pub const Y_LESS: &str = "y_less";
 
+/// The tag of a line that holds what the unedited model said to the prompt of a record that names no
+/// stereotyped answer.
+pub const OWN_ANSWER: &str = "own_answer";
+
 /// The answer to one probe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]

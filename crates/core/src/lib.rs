@@ -26,7 +26,7 @@ mod settings;
 mod suite;
 mod template;
 
-pub use answer::{Answer, Answers, Applied, ItemLine, Named, Y_LESS, Y_MORE};
+pub use answer::{Answer, Answers, Applied, ItemLine, Named, OWN_ANSWER, Y_LESS, Y_MORE};
 pub use batching::{Batching, GAP_RECORDS, Mode, RetentionPoint, retention};
 pub use canonical::{canonical_json, sha256_hex};
 pub use cell::{

@@ -188,16 +188,15 @@ impl Editor for FineTune {
         (self.choice)(preset).and(Settings::of(&Descent::preset(preset)))
     }
 
-    fn learns(&self, settings: &Settings) -> Learns {
-        let descent = self.descent(settings);
-        descent.map_or(Learns::Nothing, |descent| descent.learns())
+    fn learns(&self, settings: &Settings) -> Result<Learns> {
+        Ok(self.descent(settings)?.learns())
     }
 
-    fn claims(&self, _settings: &Settings) -> Claims {
-        Claims {
+    fn claims(&self, _settings: &Settings) -> Result<Claims> {
+        Ok(Claims {
             side: Some(self.side),
             ..Claims::default()
-        }
+        })
     }
 
     fn identity(&self, settings: &Settings) -> Option<Settings> {

@@ -87,17 +87,16 @@ impl<N: HyperNetwork> Editor for HyperEditor<N> {
         Ok(self.config(settings)?.trained.into_iter().collect())
     }
 
-    fn learns(&self, _settings: &Settings) -> Learns {
-        Learns::Parts
+    fn learns(&self, _settings: &Settings) -> Result<Learns> {
+        Ok(Learns::Parts)
     }
 
-    fn claims(&self, settings: &Settings) -> Claims {
-        let config = self.config(settings);
-        Claims {
+    fn claims(&self, settings: &Settings) -> Result<Claims> {
+        Ok(Claims {
             effect: N::EFFECT,
             random: N::RANDOM,
-            side: config.ok().and_then(|config| config.sites.claimed()),
-        }
+            side: self.config(settings)?.sites.claimed(),
+        })
     }
 
     fn identity(&self, settings: &Settings) -> Option<Settings> {

@@ -129,7 +129,7 @@ fn add(row: &mut [f64], factor: f64, other: &[f64]) {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{DType, Device, TensorData};
+    use burn::tensor::{DType, Device};
     use debias_core::seed;
 
     use super::*;
