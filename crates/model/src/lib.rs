@@ -19,6 +19,7 @@ mod families;
 mod footprint;
 mod generate;
 pub mod host;
+mod human_bytes;
 mod image_embedding;
 mod layers;
 mod likelihood;
