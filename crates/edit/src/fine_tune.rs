@@ -290,9 +290,10 @@ impl Prepared for FineTuning<'_> {
         check_requests(self.model, requests)?;
         if let Some(change) = &self.whole {
             // It is in place from the first request on.
-            let more = match start.is_identity() {
-                true => change.clone(),
-                false => Change::default(),
+            let more = if start.is_identity() {
+                change.clone()
+            } else {
+                Change::default()
             };
             return Ok(for_all(more, requests));
         }
@@ -485,9 +486,12 @@ impl<'a> Run<'a> {
 
     /// The way come so far, one change per row group; the identity where no step was taken.
     fn changes(&self) -> Vec<Change> {
-        let way = |(group, moved): (usize, &bool)| match moved {
-            true => self.change(group),
-            false => Change::default(),
+        let way = |(group, moved): (usize, &bool)| {
+            if *moved {
+                self.change(group)
+            } else {
+                Change::default()
+            }
         };
         self.moved.iter().enumerate().map(way).collect()
     }

@@ -154,10 +154,7 @@ impl<N: HyperNetwork> Trained<'_, N> {
             ..
         } = &self.learner;
         let gathered = self.learner.gather(requests, start)?;
-        let gathered = match joint {
-            true => gathered.joined(),
-            false => gathered,
-        };
+        let gathered = if joint { gathered.joined() } else { gathered };
         let condition = network.condition(subject, requests)?;
         Ok(network.propose(parts, &self.values, &gathered, &condition))
     }

@@ -139,9 +139,10 @@ fn vision_sites(model: &Model) -> Vec<String> {
 
 /// Layer `layer` of `depth`, counted from the end where negative.
 pub(crate) fn layer_index(editor: &'static str, layer: i64, depth: usize) -> Result<usize> {
-    let index = match layer < 0 {
-        true => layer + depth as i64,
-        false => layer,
+    let index = if layer < 0 {
+        layer + depth as i64
+    } else {
+        layer
     };
     usize::try_from(index)
         .ok()
