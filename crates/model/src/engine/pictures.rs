@@ -6,7 +6,10 @@ use std::time::Instant;
 use debias_core::Picture;
 use rayon::prelude::*;
 
-use super::{Asked, Engine, Portion, retry_in_halves};
+use super::asked::Asked;
+use super::asking::Engine;
+use super::portion::{Portion, retry_in_halves};
+use super::source::Unreadable;
 use crate::batch::{ImageFeatures, ImageRef};
 use crate::error::{Error, Result};
 use crate::parallel::Workers;
