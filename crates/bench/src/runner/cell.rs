@@ -205,10 +205,7 @@ impl CellGroup<'_> {
         store: &Bench,
     ) -> anyhow::Result<debias_edit::Result<Box<dyn Prepared + 's>>> {
         let nobody = Admitted::default();
-        let admitted = match (
-            planned.learns,
-            self.admitted.get(),
-        ) {
+        let admitted = match (planned.learns, self.admitted.get()) {
             (Learns::Nothing, _) => &nobody,
             (_, Some(admitted)) => admitted,
             (_, None) => {
