@@ -6,7 +6,7 @@ use std::time::Instant;
 use debias_core::Picture;
 use rayon::prelude::*;
 
-use super::{Asked, Engine, Portion, retry_in_halves};
+use super::{Asked, Engine, Portion, Unreadable, retry_in_halves};
 use crate::batch::{ImageFeatures, ImageRef};
 use crate::error::{Error, Result};
 use crate::parallel::Workers;
