@@ -45,6 +45,11 @@ pub trait Benchmark: Sync {
         seed: u64,
     ) -> Result<Opened>;
 
+    /// Whether its columns compare with the answers of the unedited model.
+    fn compares(&self) -> bool {
+        false
+    }
+
     /// Every column that is computed from its lines.
     fn columns(&self) -> &'static [Column];
 
@@ -74,6 +79,8 @@ pub struct Opened {
     pub files: BTreeMap<String, String>,
     /// SHA-256 over names and digests.
     pub digest: String,
+    /// The folder that the keys of pictures are relative to, where there are any.
+    pub pictures: Option<PathBuf>,
     /// Whether these are the items as published; a stand-in or a changed file is not.
     pub official: bool,
     /// What every report on them must say.
@@ -99,6 +106,7 @@ debias_core::registry! {
     /// Every benchmark the program knows.
     pub static ALL: dyn Benchmark;
     pub bbq::Bbq,
+    pub debias_edit::DebiasEdit,
     pub stereoset::StereoSet,
 }
 
