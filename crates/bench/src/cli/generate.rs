@@ -80,7 +80,7 @@ impl Args {
             Some(_) => None,
             None => Some(Lines::open(&self.input)?),
         };
-        let how = (&self.loading, self.numbers.clone(), None);
+        let how = (&self.loading, &self.numbers, None);
         let asking = self.variant.asking(&self.models, how, session.printer)?;
         let (pictures, teller) = (PictureFolder::new(&self.images), Teller::new(session.printer));
         let plain = by_flag.is_some() && !session.json;

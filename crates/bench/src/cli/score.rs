@@ -68,7 +68,7 @@ impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let start = Instant::now();
         let mut lines = Lines::open(&self.input)?;
-        let how = (&self.loading, self.numbers.clone(), self.memory.max_memory);
+        let how = (&self.loading, &self.numbers, self.memory.max_memory);
         let asking = self.variant.asking(&self.models, how, session.printer)?;
         let (pictures, teller) = (PictureFolder::new(&self.images), Teller::new(session.printer));
         let batching = Batching {

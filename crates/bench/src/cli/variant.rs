@@ -63,7 +63,7 @@ impl VariantArgs {
     pub(super) fn asking(
         &self,
         models: &[String],
-        (loading, numbers, max_memory): (&Loading, Numbers, Option<u64>),
+        (loading, numbers, max_memory): (&Loading, &Numbers, Option<u64>),
         printer: Printer,
     ) -> anyhow::Result<Asking> {
         let (name, variant) = self.chosen(models, (loading, numbers, max_memory))?;
@@ -83,7 +83,7 @@ impl VariantArgs {
     fn chosen<'m>(
         &self,
         models: &'m [String],
-        (loading, numbers, max_memory): (&Loading, Numbers, Option<u64>),
+        (loading, numbers, max_memory): (&Loading, &Numbers, Option<u64>),
     ) -> anyhow::Result<(&'m str, VariantRequest)> {
         let usage = |message: &str, help: &str| Refusal::new(Exit::Usage, message).help(help);
         let (name, other) = match models {
