@@ -142,3 +142,33 @@ fn a_site_that_the_model_lacks_is_refused_with_the_nearest_name() {
         "{text}"
     );
 }
+
+#[test]
+fn biasedit_runs_beside_the_editors_of_the_suite_and_brings_answers_together() {
+    let dir = folder();
+    let args = [
+        "run",
+        "--suite",
+        "debias-edit",
+        "--model",
+        "tiny-blip2",
+        "--task",
+        "vqa",
+        "--editor",
+        "biasedit",
+        "--limit",
+        "8",
+        "--set",
+        "biasedit.steps=20",
+        "--json",
+        "-q",
+    ];
+    let object = json(&run_in(dir.path(), &args));
+    let metrics = &object["cells"][0]["metrics"];
+    let value = |name: &str| metrics[name]["value"].as_f64().expect("a number");
+    assert!(
+        value("balance") < 0.5 * value("balance_before"),
+        "{metrics}"
+    );
+    assert!(value("t_locality") > 0.9, "{metrics}");
+}

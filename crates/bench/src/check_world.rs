@@ -49,7 +49,7 @@ pub fn world<'m>(
     protocol: &Protocol,
     size: Size,
 ) -> anyhow::Result<World<'m>> {
-    let records = collection.records(task)?;
+    let records = candidates(collection, task)?;
     let mut pictures = HashMap::new();
     let mut first = |split: Split, count: usize| -> anyhow::Result<Vec<Record>> {
         let of_split: Vec<&Record> = records.iter().filter(|r| r.split == split).collect();
@@ -95,6 +95,17 @@ pub fn world<'m>(
         eval,
         pictures,
     })
+}
+
+/// The records of a task; those of text alone are the visual questions without their pictures.
+fn candidates(collection: &dyn Collection, task: Task) -> debias_data::Result<Vec<Record>> {
+    match task {
+        Task::Ic | Task::Vqa => collection.records(task),
+        Task::Text => {
+            let questions = collection.records(Task::Vqa)?.into_iter();
+            Ok(questions.map(Record::text_alone).collect())
+        }
+    }
 }
 
 /// Those of `records` that `protocol` admits for `model`, oriented.

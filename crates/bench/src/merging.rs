@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use debias_merge::{Error, Folders, Library, Place};
+use debias_merge::{Error, Folders, Library, Location};
 
 use crate::exit::Exit;
 use crate::failure::Refusal;
@@ -32,13 +32,13 @@ fn embedded(name: &str) -> Option<&'static models::Embedded> {
 }
 
 impl Library for Models {
-    fn locate(&self, name: &str) -> Option<Place> {
+    fn locate(&self, name: &str) -> Option<Location> {
         let Some(model) = embedded(name) else {
             return self.folders.locate(name);
         };
         // Only the release's own files are embedded; that they open is tested.
         let opened = ModelSource::Embedded(model).checkpoint().ok()?;
-        Some(Place::Open(opened))
+        Some(Location::Open(opened))
     }
 }
 

@@ -346,6 +346,7 @@ fn planned_models(
         let checkpoint = source.checkpoint()?;
         let model = Model::open_across(&checkpoint, placement)?;
         for planned in &editors {
+            planned.check_side(suite, &model)?;
             planned.editor.check(&model, &planned.settings)?;
         }
         let identity = Identity {

@@ -9,7 +9,6 @@ use std::fmt;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::batching::Applied;
 use crate::score::{AnswerScore, ContextScore, LocalityScore};
 
 /// The name of the stereotyped answer among the choices of an edit's probes.
@@ -17,6 +16,10 @@ pub const Y_MORE: &str = "y_more";
 
 /// The name of the unbiased answer there.
 pub const Y_LESS: &str = "y_less";
+
+/// The tag of a line that holds what the unedited model said to the prompt of a record that names no
+/// stereotyped answer.
+pub const OWN_ANSWER: &str = "own_answer";
 
 /// The answer to one probe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -173,6 +176,17 @@ impl<S: Into<String>> FromIterator<(S, Answer)> for Answers {
     fn from_iter<I: IntoIterator<Item = (S, Answer)>>(answers: I) -> Self {
         Self(answers.into_iter().collect())
     }
+}
+
+/// Where a record stood among the edits when it was scored.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Edits that came after its own.
+    pub edits_after: usize,
+    /// Frobenius norm of the change of weights it was scored through; 0 for other edits.
+    pub norm: f64,
+    /// Whether its batch had fewer requests than the others; left out of the metrics.
+    pub incomplete: bool,
 }
 
 /// One line of a cell's `records` file: an item, and what was answered to it.

@@ -86,17 +86,6 @@ impl Batching {
     }
 }
 
-/// Where a record stood among the edits when it was scored.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Applied {
-    /// Edits that came after its own.
-    pub edits_after: usize,
-    /// Frobenius norm of the change of weights it was scored through; 0 for other edits.
-    pub norm: f64,
-    /// Whether its batch had fewer requests than the others; left out of the metrics.
-    pub incomplete: bool,
-}
-
 /// How many records were still edited after so many later edits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetentionPoint {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::answer::ItemLine;
 use crate::error::{Error, Result};
-use crate::estimate::{Bootstrap, Estimate, Ratio, Weighed};
+use crate::estimate::{Bootstrap, Estimate, Ratio, Taken, Weighed};
 use crate::score::Norm;
 
 /// Which way a column should move.
@@ -63,15 +63,6 @@ pub enum Statistic {
         /// The figure of weighed contributions; none where it is not defined.
         value: fn(&[Weighed]) -> Option<f64>,
     },
-}
-
-/// What one line contributes to a figure of the whole set.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Taken {
-    /// The part of the set that it belongs to, for figures that are means over parts.
-    pub part: String,
-    /// Its numbers.
-    pub values: Vec<f64>,
 }
 
 /// The version of every column, to be stored beside the numbers.

@@ -6,8 +6,6 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 use serde::{Deserialize, Serialize};
 
-use crate::column::Taken;
-
 /// Number of bootstrap resamples behind every interval.
 pub const RESAMPLES: usize = 2000;
 
@@ -28,6 +26,15 @@ pub struct Estimate {
     pub high: f64,
     /// Lines that entered it.
     pub n: usize,
+}
+
+/// What one line contributes to a figure of the whole set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Taken {
+    /// The part of the set that it belongs to, for figures that are means over parts.
+    pub part: String,
+    /// Its numbers.
+    pub values: Vec<f64>,
 }
 
 /// What one record contributes to a statistic `Σ part / Σ whole`.

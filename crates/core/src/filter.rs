@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::record::{Record, TargetRule};
-use crate::score::{ContextScore, LocalityScore, Norm, RecordScores};
+use crate::record_scores::RecordScores;
+use crate::score::{ContextScore, LocalityScore, Norm};
 
 /// Two candidate answers whose mean log-likelihoods differ by less are not told apart, in nats.
 pub const MIN_PREFERENCE: f64 = 1e-4;
@@ -105,14 +106,19 @@ impl Admission {
     /// A record with [`TargetRule::LessLikely`] is turned so that `y_less` is the candidate with
     /// the smaller mean log-likelihood on the edited image and prompt, whatever the norm; one whose
     /// candidates are closer than [`MIN_PREFERENCE`] is undecided. The model must then strictly
-    /// prefer `y_more` in the contexts asked for; a tie is no preference.
+    /// prefer `y_more` in the contexts asked for; a tie is no preference. One with
+    /// [`TargetRule::Own`] to which the model says `y_less` by itself has nothing to be edited away.
     pub fn judge(&self, record: &Record, before: &[ContextScore]) -> Verdict {
         let Some(edited) = before.first() else {
             return Verdict::Undecided;
         };
+        // Its own answer is the target.
+        if record.target == TargetRule::Own && record.y_more.trim() == record.y_less.trim() {
+            return Verdict::Unbiased;
+        }
         let margin = edited.margin(Norm::Mean);
         let turned = match record.target {
-            TargetRule::Given => false,
+            TargetRule::Given | TargetRule::Own => false,
             TargetRule::LessLikely if margin.abs() >= MIN_PREFERENCE => margin > 0.0,
             // NaN lands here too.
             TargetRule::LessLikely => return Verdict::Undecided,
@@ -304,6 +310,19 @@ mod tests {
             [0.5, -0.25, 0.125],
         );
         assert_eq!(torn, Verdict::Unbiased);
+    }
+
+    #[test]
+    fn a_model_that_says_the_target_by_itself_is_unbiased() {
+        let mut own = record(TargetRule::Own);
+        let admission = Admission {
+            contexts: FilterContexts::None,
+            norm: Norm::Mean,
+        };
+        let judge = |record: &Record| admission.judge(record, &contexts([-1.0; 3]));
+        assert!(matches!(judge(&own), Verdict::Admitted(..)));
+        own.y_more = format!(" {}", own.y_less);
+        assert_eq!(judge(&own), Verdict::Unbiased);
     }
 
     #[test]

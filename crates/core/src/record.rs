@@ -57,6 +57,9 @@ pub enum TargetRule {
     /// The two answers are candidates; the one the model finds less likely becomes `y_less`
     /// (the rule of the debias-editing paper for PAIRS).
     LessLikely,
+    /// `y_more` is what the unedited model itself says to the prompt: a greedy continuation of as
+    /// many tokens as `y_less` has. It is empty until the record is admitted for a model.
+    Own,
 }
 
 /// A question that an edit is not about, and its answer.
@@ -87,7 +90,7 @@ pub struct Record {
     pub image: Option<String>,
     /// Text given with the picture.
     pub prompt: String,
-    /// The stereotyped answer.
+    /// The stereotyped answer; empty while [`Record::awaits_answer`].
     pub y_more: String,
     /// The unbiased answer, and the edit target.
     pub y_less: String,
@@ -116,7 +119,11 @@ impl Record {
     /// `y_more == y_less` after trimming, or a picture where the task has none.
     pub fn validate(&self) -> Result<()> {
         self.not_empty(&[("id", &self.id), ("prompt", &self.prompt)])?;
-        self.validate_answers()?;
+        if self.awaits_answer() {
+            self.not_empty(&[("y_less", &self.y_less)])?;
+        } else {
+            self.validate_answers()?;
+        }
         let given = [
             ("image", &self.image),
             ("prompt_rephrase", &self.prompt_rephrase),
@@ -134,6 +141,11 @@ impl Record {
             (Task::Ic | Task::Vqa, None, _) => Err(self.refuse("image", "is missing")),
             _ => Ok(()),
         }
+    }
+
+    /// Whether its stereotyped answer is still to be asked of the model that is edited.
+    pub fn awaits_answer(&self) -> bool {
+        self.target == TargetRule::Own && self.y_more.is_empty() && self.image.is_none()
     }
 
     /// The fields that name pictures, with their keys.
@@ -179,6 +191,18 @@ impl Record {
             id: self.id.clone(),
             field: field.to_owned(),
             problem: problem.to_owned(),
+        }
+    }
+
+    /// The same record without its pictures and what is asked about them.
+    #[must_use]
+    pub fn text_alone(self) -> Self {
+        Self {
+            task: Task::Text,
+            image: None,
+            image_rephrase: None,
+            m_locality: None,
+            ..self
         }
     }
 

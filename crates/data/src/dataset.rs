@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use debias_core::{Picture, Record, Split, Task};
 use serde_json::Value;
 
-use crate::{Card, Error, Listing, Result};
+use crate::mistakes::{Mistake, Mistakes};
+use crate::{Card, Error, Result};
 
 /// A dataset the program knows by name.
 pub trait Dataset: Sync {
@@ -79,26 +80,27 @@ pub(crate) fn split_name(split: Split) -> &'static str {
 }
 
 /// Checks every record and that ids are unique and groups stay within one split.
-pub(crate) fn problems(records: &[Record]) -> Vec<String> {
+pub(crate) fn problems(records: &[Record]) -> Mistakes {
     let mut ids = std::collections::HashSet::new();
     let mut homes = std::collections::HashMap::new();
-    let mut found = Vec::new();
+    let mut found = Mistakes::default();
     for record in records {
-        if let Err(error) = record.validate() {
-            found.push(error.to_string());
+        let name = format!("record `{}`", record.id);
+        match record.validate() {
+            Ok(()) => {}
+            Err(debias_core::Error::Record { field, problem, .. }) => {
+                found.push(Mistake::new(&name, format!("`{field}`"), problem));
+            }
+            Err(other) => found.push(Mistake::new(&name, "it", format!("is refused: {other}"))),
         }
         if !ids.insert(record.id.as_str()) {
-            found.push(format!("record `{}`: `id` is used twice", record.id));
+            found.push(Mistake::new(&name, "`id`", "is used twice"));
         }
         let home = *homes.entry(record.group.as_str()).or_insert(record.split);
         if home != record.split {
-            found.push(format!(
-                "record `{}`: `group` `{}` is in two splits, {} and {}",
-                record.id,
-                record.group,
-                split_name(home),
-                split_name(record.split)
-            ));
+            let (one, other) = (split_name(home), split_name(record.split));
+            let problem = format!("is in two splits, {one} and {other}");
+            found.push(Mistake::new(&name, "`group`", problem).of_value(&record.group));
         }
     }
     found
@@ -108,9 +110,9 @@ pub(crate) fn problems(records: &[Record]) -> Vec<String> {
 pub(crate) fn validated(path: &Path, records: Vec<Record>) -> Result<Vec<Record>> {
     match problems(&records) {
         found if found.is_empty() => Ok(records),
-        found => Err(Error::Records {
+        problems => Err(Error::Records {
             path: path.to_owned(),
-            problems: Listing(found),
+            problems,
         }),
     }
 }

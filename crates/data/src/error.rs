@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::mistakes::Mistakes;
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -124,12 +126,12 @@ pub enum Error {
         known: u32,
     },
     /// Records that break the rules, each named with its field.
-    #[error("{}: {} problems: {problems}", path.display(), problems.0.len())]
+    #[error("{}: {problems}", path.display())]
     Records {
         /// The file or folder that holds them.
         path: PathBuf,
-        /// One entry per problem: record, field, what is wrong.
-        problems: Listing,
+        /// Records, fields, what is wrong.
+        problems: Mistakes,
     },
     /// A picture that is corrupt, too large or of an unknown kind.
     #[error("{name}: {problem}")]

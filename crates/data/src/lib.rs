@@ -12,6 +12,7 @@ mod dataset;
 pub mod datasets;
 mod error;
 mod folder;
+mod mistakes;
 mod mix;
 mod nq_open;
 mod request;
@@ -23,5 +24,6 @@ pub use codec::{MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE, decode_picture, encode_png
 pub use dataset::{Collection, Dataset};
 pub use error::{Error, Listing, Result};
 pub use folder::{Checked, Folder, Manifest, SplitCounts, build, check};
+pub use mistakes::{Mistake, Mistakes};
 pub use mix::Mix;
 pub use request::{Reading, Requests, is_inside, read_requests, to_json};

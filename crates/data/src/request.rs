@@ -1,70 +1,26 @@
-//! Edit requests as JSON: EasyEdit's keys, this project's keys, or both.
+//! Edit requests as JSON: EasyEdit's keys, this project's keys, or both; with pictures or of text
+//! alone.
 //!
 //! A file written here carries both sets, so readers made for EasyEdit's files open it.
+
+mod fields;
+mod locality;
+
+pub(crate) use fields::Unsaid;
+pub use fields::to_json;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
-use debias_core::{
-    Picture, Record, Split, TargetRule, Task, Unrelated, canonical_json, sha256_hex,
-};
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use debias_core::{Picture, Record, Split, Task, sha256_hex};
+use serde_json::{Map, Value};
 
+use self::fields::Reader;
 use crate::codec::read_picture;
 use crate::dataset::{Collection, problems};
+use crate::mistakes::{Mistake, Mistakes};
 use crate::source::read_text;
-use crate::{Error, Listing, Result};
-
-/// Our name of each text field and EasyEdit's.
-const FIELDS: [(&str, &str); 11] = [
-    ("image", "image"),
-    ("prompt", "src"),
-    ("y_more", "pred"),
-    ("y_less", "alt"),
-    ("prompt_rephrase", "rephrase"),
-    ("image_rephrase", "image_rephrase"),
-    ("loc_q", "loc"),
-    ("loc_a", "loc_ans"),
-    ("mloc_image", "m_loc"),
-    ("mloc_q", "m_loc_q"),
-    ("mloc_a", "m_loc_a"),
-];
-
-/// The text fields of a record in the order of [`FIELDS`]; none where it has no such field.
-fn texts(record: &Record) -> [Option<&String>; 11] {
-    let (t, m) = (record.t_locality.as_ref(), record.m_locality.as_ref());
-    [
-        record.image.as_ref(),
-        Some(&record.prompt),
-        Some(&record.y_more),
-        Some(&record.y_less),
-        record.prompt_rephrase.as_ref(),
-        record.image_rephrase.as_ref(),
-        t.map(|item| &item.question),
-        t.map(|item| &item.answer),
-        m.and_then(|item| item.image.as_ref()),
-        m.map(|item| &item.question),
-        m.map(|item| &item.answer),
-    ]
-}
-
-/// One record as an object with both sets of keys.
-pub fn to_json(record: &Record) -> Value {
-    let mut object = Map::new();
-    object.insert("id".into(), json!(record.id));
-    object.insert("task".into(), json!(record.task));
-    object.insert("bias_type".into(), json!(record.bias_type));
-    for ((ours, theirs), text) in FIELDS.into_iter().zip(texts(record)) {
-        let Some(text) = text else { continue };
-        object.insert(ours.into(), json!(text));
-        object.insert(theirs.into(), json!(text));
-    }
-    object.insert("group".into(), json!(record.group));
-    object.insert("split".into(), json!(record.split));
-    object.insert("target".into(), json!(record.target));
-    Value::Object(object)
-}
+use crate::{Error, Result};
 
 /// Edit requests read from one file, or two, with the files of their pictures.
 #[derive(Debug)]
@@ -74,6 +30,7 @@ pub struct Requests {
     pictures: HashMap<String, PathBuf>,
     /// SHA-256 of each request file.
     texts: Vec<String>,
+    remark: Option<String>,
 }
 
 /// Where the pictures of a request file lie, and what it leaves unsaid.
@@ -83,8 +40,9 @@ pub struct Reading<'a> {
     pub images: &'a Path,
     /// The folder of `image_rephrase`: EasyEdit's `rephrase_image`.
     pub rephrased: &'a Path,
-    /// The task of requests that do not say theirs, as EasyEdit's do not; without it the file's
-    /// name decides (`caption_…` or `vqa_…`).
+    /// The task of requests that do not say theirs, as EasyEdit's do not; without it, those that
+    /// name no picture are text alone, and of the others the file's name decides (`caption_…` or
+    /// `vqa_…`).
     pub task: Option<Task>,
     /// The split of requests that do not say theirs.
     pub split: Split,
@@ -93,18 +51,30 @@ pub struct Reading<'a> {
 /// Reads a list of edit requests with EasyEdit's keys or ours (or both).
 ///
 /// A picture is looked up in its own folder first, then in the other one of `reading`. Requests
-/// without `id` are named by a hash of their content. Fields that are no part of a record, such as
-/// VLKEB's `port_new`, are ignored.
+/// without `id` are named by a hash of their content; an id that is a number is read as its digits,
+/// and null as nothing. Fields that are no part of a record, such as VLKEB's `port_new` or
+/// EasyEdit's `portability`, are ignored.
+///
+/// A request with a picture has every field. One of text alone has a prompt and a target; without
+/// the answer to be edited away, that is the unedited model's own ([`TargetRule::Own`]). Of several
+/// prompts in other words and several unrelated questions the first is asked, and
+/// [`Collection::remark`] says so.
+///
+/// [`TargetRule::Own`]: debias_core::TargetRule::Own
 ///
 /// # Errors
-/// [`Error::Records`] listing every problem by record and field: a missing or empty field, two
+/// [`Error::Records`] with every mistake by record and field: a missing or empty field, two
 /// names of one field that differ, `y_more` equal to `y_less`, an id used twice, a picture that
 /// is in none of the folders or whose name would leave them. [`Error::Format`] when the file is
 /// not a JSON list of objects, or an empty one.
 pub fn read_requests(path: &Path, reading: Reading) -> Result<Requests> {
     let text = read_text(path)?;
-    let task = reading.task.or_else(|| task_of_name(path));
-    let (mut records, mut found) = parse(path, &text, task, reading.split)?;
+    let unsaid = Unsaid {
+        task: reading.task,
+        of_pictured: task_of_name(path),
+        split: reading.split,
+    };
+    let (Parsed { mut records, further }, mut found) = parse(path, &text, unsaid)?;
     if records.is_empty() && found.is_empty() {
         return Err(Error::format(
             path,
@@ -112,16 +82,46 @@ pub fn read_requests(path: &Path, reading: Reading) -> Result<Requests> {
         ));
     }
     found.extend(problems(&records));
+    let pictures = located(&mut records, reading, &mut found);
+    if !found.is_empty() {
+        return Err(Error::Records {
+            path: path.to_owned(),
+            problems: found,
+        });
+    }
+    let remark = (further > 0).then(|| {
+        format!(
+            "{further} of {} requests hold several prompts in other words or several unrelated questions; the first of each is asked",
+            records.len()
+        )
+    });
+    Ok(Requests {
+        path: path.to_owned(),
+        records,
+        pictures,
+        texts: vec![sha256_hex(text.as_bytes())],
+        remark,
+    })
+}
+
+/// The files of the pictures that `records` name, by their keys.
+fn located(
+    records: &mut [Record],
+    reading: Reading,
+    found: &mut Mistakes,
+) -> HashMap<String, PathBuf> {
     let mut pictures = HashMap::new();
     let roots = [reading.images, reading.rephrased];
     let turned = [reading.rephrased, reading.images];
-    for record in &mut records {
-        let id = record.id.clone();
+    for record in records {
+        let name = format!("record `{}`", record.id);
         let mut place = |field: &str, key: &mut Option<String>, roots| {
             let Some(key) = key else { return };
             match locate(key, roots) {
                 Ok(file) => admit(&mut pictures, key, file, "rephrased"),
-                Err(problem) => found.push(format!("record `{id}`: `{field}` {problem}")),
+                Err(problem) => {
+                    found.push(Mistake::new(&name, format!("`{field}`"), problem).of_value(key));
+                }
             }
         };
         place("image", &mut record.image, &roots);
@@ -130,18 +130,7 @@ pub fn read_requests(path: &Path, reading: Reading) -> Result<Requests> {
             place("mloc_image", &mut item.image, &roots);
         }
     }
-    match found.is_empty() {
-        true => Ok(Requests {
-            path: path.to_owned(),
-            records,
-            pictures,
-            texts: vec![sha256_hex(text.as_bytes())],
-        }),
-        false => Err(Error::Records {
-            path: path.to_owned(),
-            problems: Listing(found),
-        }),
-    }
+    pictures
 }
 
 /// Enters `file` under `key`, or under a key of its own where another file has that one: a colon
@@ -189,6 +178,7 @@ impl Requests {
             records,
             pictures,
             texts,
+            ..
         } = training;
         if !records.iter().any(|record| record.split == Split::Train) {
             return Err(Error::format(
@@ -217,7 +207,7 @@ impl Requests {
             // What an editor learns from must not be what it is judged on.
             false => Err(Error::Records {
                 path,
-                problems: Listing(found),
+                problems: found,
             }),
         }
     }
@@ -259,22 +249,20 @@ impl Collection for Requests {
     }
 
     fn remark(&self) -> Option<&str> {
-        None
+        self.remark.as_deref()
     }
 }
 
 /// Finds `key` in the first of `roots` that has it.
-pub(crate) fn locate(key: &str, roots: &[&Path]) -> std::result::Result<PathBuf, String> {
+fn locate(key: &str, roots: &[&Path]) -> std::result::Result<PathBuf, &'static str> {
     if !is_inside(key) {
-        return Err(format!(
-            "`{key}` would leave the image folder; use a relative path"
-        ));
+        return Err("would leave the image folder; use a relative path");
     }
     roots
         .iter()
         .map(|root| root.join(key))
         .find(|file| file.is_file())
-        .ok_or_else(|| format!("`{key}` is in none of the image folders"))
+        .ok_or("is in none of the image folders")
 }
 
 /// Whether a relative path stays below the folder it is joined to, on every operating system.
@@ -284,27 +272,36 @@ pub fn is_inside(key: &str) -> bool {
     !key.is_empty() && !key.contains(['\\', ':', '\0']) && Path::new(key).components().all(plain)
 }
 
-/// Parses the list; `task` and `split` are those of requests that say none. What is wrong with single records comes back as text.
-pub(crate) fn parse(
-    path: &Path,
-    text: &str,
-    task: Option<Task>,
-    split: Split,
-) -> Result<(Vec<Record>, Vec<String>)> {
+/// The requests of a file.
+pub(crate) struct Parsed {
+    /// The records.
+    pub records: Vec<Record>,
+    /// How many of them hold several prompts in other words or several unrelated questions.
+    pub further: usize,
+}
+
+/// Parses the list; what is wrong with single records stands beside the others.
+///
+/// # Errors
+/// [`Error::Format`] when `text` is no list of objects.
+pub(crate) fn parse(path: &Path, text: &str, unsaid: Unsaid) -> Result<(Parsed, Mistakes)> {
     let list: Vec<Map<String, Value>> = serde_json::from_str(text).map_err(|error| {
         Error::format(path, format!("not a JSON list of edit requests: {error}"))
     })?;
-    let mut records = Vec::with_capacity(list.len());
-    let mut found = Vec::new();
+    let mut parsed = Parsed {
+        records: Vec::with_capacity(list.len()),
+        further: 0,
+    };
+    let mut found = Mistakes::default();
     let mut derived = HashSet::new();
-    for (position, object) in list.into_iter().enumerate() {
-        let reader = Reader::new(position, &object);
-        match reader.record(task, split, &mut derived) {
-            Ok(record) => records.push(record),
-            Err(problem) => found.push(problem),
+    for (position, object) in list.iter().enumerate() {
+        let reader = Reader::new(position, object);
+        if let Some((record, further)) = reader.record(unsaid, &mut derived, &mut found) {
+            parsed.records.push(record);
+            parsed.further += usize::from(further);
         }
     }
-    Ok((records, found))
+    Ok((parsed, found))
 }
 
 fn task_of_name(path: &Path) -> Option<Task> {
@@ -313,128 +310,6 @@ fn task_of_name(path: &Path) -> Option<Task> {
         _ if name.starts_with("caption") || name.starts_with("ic_") => Some(Task::Ic),
         _ if name.starts_with("vqa") => Some(Task::Vqa),
         _ => None,
-    }
-}
-
-/// One object, and how to name it in errors.
-struct Reader<'a> {
-    object: &'a Map<String, Value>,
-    name: String,
-}
-
-impl<'a> Reader<'a> {
-    fn new(position: usize, object: &'a Map<String, Value>) -> Self {
-        let name = match object.get("id").and_then(Value::as_str) {
-            Some(id) => format!("record `{id}`"),
-            None => format!("record number {}", position + 1),
-        };
-        Self { object, name }
-    }
-
-    fn record(
-        &self,
-        task: Option<Task>,
-        split: Split,
-        derived: &mut HashSet<String>,
-    ) -> std::result::Result<Record, String> {
-        let mut fields = FIELDS.map(|(ours, _)| (ours, String::new()));
-        for ((ours, theirs), (_, text)) in FIELDS.into_iter().zip(&mut fields) {
-            *text = self.text(ours, theirs)?;
-        }
-        let [
-            image,
-            prompt,
-            y_more,
-            y_less,
-            prompt_rephrase,
-            image_rephrase,
-            loc_q,
-            loc_a,
-            mloc_image,
-            mloc_q,
-            mloc_a,
-        ] = fields.map(|(_, text)| text);
-        let task = self
-            .other("task")?
-            .or(task)
-            .ok_or_else(|| format!("{}: `task` is missing; add it or give --task", self.name))?;
-        let id = match self.other::<String>("id")? {
-            Some(id) => id,
-            None => self.derived_id(derived),
-        };
-        Ok(Record {
-            task,
-            bias_type: self
-                .other("bias_type")?
-                .unwrap_or_else(|| "unspecified".to_owned()),
-            image: Some(image),
-            prompt,
-            y_more,
-            y_less,
-            prompt_rephrase: Some(prompt_rephrase),
-            image_rephrase: Some(image_rephrase),
-            t_locality: Some(Unrelated {
-                image: None,
-                question: loc_q,
-                answer: loc_a,
-            }),
-            m_locality: Some(Unrelated {
-                image: Some(mloc_image),
-                question: mloc_q,
-                answer: mloc_a,
-            }),
-            group: self.other("group")?.unwrap_or_else(|| id.clone()),
-            split: self.other("split")?.unwrap_or(split),
-            target: self.other("target")?.unwrap_or(TargetRule::Given),
-            id,
-        })
-    }
-
-    /// A text field under either of its names.
-    fn text(&self, ours: &str, theirs: &str) -> std::result::Result<String, String> {
-        let read = |key: &str| match self.object.get(key) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(format!("{}: `{key}` is not text", self.name)),
-        };
-        let names = match ours == theirs {
-            true => format!("`{ours}`"),
-            false => format!("`{ours}` (EasyEdit's `{theirs}`)"),
-        };
-        let text = match (read(ours)?, read(theirs)?) {
-            (Some(a), Some(b)) if a != b => {
-                return Err(format!("{}: `{ours}` and `{theirs}` differ", self.name));
-            }
-            (Some(text), _) | (None, Some(text)) => text,
-            (None, None) => return Err(format!("{}: {names} is missing", self.name)),
-        };
-        match text.trim().is_empty() {
-            true => Err(format!("{}: {names} is empty", self.name)),
-            false => Ok(text.clone()),
-        }
-    }
-
-    fn other<T: DeserializeOwned>(&self, key: &str) -> std::result::Result<Option<T>, String> {
-        let Some(value) = self.object.get(key) else {
-            return Ok(None);
-        };
-        serde_json::from_value(value.clone())
-            .map(Some)
-            .map_err(|error| format!("{}: `{key}` {error}", self.name))
-    }
-
-    /// A name made of the content: equal whatever the position in the file. Equal requests are
-    /// told apart by a count.
-    fn derived_id(&self, taken: &mut HashSet<String>) -> String {
-        let content = canonical_json(&Value::Object(self.object.clone()));
-        let base = format!("request-{}", &sha256_hex(content.as_bytes())[..16]);
-        let mut id = base.clone();
-        let mut copy = 2;
-        while !taken.insert(id.clone()) {
-            id = format!("{base}-{copy}");
-            copy += 1;
-        }
-        id
     }
 }
 

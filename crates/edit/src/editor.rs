@@ -276,7 +276,9 @@ pub enum Learns {
 /// What an editor does to the record it is asked to edit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing on purpose: a control.
+    /// None at all: the model as it is, to the bit.
+    Identity,
+    /// None on purpose: a control of how much a change by itself does.
     Control,
     /// The margin between the answers moves towards the target.
     #[default]
@@ -334,13 +336,19 @@ pub trait Editor: Send + Sync {
     }
 
     /// What it learns from the training split under `settings`.
-    fn learns(&self, _settings: &Settings) -> Learns {
-        Learns::Nothing
+    ///
+    /// # Errors
+    /// A setting of the wrong type.
+    fn learns(&self, _settings: &Settings) -> Result<Learns> {
+        Ok(Learns::Nothing)
     }
 
     /// What it promises under `settings`.
-    fn claims(&self, _settings: &Settings) -> Claims {
-        Claims::default()
+    ///
+    /// # Errors
+    /// A setting of the wrong type.
+    fn claims(&self, _settings: &Settings) -> Result<Claims> {
+        Ok(Claims::default())
     }
 
     /// `settings` changed so that every edit leaves the model as it is, bit for bit; `None` where

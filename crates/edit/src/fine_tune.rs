@@ -145,8 +145,16 @@ impl Descent {
     }
 
     fn lr(&self, model: &Model) -> f64 {
-        self.lr
-            .unwrap_or(model.decoder().outline().fine_tuning_rate)
+        self.lr.unwrap_or_else(|| published_rate(model))
+    }
+}
+
+/// Learning rate at which VLKEB's settings fine-tune this family of decoders per edit: a lower one
+/// for those with gated feed-forward blocks.
+fn published_rate(model: &Model) -> f64 {
+    match model.decoder().outline().model_type {
+        "gpt2" | "gpt_neo" | "opt" => 2e-4,
+        _ => 1e-4,
     }
 }
 
@@ -180,16 +188,15 @@ impl Editor for FineTune {
         (self.choice)(preset).and(Settings::of(&Descent::preset(preset)))
     }
 
-    fn learns(&self, settings: &Settings) -> Learns {
-        let descent = self.descent(settings);
-        descent.map_or(Learns::Nothing, |descent| descent.learns())
+    fn learns(&self, settings: &Settings) -> Result<Learns> {
+        Ok(self.descent(settings)?.learns())
     }
 
-    fn claims(&self, _settings: &Settings) -> Claims {
-        Claims {
+    fn claims(&self, _settings: &Settings) -> Result<Claims> {
+        Ok(Claims {
             side: Some(self.side),
             ..Claims::default()
-        }
+        })
     }
 
     fn identity(&self, settings: &Settings) -> Option<Settings> {
@@ -283,9 +290,10 @@ impl Prepared for FineTuning<'_> {
         check_requests(self.model, requests)?;
         if let Some(change) = &self.whole {
             // It is in place from the first request on.
-            let more = match start.is_identity() {
-                true => change.clone(),
-                false => Change::default(),
+            let more = if start.is_identity() {
+                change.clone()
+            } else {
+                Change::default()
             };
             return Ok(for_all(more, requests));
         }
@@ -478,9 +486,12 @@ impl<'a> Run<'a> {
 
     /// The way come so far, one change per row group; the identity where no step was taken.
     fn changes(&self) -> Vec<Change> {
-        let way = |(group, moved): (usize, &bool)| match moved {
-            true => self.change(group),
-            false => Change::default(),
+        let way = |(group, moved): (usize, &bool)| {
+            if *moved {
+                self.change(group)
+            } else {
+                Change::default()
+            }
         };
         self.moved.iter().enumerate().map(way).collect()
     }

@@ -6,11 +6,10 @@ mod support;
 use std::sync::Arc;
 
 use debias_core::{Norm, Record, Split, Task};
-use debias_edit::{
-    Ctx, Edit, Editor, Lessons, Nowhere, Prepared, RecordBatch, Settings, editors,
-};
+use debias_edit::conformance::{Options, Verdict, check};
+use debias_edit::{Ctx, Edit, Editor, Lessons, Nowhere, Prepared, RecordBatch, Settings, editors};
 use debias_model::{Change, Delta, Model, host};
-use support::{chunk, llama, model, opt, records, settings};
+use support::{chunk, llama, model, opt, records, settings, world};
 
 /// Rates at which a few steps on an untrained model of 24 columns show.
 const SHORT: [(&str, &str); 7] = [
@@ -80,6 +79,32 @@ fn balance(chunk: &RecordBatch, prepared: &dyn Prepared) -> [f64; 2] {
 }
 
 #[test]
+fn it_conforms() {
+    for family in [opt, llama] {
+        let model = model(family);
+        let world = world(&model);
+        let options = Options {
+            seed: 3,
+            ..Options::default()
+        };
+        let findings = check(biasedit(), &world, &short(&[]), &options).expect("it can be tested");
+        let failed: Vec<_> = findings.iter().filter(|f| f.verdict.is_failed()).collect();
+        assert!(failed.is_empty(), "{failed:#?}");
+        let applies = |id: &str| {
+            let finding = findings.iter().find(|finding| finding.id == id);
+            matches!(finding.expect("all twenty").verdict, Verdict::Passed(_))
+        };
+        for id in ["C3", "C7", "C8", "C10", "C16"] {
+            assert!(applies(id), "{id}");
+        }
+        assert!(
+            !applies("C19"),
+            "no network leaves its gradients as they are"
+        );
+    }
+}
+
+#[test]
 fn answers_come_closer_with_and_without_pictures() {
     for family in [opt, llama] {
         let model = model(family);
@@ -113,7 +138,9 @@ fn requests_together_are_one_change_in_any_order() {
     let turned: Vec<_> = requests.iter().rev().cloned().collect();
     let there = values(&prepared.edit_jointly(&requests).expect("an edit"));
     let back = values(&prepared.edit_jointly(&turned).expect("an edit"));
-    let largest = there.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+    let largest = there
+        .iter()
+        .fold(0.0_f32, |most, value| most.max(value.abs()));
     assert!(largest > 0.0);
     for (a, b) in there.iter().zip(&back) {
         assert!((a - b).abs() <= 1e-6 * largest.max(1.0), "{a} against {b}");
@@ -135,7 +162,10 @@ fn only_the_second_matrix_of_a_layer_is_edited() {
     let edits = prepared.edit_each(&chunk.requests(), &Change::default());
     for edit in edits.expect("edits") {
         let names = edit.parameters();
-        assert!(names.len() == 1 && names[0].ends_with("layers.2.mlp.down_proj.weight"), "{names:?}");
+        assert!(
+            names.len() == 1 && names[0].ends_with("layers.2.mlp.down_proj.weight"),
+            "{names:?}"
+        );
     }
 }
 
@@ -154,7 +184,9 @@ fn borrowed_answers_are_said_so_and_must_be_had() {
     let remarks = prepared(&model, &some, &given).expect("learns").remarks();
     assert_eq!(
         remarks,
-        ["biasedit: the meaningless answer of 3 of 3 records is that of another record, because they have no unrelated item"]
+        [
+            "biasedit: the meaningless answer of 3 of 3 records is that of another record, because they have no unrelated item"
+        ]
     );
     let with_items = chunk(&model, texts(3));
     let quiet = prepared(&model, &with_items, &given).expect("learns");

@@ -73,13 +73,13 @@ impl Editor for Broken {
         }
     }
 
-    fn learns(&self, settings: &Settings) -> Learns {
+    fn learns(&self, settings: &Settings) -> Result<Learns> {
         fine_tuning().learns(settings)
     }
 
-    fn claims(&self, settings: &Settings) -> Claims {
-        let claims = fine_tuning().claims(settings);
-        match self.0 {
+    fn claims(&self, settings: &Settings) -> Result<Claims> {
+        let claims = fine_tuning().claims(settings)?;
+        Ok(match self.0 {
             Flaw::ClaimsTheVisionSide => Claims {
                 side: Some(Side::Vision),
                 ..claims
@@ -89,7 +89,7 @@ impl Editor for Broken {
                 ..claims
             },
             _ => claims,
-        }
+        })
     }
 
     fn identity(&self, settings: &Settings) -> Option<Settings> {

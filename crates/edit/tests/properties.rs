@@ -79,9 +79,9 @@ fn edits(editor: &dyn Editor, model: &Model, given: &[(&str, &str)]) -> Vec<Arc<
     let settings = settings(editor, given);
     let chunk = support::chunk(model, support::records(Split::Eval, 3));
     let lessons = Lessons {
-        train: &support::Taught(&chunk),
-        val: &support::Taught(&chunk),
-        eval: &support::Taught(&chunk),
+        train: &chunk,
+        val: &chunk,
+        eval: &chunk,
     };
     let ctx = Ctx {
         seed: 3,

@@ -13,7 +13,7 @@ use debias_edit::{
 };
 use debias_model::{Change, Model};
 
-use support::{FAMILIES, Taught, chunk, model, opt, record, records, settings};
+use support::{FAMILIES, chunk, model, opt, record, records, settings};
 
 fn serac() -> &'static dyn Editor {
     editors::find("serac").expect("a built-in editor")
@@ -40,7 +40,6 @@ fn prepared<'m>(
 ) -> Box<dyn Prepared + 'm> {
     let train = chunk(model, records(Split::Train, 6));
     let val = chunk(model, records(Split::Val, 3));
-    let (train, val) = (Taught(&train), Taught(&val));
     let lessons = Lessons {
         train: &train,
         val: &val,

@@ -11,7 +11,7 @@ use debias_edit::{
     Ctx, Editor, History, Lessons, Losses, Matrix, Parts, Result, Settings, TrainingStore, editors,
 };
 use debias_model::host;
-use support::{Taught, chunk, model, opt, records, settings};
+use support::{chunk, model, opt, records, settings};
 
 /// Remembers what a training leaves.
 #[derive(Default)]
@@ -44,9 +44,9 @@ fn trained(editor: &dyn Editor, settings: &Settings) -> (Parts, Parts, History) 
         store: &notebook,
     };
     let lessons = Lessons {
-        train: &Taught(&train),
-        val: &Taught(&val),
-        eval: &Taught(&val),
+        train: &train,
+        val: &val,
+        eval: &val,
     };
     editor.prepare(&model, &lessons, &ctx).expect("learns");
     let steps = notebook.steps.into_inner().expect("alone");
@@ -89,6 +89,10 @@ fn every_part_of_a_hyper_network_learns() {
         ("mend", &[("lr", "1e-3"), ("lr_lr", "1e-3")][..]),
         ("ke", &[("lr", "1e-3"), ("h", "8"), ("c", "8")][..]),
         ("serac", &[("lr", "1e-3"), ("calibrate", "false")][..]),
+        (
+            "biasedit",
+            &[("lr", "1e-3"), ("lr_lr", "1e-3"), ("edit_lr", "1e-2")][..],
+        ),
     ] {
         let editor = editors::find(name).expect("built in");
         let (start, _, _) = trained(editor, &short(name, &[given, &[("steps", "0")]].concat()));
@@ -148,7 +152,7 @@ fn patience_ends_a_training() {
 #[test]
 fn without_training_records_there_is_nothing_to_learn() {
     let model = model(opt);
-    for name in ["mend", "ke", "serac", "ike"] {
+    for name in ["mend", "ke", "serac", "biasedit", "ike"] {
         let editor = editors::find(name).expect("built in");
         let settings = editor.defaults(debias_core::Preset::Project);
         let ctx = Ctx {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// A merge's card, printed by `bench show NAME`.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Card {
+pub struct MergerCard {
     /// Permanent name; mergekit's where mergekit has one.
     pub id: &'static str,
     /// Raised whenever results change.
@@ -57,7 +57,7 @@ pub struct Parameter {
     /// Its key in a recipe.
     pub name: &'static str,
     /// Whose it is.
-    pub scope: Scope,
+    pub scope: ParameterScope,
     /// What it may be.
     pub kind: Kind,
     /// What it is when no scope of the recipe says anything.
@@ -69,7 +69,7 @@ pub struct Parameter {
 /// Whose a parameter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Scope {
+pub enum ParameterScope {
     /// One value per tensor; never looked for under a model.
     Shared,
     /// One value per input.
@@ -204,7 +204,7 @@ impl fmt::Display for Values {
 pub(crate) const fn number(name: &'static str, default: f64, help: &'static str) -> Parameter {
     Parameter {
         name,
-        scope: Scope::Shared,
+        scope: ParameterScope::Shared,
         kind: Kind::Number,
         default: Fallback::Number(default),
         help,
@@ -215,7 +215,7 @@ pub(crate) const fn number(name: &'static str, default: f64, help: &'static str)
 pub(crate) const fn flag(name: &'static str, default: bool, help: &'static str) -> Parameter {
     Parameter {
         name,
-        scope: Scope::Shared,
+        scope: ParameterScope::Shared,
         kind: Kind::Flag,
         default: Fallback::Flag(default),
         help,
@@ -230,7 +230,7 @@ pub(crate) const fn word(
 ) -> Parameter {
     Parameter {
         name,
-        scope: Scope::Shared,
+        scope: ParameterScope::Shared,
         kind: Kind::Word(words),
         default: Fallback::Word(words[0]),
         help,
@@ -240,7 +240,7 @@ pub(crate) const fn word(
 /// The weight of every input besides the base; the recipe must give it.
 pub(crate) const WEIGHT: Parameter = Parameter {
     name: "weight",
-    scope: Scope::Other,
+    scope: ParameterScope::Other,
     kind: Kind::Number,
     default: Fallback::Required,
     help: "how much of this model's task vector is taken; may be negative",

@@ -25,11 +25,13 @@ mod vocabulary;
 mod tests;
 
 pub use adapter::{Adapter, Factors, Layout};
-pub use card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, Value, Values};
+pub use card::{
+    Base, Contract, Fallback, Kind, MergerCard, Parameter, ParameterScope, Value, Values,
+};
 pub use error::{Error, Result};
-pub use library::{Folders, Library, Place};
+pub use library::{Folders, Library, Location};
 pub use masks::Masks;
-pub use merger::{Facts, Merger, OnAdapters};
+pub use merger::{AdapterMerger, AdapterModule, Facts, Merger};
 pub use plan::{Options, Planned, Size};
 pub use recipe::{ModelRef, Parameters, Part, Recipe, Setting, Slice, Source};
 pub use run::{Outcome, Unwatched, Watch};

@@ -7,12 +7,12 @@ use debias_weights::Checkpoint;
 /// Finds models by the names that a recipe uses.
 pub trait Library: Sync {
     /// Where the model is; `None` when there is none of that name.
-    fn locate(&self, name: &str) -> Option<Place>;
+    fn locate(&self, name: &str) -> Option<Location>;
 }
 
 /// Where a model is.
 #[derive(Debug)]
-pub enum Place {
+pub enum Location {
     /// A Hugging Face folder, or an adapter's.
     Folder(PathBuf),
     /// A model that is no folder.
@@ -42,8 +42,8 @@ impl Folders {
 }
 
 impl Library for Folders {
-    fn locate(&self, name: &str) -> Option<Place> {
+    fn locate(&self, name: &str) -> Option<Location> {
         let mut places = self.0.iter().map(|dir| dir.join(name));
-        places.find(|dir| dir.is_dir()).map(Place::Folder)
+        places.find(|dir| dir.is_dir()).map(Location::Folder)
     }
 }

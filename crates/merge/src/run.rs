@@ -84,9 +84,10 @@ impl Sink for Nowhere {
             taken.min(self.left.load(Ordering::Relaxed)),
             Ordering::Relaxed,
         );
-        match before <= taken {
-            true => Err(Error::Interrupted),
-            false => Ok(()),
+        if before <= taken {
+            Err(Error::Interrupted)
+        } else {
+            Ok(())
         }
     }
 }
@@ -185,25 +186,26 @@ impl Planned {
         let targets = targets?;
         let merged: Vec<&Target> = targets
             .iter()
-            .filter(|(_, made)| matches!(made, Made::Merged))
+            .filter(|(_, made)| matches!(made, Treatment::Merged))
             .map(|(target, _)| target)
             .collect();
-        let facts = match merged.is_empty() {
-            true => Facts::default(),
-            false => self.recipe.merger.survey(&merged)?,
+        let facts = if merged.is_empty() {
+            Facts::default()
+        } else {
+            self.recipe.merger.survey(&merged)?
         };
         for group in groups(&targets) {
             group.par_iter().try_for_each(|(target, made)| match made {
-                Made::Copied(bytes) => copy(target, bytes),
-                Made::Converted => target.each(target.values(), &Combination::of([1.0])),
-                Made::Merged => self.recipe.merger.merge(target, &facts),
+                Treatment::Copied(bytes) => copy(target, bytes),
+                Treatment::Converted => target.each(target.values(), &Combination::of([1.0])),
+                Treatment::Merged => self.recipe.merger.merge(target, &facts),
             })?;
         }
         Ok(facts)
     }
 
     /// Tensor `at` as a target, and how it is made.
-    fn target<'a>(&'a self, at: usize, run: &'a Run<'a>) -> Result<(Target<'a>, Made<'a>)> {
+    fn target<'a>(&'a self, at: usize, run: &'a Run<'a>) -> Result<(Target<'a>, Treatment<'a>)> {
         let tensor = &self.tensors[at];
         static NONE: Values = Values::EMPTY;
         let (inputs, base, shared, each): (Vec<(usize, &str)>, _, _, &[Values]) =
@@ -220,7 +222,7 @@ impl Planned {
                 }
             };
         let made = match &tensor.job.work {
-            Work::Merge { .. } => Made::Merged,
+            Work::Merge { .. } => Treatment::Merged,
             Work::Copy {
                 model: at,
                 tensor: name,
@@ -229,9 +231,10 @@ impl Planned {
                 let info = model.info(name);
                 let same = info.is_some_and(|info| info.dtype == tensor.info.dtype);
                 let as_it_is = !model.is_adapted(name) && !self.changes_rows(&tensor.job.name, *at);
-                match same && as_it_is {
-                    true => Made::Copied(model.bytes(name)?),
-                    false => Made::Converted,
+                if same && as_it_is {
+                    Treatment::Copied(model.bytes(name)?)
+                } else {
+                    Treatment::Converted
                 }
             }
         };
@@ -251,8 +254,8 @@ impl Planned {
                 .map(|(model, _)| opened(*model).label.as_str())
                 .collect(),
             inputs: match made {
-                Made::Copied(_) => Vec::new(),
-                Made::Converted | Made::Merged => {
+                Treatment::Copied(_) => Vec::new(),
+                Treatment::Converted | Treatment::Merged => {
                     let inputs = inputs.iter();
                     inputs
                         .map(|(model, name)| self.input(&tensor.job.name, *model, name))
@@ -271,7 +274,7 @@ impl Planned {
 }
 
 /// How a tensor of the output comes about.
-enum Made<'a> {
+enum Treatment<'a> {
     /// These bytes of an input.
     Copied(&'a [u8]),
     /// One input in another format, or with its adapter.
@@ -281,7 +284,9 @@ enum Made<'a> {
 }
 
 /// Targets in runs of about [`GROUP`] values.
-fn groups<'t, 'a>(targets: &'t [(Target<'a>, Made<'a>)]) -> Vec<&'t [(Target<'a>, Made<'a>)]> {
+fn groups<'t, 'a>(
+    targets: &'t [(Target<'a>, Treatment<'a>)],
+) -> Vec<&'t [(Target<'a>, Treatment<'a>)]> {
     let mut groups = Vec::new();
     let (mut start, mut held) = (0, 0);
     for (at, (target, _)) in targets.iter().enumerate() {

@@ -4,7 +4,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use debias_merge::{Base, Error, Scope, mergers};
+use debias_merge::{Base, Error, ParameterScope, mergers};
 use world::{World, bytes_of, values_of};
 
 /// A recipe of `method` on these models with the values that it requires.
@@ -20,7 +20,7 @@ fn recipe(method: &str, models: &[&str], base: Option<&str>, extra: &str) -> Str
     yaml += "parameters:\n  int8_mask: true\n";
     for parameter in merger.card().parameters {
         let value = match (parameter.name, parameter.scope) {
-            ("weight", Scope::Other | Scope::Input) => "0.5",
+            ("weight", ParameterScope::Other | ParameterScope::Input) => "0.5",
             ("t", _) => "0.3",
             ("density", _) => "0.5",
             _ => continue,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Tensor};
 
 use crate::device::product;
+use crate::dtype::{as_dtype, f32_at_least};
 use crate::error::{Error, Result};
 use crate::parameter::{Parameter, Stage};
 use crate::recorder::Recorder;
@@ -166,10 +167,7 @@ impl View {
 
     /// The number format it computes in, or f32 where that is narrower.
     pub(crate) fn wide(&self) -> DType {
-        match self.dtype {
-            DType::F64 => DType::F64,
-            _ => DType::F32,
-        }
+        f32_at_least(self.dtype)
     }
 
     /// The number format it computes in.
@@ -234,18 +232,11 @@ impl View {
     /// A base tensor as this view's graph needs it.
     pub(crate) fn lift<const D: usize>(&self, tensor: &Tensor<D>) -> Tensor<D> {
         let tensor = as_dtype(tensor.clone(), self.dtype);
-        match self.tracked {
-            true => tensor.autodiff(),
-            false => tensor,
+        if self.tracked {
+            tensor.autodiff()
+        } else {
+            tensor
         }
-    }
-}
-
-/// A tensor in the number format `dtype`.
-pub(crate) fn as_dtype<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
-    match tensor.dtype() == dtype {
-        true => tensor,
-        false => tensor.cast(dtype),
     }
 }
 

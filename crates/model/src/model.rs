@@ -14,18 +14,21 @@ use debias_weights::Checkpoint;
 use serde_json::Value;
 
 use crate::batch::{Batch, ImageFeatures, ImageRef, ImageSpan, Row, State};
-use crate::change::{Parameters, View, as_dtype};
+use crate::change::{Parameters, View};
 use crate::chat::{ChatTemplate, Message};
 use crate::complete::Complete;
 use crate::decoders::Decoder;
 use crate::device::{Placement, moved};
+use crate::dtype::as_dtype;
 use crate::error::{Error, Result};
-use crate::families::{self, Folder, Parts};
+use crate::families::{self, Folder, ModelParts};
 use crate::host;
 use crate::loader::{Loaded, Loader, Weights};
 use crate::names::refuse_unused;
 use crate::parameter::{Parameter, Stage};
+use crate::passes;
 use crate::positions::{ImagePositions, Pass, Positions};
+use crate::projector::QUERY_OUTPUT;
 use crate::prompt::{Answer, Prompt};
 use crate::question::{Question, Style};
 use crate::text::{Marks, Text};
@@ -34,7 +37,7 @@ use crate::text::{Marks, Text};
 pub struct Model {
     name: String,
     location: String,
-    parts: Parts,
+    parts: ModelParts,
     /// The template of conversations, for text models that have one.
     chat: Option<ChatTemplate>,
     marks: Marks,
@@ -197,24 +200,27 @@ impl Model {
         table.squeeze_dim(0)
     }
 
-    /// The weights by which the vision side is usually edited (`spec/editors.md` section 4): the
-    /// outputs of the last two Q-Former layers, or the last linear layer of the projector for a family
-    /// without a Q-Former, or with text around its pictures (MiniGPT-4 trained the projection
-    /// alone). Empty for a text model.
-    pub fn vision_edit_sites(&self) -> Vec<String> {
-        let projector = || {
-            let sites = self.sites.iter();
-            let linear = sites.filter(|s| s.stage == Stage::Projector && s.linear.is_some());
-            linear.map(|site| &site.name)
-        };
-        let mut outputs: Vec<&String> = projector()
-            .filter(|name| name.ends_with(".output_query.dense.weight"))
-            .collect();
-        let kept = match outputs.is_empty() || self.parts.frame.surrounds() {
-            true => projector().next_back().into_iter().collect(),
-            false => outputs.split_off(outputs.len().saturating_sub(2)),
-        };
-        kept.into_iter().cloned().collect()
+    /// Names of the weights of the projector's linear layers, in the order in which they are read;
+    /// none for a text model.
+    pub fn projector_weights(&self) -> Vec<&str> {
+        let sites = self.sites.iter();
+        let linear = sites.filter(|s| s.stage == Stage::Projector && s.linear.is_some());
+        linear.map(|site| site.name.as_str()).collect()
+    }
+
+    /// Names of the output weights of the Q-Former's layers for its queries, first layer first; none
+    /// for a family without a Q-Former.
+    pub fn query_outputs(&self) -> Vec<&str> {
+        let mut names = self.projector_weights();
+        let end = format!(".{QUERY_OUTPUT}.weight");
+        names.retain(|name| name.ends_with(&end));
+        names
+    }
+
+    /// Whether the family left its Q-Former as it was and trained the projection behind it alone
+    /// (MiniGPT-4).
+    pub fn has_frozen_queries(&self) -> bool {
+        self.parts.frozen_queries
     }
 
     /// Tokenises questions that all have a picture, or all have none.
@@ -314,6 +320,7 @@ impl Model {
             width,
             mut state,
         } = batch;
+        passes::count();
         if let State::ImageFeatures(seen) = &state
             && Stage::Projector.precedes(to)
         {

@@ -4,49 +4,28 @@
 //! cut into tiles, rescale, normalise. What would change the pixels and is not done here is
 //! refused when the configuration is read.
 
+mod colours;
+mod processor;
 mod resize;
 mod tiling;
-mod written;
 
 use debias_core::Picture;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
+pub use colours::Colours;
+use processor::{LONGEST_SIDE, ProcessorConfig, Size, levels};
 pub use resize::resize_bicubic;
 use resize::{Canvas, Filter, resample, taps};
 use tiling::Tiling;
-use written::{LONGEST_SIDE, Size, Written, levels};
-
-/// Mean and standard deviation of the three channels, on the scale from 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Colours {
-    /// What is subtracted.
-    pub mean: [f64; 3],
-    /// By what the difference is divided.
-    pub std: [f64; 3],
-}
-
-impl Colours {
-    /// Those of CLIP, which BLIP-2, MiniGPT-4, LLaVA and GLM-4V use too.
-    pub const CLIP: Self = Self {
-        mean: [0.48145466, 0.4578275, 0.40821073],
-        std: [0.26862954, 0.26130258, 0.27577711],
-    };
-
-    /// Those of ImageNet, which InternVL uses.
-    pub const IMAGENET: Self = Self {
-        mean: [0.485, 0.456, 0.406],
-        std: [0.229, 0.224, 0.225],
-    };
-}
 
 /// How pictures become model input: `preprocessor_config.json`, checked.
 ///
 /// A picture gives one tile of always the same size, whatever its own size; where pictures are
 /// cut into tiles, their number depends on the picture.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(try_from = "Written")]
+#[serde(try_from = "ProcessorConfig")]
 pub struct PixelConfig {
     resize: Size,
     width: usize,
@@ -57,6 +36,27 @@ pub struct PixelConfig {
     mean: [f64; 3],
     pad_to_square: bool,
     tiling: Option<Tiling>,
+}
+
+impl TryFrom<ProcessorConfig> for PixelConfig {
+    type Error = String;
+
+    fn try_from(written: ProcessorConfig) -> std::result::Result<Self, String> {
+        written.check()?;
+        let filter = written.filter()?;
+        let (resize, width, height) = written.geometry()?;
+        let (factor, colours) = written.colours()?;
+        Ok(Self {
+            resize,
+            width,
+            height,
+            filter,
+            levels: levels(factor, &colours)?,
+            mean: colours.mean,
+            pad_to_square: written.pads(),
+            tiling: written.tiling()?,
+        })
+    }
 }
 
 impl PixelConfig {

@@ -43,12 +43,6 @@ impl Frame {
         Self::cut(vec![Piece::Image, Piece::Text(PROMPT.into())], placeholder)
     }
 
-    /// Whether text of its own stands around a picture.
-    pub fn surrounds(&self) -> bool {
-        let text = |piece: &Piece| matches!(piece, Piece::Text(text) if text != PROMPT);
-        self.pieces.iter().any(text)
-    }
-
     /// Pieces tokenised on their own (MiniGPT-4).
     pub fn cut(pieces: Vec<Piece>, placeholder: &str) -> Self {
         Self {
@@ -115,15 +109,16 @@ impl Frame {
     /// Refuses a prompt that says more than once where its picture goes.
     fn check_places(&self, prompt: &Prompt) -> Result<()> {
         let pictured = prompt.picture.is_some() && !self.placeholder.is_empty();
-        match pictured && prompt.text.matches(&self.placeholder).nth(1).is_some() {
-            true => Err(Error::Prompt {
+        if pictured && prompt.text.matches(&self.placeholder).nth(1).is_some() {
+            Err(Error::Prompt {
                 prompt: opening(prompt.text),
                 problem: format!(
                     "has more than one place for its picture; write `{}` once",
                     self.placeholder
                 ),
-            }),
-            false => Ok(()),
+            })
+        } else {
+            Ok(())
         }
     }
 

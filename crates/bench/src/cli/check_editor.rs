@@ -33,6 +33,7 @@ use crate::roots::Roots;
 #[command(after_help = "Examples:
   bench check-editor ft-l
   bench check-editor ft-v --model tiny-blip2 --set ft-v.steps=5 --json
+  bench check-editor mend --model path/to/gpt2 --task text
   bench check-editor --command 'python3 my_editor.py'
 
 Exit status: 0 every property holds or does not apply, 1 one is missing.")]
@@ -53,7 +54,7 @@ pub struct Args {
     /// On this model: a name, or a Hugging Face folder (repeatable) [default: the embedded ones]
     #[arg(long = "model", value_name = "ID|DIR")]
     models: Vec<String>,
-    /// On records of this task
+    /// On records of this task; those of text are visual questions without their pictures
     #[arg(long, value_enum, value_name = "TASK", default_value = "vqa")]
     task: TaskName,
     /// On records of this dataset

@@ -1,7 +1,7 @@
 //! `bench doctor`: what this machine can run.
 
 use debias_data::datasets;
-use debias_model::device::{self, Card, DeviceName, NoCard, Placement};
+use debias_model::device::{self, DeviceName, GraphicsCard, NoCard, Placement};
 use debias_model::engine::human_bytes;
 use serde_json::{Value, json};
 
@@ -98,7 +98,7 @@ fn findings(findings: &[Finding]) -> Vec<Value> {
 }
 
 /// The processor, and every card or why there is none.
-fn devices(cards: &Result<Vec<Card>, NoCard>) -> Vec<Value> {
+fn devices(cards: &Result<Vec<GraphicsCard>, NoCard>) -> Vec<Value> {
     let cpu = json!({"name": "cpu", "usable": true});
     let found = match cards {
         Err(missing) => vec![json!({
@@ -109,7 +109,7 @@ fn devices(cards: &Result<Vec<Card>, NoCard>) -> Vec<Value> {
     [cpu].into_iter().chain(found).collect()
 }
 
-fn card_value(card: &Card) -> Value {
+fn card_value(card: &GraphicsCard) -> Value {
     let (major, minor) = card.capability;
     json!({
         "name": DeviceName::Cuda(card.index).to_string(),
@@ -121,7 +121,7 @@ fn card_value(card: &Card) -> Value {
     })
 }
 
-fn card_line(card: &Card) -> String {
+fn card_line(card: &GraphicsCard) -> String {
     let (major, minor) = card.capability;
     format!(
         "  {}: usable ({}, compute capability {major}.{minor}, {} of {} free)",
@@ -134,7 +134,7 @@ fn card_line(card: &Card) -> String {
 
 fn text(
     machine: &Machine,
-    cards: &Result<Vec<Card>, NoCard>,
+    cards: &Result<Vec<GraphicsCard>, NoCard>,
     roots: &Roots,
     models: &[Finding],
     data: &[Finding],

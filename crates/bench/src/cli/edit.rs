@@ -20,12 +20,17 @@ use crate::saving::Target;
   bench edit requests.json --model tiny-blip2 --editor ft-l
   bench edit vqa_eval.json --model path/to/folder --editor ft-l --images coco --json
   bench edit requests.json --model path/to/folder --editor ft-v --set filter.contexts=0
+  bench edit counterfact.json --model path/to/gpt2 --editor ft-l
   bench edit one.json --model path/to/folder --editor ft-l --save path/to/edited
 
-By default only requests are edited on which the model shows the bias in all three contexts;
---set filter.contexts=0 takes them all as they are. --save writes a folder that `bench score` and transformers open: with
-several requests, the table still shows each edited alone, the folder all edited jointly, each from
-the never-edited weights.")]
+A request without a picture is text alone, for text models and the language side of the others:
+`prompt` and `target_new`, and, where it has them, `ground_truth` (else what the model itself says),
+`rephrase_prompt` and `locality`. What a request does not ask has no column.
+
+By default only requests are edited on which the model shows the bias in all the contexts they have;
+--set filter.contexts=0 takes them all as they are. --save writes a folder that `bench score` and
+transformers open: with several requests, the table still shows each edited alone, the folder all
+edited jointly, each from the never-edited weights.")]
 pub struct Args {
     #[command(flatten)]
     requested: Requested,

@@ -139,7 +139,7 @@ fn trained_part(planned: &Planned, cell: &Cell) -> Option<TrainedPart> {
     }
     let own = |e: &&PlannedEditor| e.editor.card().id == cell.variant.name();
     let editor = of_model.editors.iter().find(own)?;
-    let trains = editor.editor.learns(&editor.settings) == Learns::Parts;
+    let trains = editor.learns == Learns::Parts;
     let given = editor.settings.get("trained").is_some_and(Value::is_string);
     (trains && !given).then(|| part(Identity::of(cell)))
 }

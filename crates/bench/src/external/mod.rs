@@ -101,15 +101,15 @@ impl Editor for External {
         Ok(paths.filter(|path| path.is_file()).collect())
     }
 
-    fn learns(&self, _settings: &Settings) -> Learns {
-        Learns::Examples
+    fn learns(&self, _settings: &Settings) -> Result<Learns> {
+        Ok(Learns::Examples)
     }
 
-    fn claims(&self, _settings: &Settings) -> Claims {
-        Claims {
+    fn claims(&self, _settings: &Settings) -> Result<Claims> {
+        Ok(Claims {
             random: "whatever the command draws from it",
             ..Claims::default()
-        }
+        })
     }
 
     fn check(&self, _model: &Model, _settings: &Settings) -> Result<()> {

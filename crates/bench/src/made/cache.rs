@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use debias_merge::{Library, Options, Place, Planned, Recipe, Watch};
+use debias_merge::{Library, Location, Options, Planned, Recipe, Watch};
 use debias_weights::Checkpoint;
 
 use super::{Input, MergedModel};
@@ -111,11 +111,11 @@ impl Known {
 }
 
 impl Library for Known {
-    fn locate(&self, name: &str) -> Option<Place> {
+    fn locate(&self, name: &str) -> Option<Location> {
         match self.models.get(name)? {
-            ModelSource::Folder(dir) => Some(Place::Folder(dir.clone())),
+            ModelSource::Folder(dir) => Some(Location::Folder(dir.clone())),
             // It was opened when it was planned.
-            embedded => embedded.files().ok().map(Place::Open),
+            embedded => embedded.files().ok().map(Location::Open),
         }
     }
 }

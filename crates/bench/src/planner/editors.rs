@@ -5,11 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use debias_core::{EditorIdentity, KnownSettings, Overrides, Preset, Suite};
-use debias_edit::{Editor, Learns, Settings, TRAINING, editors, training_keys};
+use debias_core::{EditorIdentity, KnownSettings, Overrides, Preset, Suite, Task};
+use debias_edit::{Claims, Editor, Learns, Settings, TRAINING, editors, training_keys};
+use debias_model::{Model, Side};
 use serde_json::Value;
 
 use crate::digest::digest_of;
+use crate::exit::Exit;
+use crate::failure::Refusal;
 use crate::models::ModelSource;
 
 /// An editor of the plan with its merged settings.
@@ -18,11 +21,34 @@ pub struct PlannedEditor {
     pub editor: Arc<dyn Editor>,
     /// Preset, model card, suite and command line, merged in this order.
     pub settings: Settings,
+    /// What it learns under them.
+    pub learns: Learns,
+    /// What it promises under them.
+    pub claims: Claims,
     /// SHA-256 of every file and folder that the settings name.
     pub inputs: BTreeMap<String, String>,
 }
 
 impl PlannedEditor {
+    /// Refuses an editor of the vision side where requests never pass one: on a text model, and where
+    /// some have no picture.
+    pub(super) fn check_side(&self, suite: &Suite, model: &Model) -> Result<(), Refusal> {
+        if self.claims.side != Some(Side::Vision) {
+            return Ok(());
+        }
+        let id = self.editor.card().id;
+        let help = "ft-l and the other editors of the language side edit such requests.";
+        let refused = |why: String| Err(Refusal::new(Exit::Usage, why).help(help));
+        if !model.has_sight() {
+            let name = model.name();
+            return refused(format!("{id} edits the vision side, and {name} is a text model"));
+        }
+        if suite.tasks.contains(&Task::Text) {
+            return refused(format!("{id} edits the vision side, which text alone never passes"));
+        }
+        Ok(())
+    }
+
     /// Everything of it that decides a result.
     pub(super) fn identity(&self) -> EditorIdentity {
         let card = self.editor.card();
@@ -80,6 +106,8 @@ impl Shelf {
                 inputs.insert(path.display().to_string(), self.digest(&path)?);
             }
             planned.push(PlannedEditor {
+                learns: editor.learns(&settings)?,
+                claims: editor.claims(&settings)?,
                 editor,
                 settings,
                 inputs,
@@ -121,7 +149,7 @@ pub fn merged_settings(
     for (key, value) in fitting.scope(scope) {
         settings.set(scope, &key, &value.to_string())?;
     }
-    if editor.learns(&settings) == Learns::Parts {
+    if editor.learns(&settings)? == Learns::Parts {
         for (key, value) in given.scope(TRAINING) {
             settings.set(scope, &key, &value.to_string())?;
         }

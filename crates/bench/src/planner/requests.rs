@@ -6,7 +6,7 @@ use std::sync::Arc;
 use debias_core::{Batching, Identity, Split, Suite, Task};
 use debias_data::{Collection, Reading, Requests, read_requests};
 
-use super::{Draft, EditRequest, Planned, PlannedData};
+use super::{Draft, EditRequest, Planned, PlannedData, sentence};
 use crate::exit::Exit;
 use crate::external;
 use crate::failure::Refusal;
@@ -60,7 +60,10 @@ impl Planned {
             conditions,
             interrupt,
         };
-        draft.planned(data, |_, _, _| Ok(Vec::new()))
+        draft.planned(data, |_, _, data| {
+            let remarks = data.iter().filter_map(|data| data.collection.remark());
+            Ok(remarks.map(sentence).collect())
+        })
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Context;
-use debias_core::{CONTEXTS, Cell, FilterCounts, ItemLine, Picture, Record, Split, Verdict};
+use debias_core::{
+    CONTEXTS, Cell, FilterCounts, ItemLine, OWN_ANSWER, Picture, Record, Split, Verdict,
+};
 use debias_edit::{Error, Needs, RecordBatch};
 use debias_model::engine::{Portion, retry_in_halves};
 use debias_model::{Model, in_order};
@@ -86,7 +88,11 @@ impl<'m> CellGroup<'m> {
                 .collect::<Vec<_>>()
         });
         let admission = self.planned.protocol.admission();
-        Ok(scores.map(|scores| admission.judge(record, &scores)))
+        let mut record = record.clone();
+        if record.awaits_answer() {
+            line.tag(OWN_ANSWER).clone_into(&mut record.y_more);
+        }
+        Ok(scores.map(|scores| admission.judge(&record, &scores)))
     }
 
     /// Cuts admitted records into chunks and scores them with the never-edited model, which must

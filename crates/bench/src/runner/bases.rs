@@ -11,7 +11,7 @@ use debias_core::{
     Answer, Answers, BenchmarkIdentity, CONTEXTS, Cell, CellResult, ContextScore, Cost,
     FilterCounts, ItemLine, Preset, Record, Split, Variant, Verdict, Y_LESS, Y_MORE,
 };
-use debias_edit::context_scores;
+use debias_edit::{answer_by_itself, context_scores};
 use debias_model::engine::{Portion, retry_in_halves};
 use debias_model::in_order;
 
@@ -145,7 +145,7 @@ impl CellGroup<'_> {
     fn answered_chunk(&self, records: &[Record]) -> anyhow::Result<Vec<ItemLine>> {
         let (mut chunk, mut lines) = (records.to_vec(), Vec::with_capacity(records.len()));
         loop {
-            match self.scored(&chunk)? {
+            match self.scored(&mut chunk)? {
                 ControlFlow::Continue(error) => lines.push(refuse(&mut chunk, error)?),
                 ControlFlow::Break(scores) => {
                     let scored = chunk.iter().zip(scores);
@@ -159,11 +159,15 @@ impl CellGroup<'_> {
         Ok(lines)
     }
 
-    /// The scores of a chunk, or what one of its records is refused for.
+    /// The scores of a chunk, or what one of its records is refused for. Records that await the
+    /// model's own answer get it.
     fn scored(
         &self,
-        chunk: &[Record],
+        chunk: &mut [Record],
     ) -> anyhow::Result<ControlFlow<Vec<Vec<ContextScore>>, debias_edit::Error>> {
+        if let Err(error) = answer_by_itself(self.model, chunk, self.templates) {
+            return Ok(ControlFlow::Continue(error));
+        }
         let keys = chunk.iter().flat_map(|r| [&r.image, &r.image_rephrase]);
         let pictures = self.pictures(keys.flatten())?;
         Ok(

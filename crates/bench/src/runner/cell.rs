@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use debias_core::{
-    Answers, Applied, Cell, CellResult, Cost, ItemLine, Mode, Record, RecordScores, Variant,
+    Answers, Applied, Cell, CellResult, Cost, ItemLine, Mode, OWN_ANSWER, Record, RecordScores,
+    TargetRule, Variant,
 };
 use debias_edit::{Ctx, Edit, Effect, Learns, Lessons, Prepared, RecordBatch, Request};
 use debias_model::engine::{Portion, retry_in_halves};
@@ -106,7 +107,7 @@ impl CellGroup<'_> {
                 return Ok(without_edits(failed, Vec::new()));
             }
         };
-        if planned.editor.learns(&planned.settings) == Learns::Parts
+        if planned.learns == Learns::Parts
             && let Some(curve) = store.curve()
         {
             let name = format!("training/{}.svg", what.replace(' ', "-"));
@@ -140,7 +141,7 @@ impl CellGroup<'_> {
             costs.extend(edited.costs);
         }
         lines.extend(self.refused.iter().cloned());
-        if planned.editor.claims(&planned.settings).effect == Effect::Control {
+        if planned.claims.effect == Effect::Identity {
             self.check_control(&lines)?;
         }
         let result = CellResult {
@@ -208,10 +209,7 @@ impl CellGroup<'_> {
         store: &Bench,
     ) -> anyhow::Result<debias_edit::Result<Box<dyn Prepared + 's>>> {
         let nobody = Admitted::default();
-        let admitted = match (
-            planned.editor.learns(&planned.settings),
-            self.admitted.get(),
-        ) {
+        let admitted = match (planned.learns, self.admitted.get()) {
             (Learns::Nothing, _) => &nobody,
             (_, Some(admitted)) => admitted,
             (_, None) => {
@@ -402,7 +400,11 @@ pub(super) fn lines(
 
 /// What tells a record apart from others.
 pub(super) fn tags(record: &Record) -> BTreeMap<String, String> {
-    BTreeMap::from([("bias_type".to_owned(), record.bias_type.clone())])
+    let mut tags = BTreeMap::from([("bias_type".to_owned(), record.bias_type.clone())]);
+    if record.target == TargetRule::Own && !record.awaits_answer() {
+        tags.insert(OWN_ANSWER.to_owned(), record.y_more.clone());
+    }
+    tags
 }
 
 /// Scores every record through its edit; where that fails for the chunk, record by record.

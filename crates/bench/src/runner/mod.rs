@@ -75,6 +75,11 @@ impl Measured {
         }
     }
 
+    /// Whether there are any.
+    pub fn any(&self) -> bool {
+        self.renewed + self.earlier > 0
+    }
+
     /// The same in a sentence or two; none where there were none.
     fn said(&self) -> Option<String> {
         let cells = |n: usize| {
@@ -99,7 +104,7 @@ impl Measured {
             )
         });
         let said: Vec<String> = renewed.into_iter().chain(earlier).collect();
-        (!said.is_empty()).then(|| said.join(" "))
+        self.any().then(|| said.join(" "))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The columns of EasyEdit. Teacher forcing reveals the prefix, so they flatter every editor.
 
-use super::after;
+use super::edited::after;
 use crate::answer::{ItemLine, Y_LESS};
 use crate::column::{Better, Column, Statistic};
 use crate::estimate::Ratio;
@@ -16,7 +16,9 @@ pub(super) static COLUMNS: &[Column] = &[
         unit: "fraction",
         better: Better::Higher,
         only: &[],
-        statistic: Statistic::Ratio(|line, _| target(line, |said| Ratio::pooled(said.correct, said.tokens))),
+        statistic: Statistic::Ratio(|line, _| {
+            target(line, |said| Ratio::pooled(said.correct, said.tokens))
+        }),
     },
     Column {
         id: "acc_exact",
@@ -25,7 +27,9 @@ pub(super) static COLUMNS: &[Column] = &[
         unit: "fraction",
         better: Better::Higher,
         only: &[],
-        statistic: Statistic::Ratio(|line, _| target(line, |said| Ratio::when(said.correct == said.tokens))),
+        statistic: Statistic::Ratio(|line, _| {
+            target(line, |said| Ratio::when(said.correct == said.tokens))
+        }),
     },
 ];
 

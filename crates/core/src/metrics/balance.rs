@@ -1,7 +1,7 @@
 //! How far apart are the two answers? Mean of `|log P(y_more) - log P(y_less)|` per token: an editor
 //! that equalises brings it to 0, one that reverses a preference need not.
 
-use super::{after, before};
+use super::edited::{after, before};
 use crate::answer::Answers;
 use crate::column::{Better, Column, Statistic};
 use crate::estimate::Ratio;

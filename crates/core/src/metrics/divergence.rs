@@ -1,6 +1,6 @@
 //! How far do the distributions on unrelated items move? KL(base ‖ edited), in nats.
 
-use super::drift;
+use super::edited::drift;
 use crate::column::{Better, Column, Statistic};
 use crate::estimate::Ratio;
 
@@ -12,7 +12,9 @@ pub(super) static COLUMNS: &[Column] = &[
         unit: "nats",
         better: Better::Lower,
         only: &[],
-        statistic: Statistic::Ratio(|line, _| drift(line, "t_locality", |item| Ratio::of(item.answer_kl))),
+        statistic: Statistic::Ratio(|line, _| {
+            drift(line, "t_locality", |item| Ratio::of(item.answer_kl))
+        }),
     },
     Column {
         id: "mloc_kl",
@@ -21,7 +23,9 @@ pub(super) static COLUMNS: &[Column] = &[
         unit: "nats",
         better: Better::Lower,
         only: &[],
-        statistic: Statistic::Ratio(|line, _| drift(line, "m_locality", |item| Ratio::of(item.answer_kl))),
+        statistic: Statistic::Ratio(|line, _| {
+            drift(line, "m_locality", |item| Ratio::of(item.answer_kl))
+        }),
     },
     Column {
         id: "tloc_kl_all",

@@ -1,7 +1,7 @@
 //! What does the edited model prefer and know, whatever the never-edited model said? The columns by
 //! which a merge is judged, for a merge may gain what its base lacks.
 
-use super::{after, before, contexts};
+use super::edited::{after, before, contexts};
 use crate::answer::{Answers, ItemLine};
 use crate::column::{Better, Column, Statistic};
 use crate::estimate::Ratio;

@@ -3,7 +3,7 @@
 //! The headline columns are those of the reference code, over every position; the others look only
 //! at the positions that predict the answer.
 
-use super::drift;
+use super::edited::drift;
 use crate::column::{Better, Column, Statistic};
 use crate::estimate::Ratio;
 use crate::score::LocalityScore;

@@ -1,6 +1,6 @@
 //! By how much is the unbiased answer more likely? Mean of `s(y_less) - s(y_more)`.
 
-use super::{after, before};
+use super::edited::{after, before};
 use crate::answer::Answers;
 use crate::column::{Better, Column, Statistic};
 use crate::estimate::Ratio;

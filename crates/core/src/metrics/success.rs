@@ -1,6 +1,6 @@
 //! Does the edited model prefer the unbiased answer? (Equations 5–7 of the debias-editing paper.)
 
-use super::{after, contexts};
+use super::edited::{after, contexts};
 use crate::answer::ItemLine;
 use crate::column::{Better, Column, Statistic};
 use crate::estimate::Ratio;

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::answer::{Answers, ItemLine};
 use crate::column::measure;
-use crate::score::{AnswerScore, ContextScore, LocalityScore, Norm, RecordScores};
-use crate::seed;
+use crate::record_scores::RecordScores;
+use crate::score::{AnswerScore, ContextScore, LocalityScore, Norm};
+use crate::{registry, seed};
 use proptest::prelude::*;
 
 fn answer(sum: f64, tokens: usize, correct: usize) -> AnswerScore {
@@ -255,20 +257,15 @@ fn no_record_gives_no_number() {
 
 #[test]
 fn names_are_unique_snake_case_and_defined() {
-    let mut seen = std::collections::BTreeSet::new();
+    let entries = all().map(|metric| (metric.id, [metric.definition]));
+    assert_eq!(registry::flaws(entries), Vec::<String>::new());
     for metric in all() {
-        assert!(seen.insert(metric.id), "{} is listed twice", metric.id);
-        assert!(
-            metric
-                .id
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
-        );
+        assert!(!metric.id.contains('-'), "{}", metric.id);
         assert!(metric.definition.ends_with('.') && metric.version > 0);
         assert!(["fraction", "nats"].contains(&metric.unit));
     }
     for id in HEADLINE {
-        assert!(seen.contains(id), "{id} has no definition");
+        assert!(find(id).is_ok(), "{id} has no definition");
     }
     assert_eq!(
         find("reliabilty").expect_err("a typo").to_string(),

@@ -85,6 +85,7 @@ impl Benchmark for Bbq {
         let files = read::files(source, &parts)?;
         let mut reading = Reading::new(&CARD, source);
         let targets = Targets::read(&mut reading)?;
+        targets.suffice(&parts, &reading)?;
         let mut items = Vec::new();
         let mut without = 0;
         for file in &files {

@@ -16,13 +16,13 @@ mod table;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use debias_core::{Column, Estimate, Item, ItemLine};
+use debias_core::{Column, Estimate, Item, ItemLine, registry};
 use serde_json::Value;
 
 pub use card::{BenchmarkCard, BenchmarkFile};
 pub use source::Source;
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// A benchmark the program knows by name.
 pub trait Benchmark: Sync {
@@ -95,18 +95,11 @@ pub struct Graded {
     pub notes: Vec<String>,
 }
 
-/// Declares the modules and the list in one go.
-macro_rules! registry {
-    ($contract:ident: $($module:ident::$item:ident,)+) => {
-        $(pub mod $module;)+
-        /// Every benchmark the program knows.
-        pub static ALL: &[&dyn $contract] = &[$(&$module::$item),+];
-    };
-}
-
-registry! { Benchmark:
-    bbq::Bbq,
-    stereoset::StereoSet,
+debias_core::registry! {
+    /// Every benchmark the program knows.
+    pub static ALL: dyn Benchmark;
+    pub bbq::Bbq,
+    pub stereoset::StereoSet,
 }
 
 /// The benchmark of that name.
@@ -114,10 +107,9 @@ registry! { Benchmark:
 /// # Errors
 /// An unknown name, with the nearest known one.
 pub fn find(name: &str) -> Result<&'static dyn Benchmark> {
-    let names = || ALL.iter().map(|benchmark| benchmark.card().name.as_str());
-    let found = ALL.iter().find(|benchmark| benchmark.card().name == name);
-    let unknown = || Error::Core(debias_core::Error::unknown("benchmark", name, names()));
-    found.copied().ok_or_else(unknown)
+    Ok(registry::find("benchmark", name, ALL, |benchmark| {
+        &benchmark.card().name
+    })?)
 }
 
 /// The asked parts in the benchmark's order; all of them where none is asked.

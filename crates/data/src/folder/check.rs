@@ -52,7 +52,7 @@ pub fn check(dir: &Path) -> Result<Checked> {
     checked.dataset.clone_from(&manifest.dataset);
     let records = match requests(dir, &manifest) {
         Ok((records, found)) => {
-            checked.problems.extend(found);
+            checked.problems.extend(found.sentences());
             records
         }
         Err(error) => {
@@ -61,7 +61,7 @@ pub fn check(dir: &Path) -> Result<Checked> {
         }
     };
     checked.records = records.len();
-    checked.problems.extend(problems(&records));
+    checked.problems.extend(problems(&records).sentences());
     compare_counts(&manifest, &records, &mut checked.problems);
     let keys = keys_of(&records);
     for key in &keys {

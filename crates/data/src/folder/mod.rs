@@ -16,7 +16,8 @@ pub use check::{Checked, check};
 
 use crate::codec::{MAX_FILE_BYTES, read_picture};
 use crate::dataset::{Collection, SPLITS, validated};
-use crate::request::{is_inside, parse};
+use crate::mistakes::{Mistake, Mistakes};
+use crate::request::{Unsaid, is_inside, parse};
 use crate::source::{read_bounded, read_text};
 use crate::{Error, Listing, Result};
 
@@ -153,7 +154,7 @@ impl Folder {
         if !found.is_empty() {
             return Err(Error::Records {
                 path: dir.to_owned(),
-                problems: Listing(found),
+                problems: found,
             });
         }
         let records = validated(dir, records)?;
@@ -238,27 +239,26 @@ impl Collection for Folder {
     }
 }
 
-/// Reads every request file; problems of single records come back as text.
-fn requests(dir: &Path, manifest: &Manifest) -> Result<(Vec<Record>, Vec<String>)> {
-    let (mut records, mut found) = (Vec::new(), Vec::new());
+/// Reads every request file; what is wrong with single records comes back beside the others.
+fn requests(dir: &Path, manifest: &Manifest) -> Result<(Vec<Record>, Mistakes)> {
+    let (mut records, mut found) = (Vec::new(), Mistakes::default());
     for &task in manifest.counts.keys() {
         for (split, name) in SPLITS {
             let path = dir.join(request_file(task, name));
-            let (read, broken) = parse(&path, &read_text(&path)?, Some(task), split)?;
             let file = request_file(task, name);
-            found.extend(
-                broken
-                    .into_iter()
-                    .map(|problem| format!("{file}: {problem}")),
-            );
-            let strays = read.iter().filter(|r| r.split != split || r.task != task);
-            found.extend(strays.map(|r| {
-                format!(
-                    "{file}: record `{}`: `split` or `task` belongs to another file",
-                    r.id
-                )
+            let unsaid = Unsaid {
+                task: Some(task),
+                of_pictured: None,
+                split,
+            };
+            let (read, broken) = parse(&path, &read_text(&path)?, unsaid)?;
+            found.extend(broken.into_iter().map(|mistake| mistake.within(&file)));
+            let strays = read.records.iter().filter(|r| r.split != split || r.task != task);
+            found.extend(strays.map(|stray| {
+                let name = format!("{file}: record `{}`", stray.id);
+                Mistake::new(name, "`split` or `task`", "belongs to another file")
             }));
-            records.extend(read);
+            records.extend(read.records);
         }
     }
     Ok((records, found))

@@ -1,9 +1,13 @@
 //! EasyEdit's form, our form, and everything that must be refused.
 
+mod plain;
+
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::codec::encode_png;
+
 
 /// A folder with `images/a.png`, `images/b.png` and a request file.
 struct Bench {
@@ -113,7 +117,7 @@ fn every_problem_is_named_by_record_and_field() {
         (with("pred", json!("poor ")), "`y_less` equals y_more"),
         (with("y_more", json!("bold")), "`y_more` and `pred` differ"),
         (with("src", json!(3)), "`src` is not text"),
-        (with("split", json!("dev")), "`split` unknown variant"),
+        (with("split", json!("dev")), "`split` `dev` is none of train, val, eval, test"),
         (with("image", json!("c.png")), "`image` `c.png` is in none"),
         (
             with("m_loc", json!("../a.png")),
@@ -189,13 +193,19 @@ fn training_requests_stand_beside_and_never_among_the_others() {
 }
 
 #[test]
-fn more_than_ten_problems_are_counted() {
+fn a_mistake_of_many_requests_is_one_sentence() {
     let bench = Bench::new();
     let text = bench.refusal(&Value::Array(vec![with("alt", json!("")); 13]));
-    assert!(
-        text.contains("13 problems") && text.ends_with("and 3 more"),
-        "{text}"
-    );
+    let expected = "13 records: `y_less` (EasyEdit's `alt`) is empty (record number 1, record number 2, record number 3 and 10 more)";
+    assert!(text.ends_with(expected) && !text.contains(';'), "{text}");
+    let lost = |at: usize| {
+        let mut request = with("image", json!(format!("{at}.png")));
+        request["id"] = json!(at);
+        request
+    };
+    let text = bench.refusal(&(0..4).map(lost).collect());
+    let expected = "4 records: `image` is in none of the image folders (record `0`: `0.png`, record `1`: `1.png`, record `2`: `2.png` and 1 more)";
+    assert!(text.ends_with(expected), "{text}");
 }
 
 proptest! {

@@ -14,8 +14,8 @@ const RECORDS: usize = 3;
 /// C7. On records it could learn from, the margin rises for every editor that is no control, or comes
 /// closer to 0 where balance is claimed; and the target is preferred where reliability is claimed.
 pub(super) fn effect(trial: &Trial) -> Result<Verdict> {
-    let claimed = trial.claims().effect;
-    if claimed == Effect::Control {
+    let claimed = trial.claims()?.effect;
+    if matches!(claimed, Effect::Identity | Effect::Control) {
         return Ok(Verdict::NotApplicable("it is a control".to_owned()));
     }
     let known = trial.world.train.iter().take(RECORDS).cloned().collect();

@@ -87,7 +87,7 @@ pub(super) fn vision_only(trial: &Trial) -> Result<Verdict> {
     for name in trial.changes().flat_map(|change| change.weights.keys()) {
         sides.push(trial.world.model.parameter(name)?.side);
     }
-    let claimed = trial.claims().side == Some(Side::Vision);
+    let claimed = trial.claims()?.side == Some(Side::Vision);
     let seen = !sides.is_empty() && sides.iter().all(|side| *side == Side::Vision);
     if !claimed && !seen {
         let why = match trial.edits.first().map(|edit| edit.touches()) {

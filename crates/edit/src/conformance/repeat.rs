@@ -48,7 +48,7 @@ pub(super) fn determinism(trial: &Trial) -> Result<Verdict> {
 fn under_another_seed(trial: &Trial, own: &str) -> Result<(Option<String>, String)> {
     let world = trial.world;
     let seed = other_seed(trial.options.seed);
-    let random = trial.claims().random;
+    let random = trial.claims()?.random;
     if random.is_empty() {
         let same = digest(trial.editor, world, trial.settings, seed)? == own;
         let problem = "another seed makes other edits, and nothing is declared random";

@@ -13,7 +13,7 @@ use crate::settings::Settings;
 /// training that was interrupted goes on from its kept state and ends in the same parts.
 pub(super) fn saved(trial: &Trial) -> Result<Verdict> {
     let settings = trial.editor.rehearsal(trial.settings);
-    if trial.editor.learns(&settings) != Learns::Parts {
+    if trial.editor.learns(&settings)? != Learns::Parts {
         return Ok(Verdict::NotApplicable(
             "it keeps no trained parts".to_owned(),
         ));

@@ -71,7 +71,7 @@ impl<'a> Trial<'a> {
     }
 
     /// What the editor promises.
-    pub fn claims(&self) -> Claims {
+    pub fn claims(&self) -> Result<Claims> {
         self.editor.claims(self.settings)
     }
 
@@ -114,7 +114,7 @@ pub(super) fn prepare<'a>(
     seed: u64,
     store: &dyn TrainingStore,
 ) -> Result<Box<dyn Prepared + 'a>> {
-    let (train, val) = match editor.learns(settings) {
+    let (train, val) = match editor.learns(settings)? {
         Learns::Nothing => (Vec::new(), Vec::new()),
         Learns::Examples | Learns::Parts => (world.train.clone(), world.val.clone()),
     };

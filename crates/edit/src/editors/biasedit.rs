@@ -23,7 +23,6 @@ use crate::training::{Objective, Schedule, Values};
 pub static EDITOR: HyperEditor<BiasEdit> = HyperEditor::new(&CARD);
 
 const ID: &str = "biasedit";
-
 /// In front of the names of the regularisers.
 const LAMBDA: &str = "lambda";
 
@@ -37,7 +36,7 @@ static CARD: Card = Card {
               of all requests. Trained to bring both answers together and to keep the probability \
               of a meaningless answer.",
     paper: "Xu et al. 2025 (BiasEdit); Tan et al. 2024 (MALMEN)",
-    equation: "W' = W + (KᵀK + e^λ I)⁻¹ KᵀV, v = -η ⟨k, k'⟩ g', [k'; g'] = two blocks z + s ⊙ max(0, B A z + b) + t; L = KL(more ‖ less) + KL(less ‖ more) + cloc KL(unedited ‖ edited) on a meaningless answer",
+    equation: "W' = W + (KᵀK + e^λ I)⁻¹ KᵀV, v = -η ⟨k, k'⟩ g', [k'; g'] = two blocks z + s ⊙ max(0, U V z + b) + t; L = KL(more ‖ less) + KL(less ‖ more) + cloc KL(unedited ‖ edited) on a meaningless answer",
     touches: "weights: the second feed-forward matrix in each of `layers`, or the vision side",
     cost: "trained once; per edit one forward and backward pass over both answers and a system of as many equations as these have tokens",
     failures: &[
@@ -228,7 +227,7 @@ impl EditObjective for Balance {
     }
 
     fn bytes(&self, lesson: &Judged) -> usize {
-        let logits = lesson.before.logits.dims().iter().product::<usize>();
+        let logits: usize = lesson.before.logits.dims().iter().product();
         lesson.batch.bytes() + logits * size_of::<f32>()
     }
 

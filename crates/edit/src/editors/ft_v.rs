@@ -97,14 +97,14 @@ fn choose<'m>(model: &'m Model, settings: &Settings) -> Result<Vec<&'m Parameter
             projector().filter(|site| own(&site.name)).collect()
         }
     };
-    match sites.is_empty() {
-        false => Ok(sites),
-        true => Err(Error::Core(CoreError::Setting {
+    if sites.is_empty() {
+        return Err(Error::Core(CoreError::Setting {
             key: format!("{ID}.scope"),
             problem: format!(
                 "{} has no parameters of that kind; the other scope is qformer or projection",
                 model.name()
             ),
-        })),
+        }));
     }
+    Ok(sites)
 }

@@ -135,22 +135,23 @@ impl Editor for Ike {
         Ok(config.encoder.into_iter().collect())
     }
 
-    fn learns(&self, settings: &Settings) -> Learns {
-        match settings.config::<Config>(ID) {
-            Ok(Config { k: 0, .. }) | Err(_) => Learns::Nothing,
-            Ok(_) => Learns::Examples,
-        }
+    fn learns(&self, settings: &Settings) -> Result<Learns> {
+        let config: Config = settings.config(ID)?;
+        Ok(match config.k {
+            0 => Learns::Nothing,
+            _ => Learns::Examples,
+        })
     }
 
-    fn claims(&self, settings: &Settings) -> Claims {
-        let config = settings.config::<Config>(ID);
-        Claims {
-            random: match config.map(|config| config.variant) {
-                Ok(Variant::Original) => "the order of the roles of demonstrations",
-                Ok(Variant::Easyedit) | Err(_) => "",
+    fn claims(&self, settings: &Settings) -> Result<Claims> {
+        let config: Config = settings.config(ID)?;
+        Ok(Claims {
+            random: match config.variant {
+                Variant::Original => "the order of the roles of demonstrations",
+                Variant::Easyedit => "",
             },
             ..Claims::default()
-        }
+        })
     }
 
     fn identity(&self, settings: &Settings) -> Option<Settings> {

@@ -80,9 +80,10 @@ impl Mend {
         let plan = BlockPlan {
             stream: ID,
             settings: BlockSettings {
-                lr_lr: match self.dead_edit_lr {
-                    true => self.blocks.lr,
-                    false => self.blocks.lr_lr,
+                lr_lr: if self.dead_edit_lr {
+                    self.blocks.lr
+                } else {
+                    self.blocks.lr_lr
                 },
                 ..self.blocks
             },

@@ -39,11 +39,11 @@ impl Editor for Nothing {
         Settings::default()
     }
 
-    fn claims(&self, _settings: &Settings) -> Claims {
-        Claims {
-            effect: Effect::Control,
+    fn claims(&self, _settings: &Settings) -> Result<Claims> {
+        Ok(Claims {
+            effect: Effect::Identity,
             ..Claims::default()
-        }
+        })
     }
 
     fn identity(&self, settings: &Settings) -> Option<Settings> {

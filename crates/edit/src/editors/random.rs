@@ -48,16 +48,16 @@ impl Editor for Random {
         FT_L.defaults(preset)
     }
 
-    fn learns(&self, settings: &Settings) -> Learns {
+    fn learns(&self, settings: &Settings) -> Result<Learns> {
         FT_L.learns(settings)
     }
 
-    fn claims(&self, settings: &Settings) -> Claims {
-        Claims {
+    fn claims(&self, settings: &Settings) -> Result<Claims> {
+        Ok(Claims {
             effect: Effect::Control,
             random: "the direction of every delta",
-            ..FT_L.claims(settings)
-        }
+            ..FT_L.claims(settings)?
+        })
     }
 
     fn identity(&self, settings: &Settings) -> Option<Settings> {

@@ -280,15 +280,15 @@ impl Editor for Serac {
             .collect())
     }
 
-    fn learns(&self, _settings: &Settings) -> Learns {
-        Learns::Parts
+    fn learns(&self, _settings: &Settings) -> Result<Learns> {
+        Ok(Learns::Parts)
     }
 
-    fn claims(&self, _settings: &Settings) -> Claims {
-        Claims {
+    fn claims(&self, _settings: &Settings) -> Result<Claims> {
+        Ok(Claims {
             random: "the order of the training records and the pairs that are held against each other",
             ..Claims::default()
-        }
+        })
     }
 
     fn rehearsal(&self, settings: &Settings) -> Settings {

@@ -270,9 +270,10 @@ impl LearnedParts for Blocks {
                 .strip_prefix(name)
                 .is_some_and(|p| p.starts_with('.'))
         };
-        match scalars.any(of_matrix) {
-            true => self.plan.settings.lr_lr,
-            false => self.plan.settings.lr,
+        if scalars.any(of_matrix) {
+            self.plan.settings.lr_lr
+        } else {
+            self.plan.settings.lr
         }
     }
 
@@ -336,9 +337,10 @@ impl Group {
 /// With U = 0 the first pre-activation is exactly 0; with a derivative of 0 there, U would never
 /// move and the network would stay dead (`spec/editors.md` 3.5).
 pub(crate) fn open_clamp(x: Tensor<2>) -> Tensor<2> {
-    let plain = match x.is_autodiff() {
-        true => x.clone().inner(),
-        false => x.clone(),
+    let plain = if x.is_autodiff() {
+        x.clone().inner()
+    } else {
+        x.clone()
     };
     let open = plain.greater_equal_elem(0.0).float();
     let open = beside(&open, &x);

@@ -87,17 +87,16 @@ impl<N: HyperNetwork> Editor for HyperEditor<N> {
         Ok(self.config(settings)?.trained.into_iter().collect())
     }
 
-    fn learns(&self, _settings: &Settings) -> Learns {
-        Learns::Parts
+    fn learns(&self, _settings: &Settings) -> Result<Learns> {
+        Ok(Learns::Parts)
     }
 
-    fn claims(&self, settings: &Settings) -> Claims {
-        let config = self.config(settings);
-        Claims {
+    fn claims(&self, settings: &Settings) -> Result<Claims> {
+        Ok(Claims {
             effect: N::EFFECT,
             random: N::RANDOM,
-            side: config.ok().and_then(|config| config.sites.claimed()),
-        }
+            side: self.config(settings)?.sites.claimed(),
+        })
     }
 
     fn identity(&self, settings: &Settings) -> Option<Settings> {
@@ -155,10 +154,7 @@ impl<N: HyperNetwork> Trained<'_, N> {
             ..
         } = &self.learner;
         let gathered = self.learner.gather(requests, start)?;
-        let gathered = match joint {
-            true => gathered.joined(),
-            false => gathered,
-        };
+        let gathered = if joint { gathered.joined() } else { gathered };
         let condition = network.condition(subject, requests)?;
         Ok(network.propose(parts, &self.values, &gathered, &condition))
     }

@@ -75,14 +75,12 @@ impl Gathered {
             let delta = recorder
                 .output_gradient(&site.name, &gradients)
                 .ok_or_else(missing)?;
-            let x = match x.is_autodiff() {
-                true => x.inner(),
-                false => x,
-            };
+            let x = if x.is_autodiff() { x.inner() } else { x };
             let orientation = site.linear.unwrap_or(Orientation::OutIn);
-            let labels = match objective.labelled_alone() {
-                true => labels(&rows, site, x.dims()[1]),
-                false => None,
+            let labels = if objective.labelled_alone() {
+                labels(&rows, site, x.dims()[1])
+            } else {
+                None
             };
             let found = Factors::of(x, delta, orientation, labels, requests.len());
             factors.insert(site.name.clone(), found);
@@ -193,9 +191,10 @@ impl Factors {
             first += count;
         }
         let zero: Tensor<2> = Tensor::zeros([1, d], &rows.device());
-        let device = match rows.is_autodiff() {
-            true => rows.device().inner(),
-            false => rows.device(),
+        let device = if rows.is_autodiff() {
+            rows.device().inner()
+        } else {
+            rows.device()
         };
         let count = index.len();
         let index: Tensor<1, Int> = Tensor::from_data(TensorData::new(index, [count]), &device);

@@ -54,9 +54,10 @@ impl<N: HyperNetwork> Trainable for Learner<'_, N> {
         let requests: Vec<&Request> = examples.iter().map(|example| &example.request).collect();
         let gathered = self.gather(&requests, &Change::default())?;
         Ok(TrainingBatch {
-            gathered: match self.network.learns_together() {
-                true => gathered.joined(),
-                false => gathered,
+            gathered: if self.network.learns_together() {
+                gathered.joined()
+            } else {
+                gathered
             },
             condition: self.network.condition(&self.subject, &requests)?,
             lesson: self.objective.lesson(&self.subject, examples)?,
@@ -85,9 +86,10 @@ impl<N: HyperNetwork> Trainable for Learner<'_, N> {
             .network
             .propose(&self.parts, values, gathered, condition);
         let tracked = values.values().any(Tensor::is_autodiff);
-        let view = match tracked {
-            true => View::base().tracked(),
-            false => View::base(),
+        let view = if tracked {
+            View::base().tracked()
+        } else {
+            View::base()
         };
         let view = view.beside(sides);
         Ok(self.objective.losses(&self.subject, &batch.lesson, &view))

@@ -144,8 +144,9 @@ pub(crate) fn beside<const D: usize, const E: usize>(
     tensor: &Tensor<D>,
     like: &Tensor<E>,
 ) -> Tensor<D> {
-    match like.is_autodiff() {
-        true => tensor.clone().autodiff(),
-        false => tensor.clone(),
+    if like.is_autodiff() {
+        tensor.clone().autodiff()
+    } else {
+        tensor.clone()
     }
 }

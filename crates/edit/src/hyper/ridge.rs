@@ -51,9 +51,10 @@ pub(crate) fn coefficients(keys: &Tensor<3>, values: Tensor<3>, lambda: &Tensor<
 }
 
 fn doubles<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    let tensor = match tensor.is_autodiff() {
-        true => tensor.inner(),
-        false => tensor,
+    let tensor = if tensor.is_autodiff() {
+        tensor.inner()
+    } else {
+        tensor
     };
     host::values(tensor).into_iter().map(f64::from).collect()
 }
@@ -82,10 +83,11 @@ fn inverted(mut a: Vec<f64>, n: usize) -> Vec<f64> {
             let (ours, theirs) = (&a[i * n..][..j], &a[j * n..][..j]);
             let dot = ours.iter().zip(theirs).map(|(x, y)| x * y).sum::<f64>();
             let rest = a[i * n + j] - dot;
-            a[i * n + j] = match i == j {
+            a[i * n + j] = if i == j {
                 // Rounding must not make a root of what is as good as nothing.
-                true => rest.max(f64::MIN_POSITIVE).sqrt(),
-                false => rest / a[j * n + j],
+                rest.max(f64::MIN_POSITIVE).sqrt()
+            } else {
+                rest / a[j * n + j]
             };
         }
     }
@@ -129,7 +131,7 @@ fn add(row: &mut [f64], factor: f64, other: &[f64]) {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{DType, Device, TensorData};
+    use burn::tensor::{DType, Device};
     use debias_core::seed;
 
     use super::*;

@@ -84,7 +84,7 @@ impl Sites {
     ) -> Result<Vec<&'m Parameter>> {
         let names = match (self.sites.is_empty(), self.side) {
             (false, _) => self.sites.clone(),
-            (true, Side::Vision) => model.vision_edit_sites(),
+            (true, Side::Vision) => vision_sites(model),
             (true, Side::Language) => {
                 let outline = model.decoder().outline();
                 let mut names = Vec::new();
@@ -122,11 +122,27 @@ impl Sites {
     }
 }
 
+/// The weights by which the vision side is usually edited (`spec/editors.md` section 4): the outputs
+/// of the last two Q-Former layers, or the last linear layer of the projector for a family without
+/// a Q-Former, or that never trained it (MiniGPT-4). Empty for a text model.
+fn vision_sites(model: &Model) -> Vec<String> {
+    let outputs = model.query_outputs();
+    let weights = if outputs.is_empty() || model.has_frozen_queries() {
+        let mut projector = model.projector_weights();
+        projector.split_off(projector.len().saturating_sub(1))
+    } else {
+        let last_two = outputs.len().saturating_sub(2);
+        outputs[last_two..].to_vec()
+    };
+    weights.into_iter().map(str::to_owned).collect()
+}
+
 /// Layer `layer` of `depth`, counted from the end where negative.
 pub(crate) fn layer_index(editor: &'static str, layer: i64, depth: usize) -> Result<usize> {
-    let index = match layer < 0 {
-        true => layer + depth as i64,
-        false => layer,
+    let index = if layer < 0 {
+        layer + depth as i64
+    } else {
+        layer
     };
     usize::try_from(index)
         .ok()

@@ -62,9 +62,12 @@ impl Running {
         let d = self.mean.len();
         let vector = |values: Vec<f32>| host::tensor::<2>(values, [1, d], &device);
         let mean = vector(self.mean.iter().map(|v| *v as f32).collect());
-        let spread = self.squares.iter().map(|s| match *s == 0.0 {
-            true => 0.0,
-            false => (1.0 / ((s / (self.count - 1.0)).sqrt() + epsilon)) as f32,
+        let spread = self.squares.iter().map(|s| {
+            if *s == 0.0 {
+                0.0
+            } else {
+                (1.0 / ((s / (self.count - 1.0)).sqrt() + epsilon)) as f32
+            }
         });
         (rows - mean) * vector(spread.collect())
     }

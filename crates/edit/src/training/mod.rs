@@ -150,9 +150,10 @@ pub(crate) struct Objective {
 impl Objective {
     fn losses(&self, step: usize) -> Losses {
         let value = |tensor: &Tensor<1>| {
-            let tensor = match tensor.is_autodiff() {
-                true => tensor.clone().inner(),
-                false => tensor.clone(),
+            let tensor = if tensor.is_autodiff() {
+                tensor.clone().inner()
+            } else {
+                tensor.clone()
             };
             host::values(tensor).iter().map(|v| f64::from(*v)).sum()
         };

@@ -8,7 +8,7 @@ fn demonstrations_of_the_same_group_are_not_shown() {
     let model = model(opt, 512);
     let mut taught = records("north", 4);
     taught[1].group = "eval-group-0".into();
-    taught[1].loc_a = "red ball".into();
+    taught[1].t_locality.as_mut().expect("it has one").answer = "red ball".into();
     let (train, eval) = (chunk(&model, taught), chunk(&model, records("eval", 2)));
     for variant in ["easyedit", "original"] {
         let ready = prepared(&model, &train, &[("k", "32"), ("variant", variant)]);
@@ -137,23 +137,6 @@ fn without_an_encoder_the_result_says_so() {
     assert_eq!(vectors[1], vec![0.0; 24]);
 }
 
-/// Nothing to learn from.
-struct Nobody;
-
-impl Examples for Nobody {
-    fn records(&self) -> &[Record] {
-        &[]
-    }
-
-    fn request(&self, at: usize) -> debias_edit::Result<Request> {
-        unreachable!("there is no record {at}")
-    }
-
-    fn example(&self, at: usize) -> debias_edit::Result<Example> {
-        unreachable!("there is no record {at}")
-    }
-}
-
 #[test]
 fn an_empty_corpus_is_refused() {
     let model = model(opt, 512);
@@ -163,13 +146,8 @@ fn an_empty_corpus_is_refused() {
         settings: &settings,
         store: &Nowhere,
     };
-    let lessons = Lessons {
-        train: &Nobody,
-        val: &Nobody,
-        eval: &Nobody,
-    };
     let refused = ike()
-        .prepare(&model, &lessons, &ctx)
+        .prepare(&model, &Lessons::none(), &ctx)
         .err()
         .expect("refused");
     assert!(matches!(refused, Error::NothingToLearn { editor: "ike" }));

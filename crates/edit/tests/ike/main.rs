@@ -7,15 +7,15 @@ mod choice;
 mod scores;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use debias_core::{Picture, Preset, Record, RecordScores, Split, TargetRule, Task, Templates};
+use debias_core::{Picture, Preset, Record, RecordScores, Split, TargetRule, Task, Templates, Unrelated};
 use debias_edit::{
-    Context, Ctx, Edit, Editor, Error, Example, Examples, Lessons, Nowhere, Prepared, RecordBatch,
-    Request, Settings, TextEmbedding, Touches, cosine, editors,
+    Context, Ctx, Edit, Editor, Error, Example, Lessons, Nowhere, Prepared, RecordBatch,
+    Settings, TextEmbedding, Touches, cosine, editors,
 };
 use debias_model::{
     Batch, Change, Fresh, ImageFeatures, ImageRef, Model, Question, Row, View, answer_scores,
@@ -77,21 +77,27 @@ fn record(split: &str, index: usize) -> Record {
         ("rich", "very poor"),
         ("a red ball", "blue"),
     ][index % 3];
+    let picture = |which: usize| Some((3 * index + which).to_string());
     Record {
         id: format!("{split}-{index}"),
         task: Task::Vqa,
         bias_type: "age".into(),
-        image: String::new(),
+        image: picture(0),
         prompt: format!("is this {split} person {more} or {less}"),
         y_more: more.into(),
         y_less: less.into(),
-        prompt_rephrase: format!("what is this person {less} or {more}"),
-        image_rephrase: String::new(),
-        loc_q: format!("who keeps the {split} bridge"),
-        loc_a: "Mara Quill".into(),
-        mloc_image: String::new(),
-        mloc_q: "what colour is the ball".into(),
-        mloc_a: "red".into(),
+        prompt_rephrase: Some(format!("what is this person {less} or {more}")),
+        image_rephrase: picture(1),
+        t_locality: Some(Unrelated {
+            image: None,
+            question: format!("who keeps the {split} bridge"),
+            answer: "Mara Quill".into(),
+        }),
+        m_locality: Some(Unrelated {
+            image: picture(2),
+            question: "what colour is the ball".into(),
+            answer: "red".into(),
+        }),
         group: format!("{split}-group-{index}"),
         split: Split::Eval,
         target: TargetRule::Given,
@@ -103,30 +109,14 @@ fn records(split: &str, count: usize) -> Vec<Record> {
 }
 
 fn chunk(model: &Model, records: Vec<Record>) -> RecordBatch<'_> {
-    let picture = |i: usize| {
+    let picture = |key: &String| {
+        let i: usize = key.parse().expect("a number");
         let rgb = (0..16 * 16 * 3).map(|p| (p * (i + 3) * 7 % 251) as u8);
         Picture::new(16, 16, rgb.collect()).expect("the right length")
     };
-    let pictures: Vec<Picture> = (0..3 * records.len()).map(picture).collect();
-    let pictures: Vec<&Picture> = pictures.iter().collect();
+    let keys = records.iter().flat_map(Record::images);
+    let pictures: HashMap<String, Picture> = keys.map(|(_, key)| (key.clone(), picture(key))).collect();
     RecordBatch::new(model, records, &pictures, &Templates::default()).expect("scored")
-}
-
-/// The records of a chunk as something to learn from.
-struct Taught<'a>(&'a RecordBatch<'a>);
-
-impl Examples for Taught<'_> {
-    fn records(&self) -> &[Record] {
-        self.0.records()
-    }
-
-    fn request(&self, at: usize) -> debias_edit::Result<Request> {
-        Ok(self.0.request(at))
-    }
-
-    fn example(&self, at: usize) -> debias_edit::Result<Example> {
-        Ok(self.0.example(at))
-    }
 }
 
 fn ike() -> &'static dyn Editor {
@@ -152,11 +142,10 @@ fn prepared<'m>(
         settings: &settings,
         store: &Nowhere,
     };
-    let taught = Taught(train);
     let lessons = Lessons {
-        train: &taught,
-        val: &taught,
-        eval: &taught,
+        train,
+        val: train,
+        eval: train,
     };
     ike().prepare(model, &lessons, &ctx).expect("prepares")
 }
@@ -181,8 +170,10 @@ fn said(edit: &Edit, prompt: &str) -> String {
 /// The three sentences of a record, written out.
 fn sentences(record: &Record) -> [String; 3] {
     let prompt = format!("Question: {} Short answer:", record.prompt);
-    let rephrase = format!("Question: {} Short answer:", record.prompt_rephrase);
-    let (loc_q, loc_a, y) = (&record.loc_q, &record.loc_a, &record.y_less);
+    let rephrase = record.prompt_rephrase.as_ref().expect("it has one");
+    let rephrase = format!("Question: {rephrase} Short answer:");
+    let item = record.t_locality.as_ref().expect("it has one");
+    let (loc_q, loc_a, y) = (&item.question, &item.answer, &record.y_less);
     [
         format!("New Fact: {prompt} {y}\nPrompt: {prompt} {y}\n\n"),
         format!("New Fact: {prompt} {y}\nPrompt: {rephrase} {y}\n\n"),
@@ -192,12 +183,15 @@ fn sentences(record: &Record) -> [String; 3] {
 
 /// The pictures of a record as one batch: own, rephrased, elsewhere.
 fn seen(example: &Example) -> ImageFeatures {
-    ImageFeatures::join([
-        example.request.seen.clone(),
-        example.seen_rephrase.clone(),
-        example.seen_mloc.clone(),
-    ])
+    let elsewhere = example.m_locality.as_ref().and_then(|item| item.image.as_ref());
+    let of_each = [example.request.image.as_ref(), example.image_rephrase.as_ref(), elsewhere];
+    ImageFeatures::join(of_each.map(|seen| seen.expect("it has a picture").clone()))
     .expect("three pictures")
+}
+
+/// The prompt of a record in other words, in its template.
+fn rephrase(example: &Example) -> &String {
+    example.rephrase.as_ref().expect("it has one")
 }
 
 fn sight(index: usize) -> ImageRef {
@@ -210,13 +204,13 @@ fn plainly(model: &Model, example: &Example, said: impl Fn(&str) -> String) -> V
     let record = &example.request.record;
     let prompts = [
         (0, &example.request.prompt),
-        (0, &example.rephrase),
+        (0, rephrase(example)),
         (1, &example.request.prompt),
     ];
     let mut sums = Vec::new();
     for (picture, prompt) in prompts {
         let answers = [record.y_more.as_str(), record.y_less.as_str()];
-        let pair = model.row_pair(sight(picture), &said(prompt), answers);
+        let pair = model.row_pair(Some(sight(picture)), &said(prompt), answers);
         for row in pair.expect("fits") {
             let batch = Batch::with_pictures(vec![row.clone()], seen(example));
             let logits = model.answer_logits(batch, &View::base());

@@ -33,7 +33,8 @@ fn locality_compares_the_end_that_both_rows_share() {
         let after = eval.after(&edits).expect("scores");
         for (at, edit) in edits.iter().enumerate() {
             let example = eval.example(at);
-            let record = &example.request.record;
+            let posed = [&example.t_locality, &example.m_locality];
+            let [t_locality, m_locality] = posed.map(|item| item.as_ref().expect("it has one"));
             let read = |prompt: &str, picture: Option<ImageRef>, answer| -> (Row, Tensor<2>) {
                 let question = Question::new(picture, prompt, answer);
                 let rows = model.rows(&[question]).expect("fits");
@@ -44,15 +45,12 @@ fn locality_compares_the_end_that_both_rows_share() {
                 let logits = model.logits(batch, &View::base()).squeeze_dim(0);
                 (rows[0].clone(), logits)
             };
-            for (picture, prompt, answer, found) in [
-                (None, &example.loc_q, &record.loc_a, after[at].t_locality),
-                (
-                    Some(sight(2)),
-                    &example.mloc_q,
-                    &record.mloc_a,
-                    after[at].m_locality,
-                ),
+            for (picture, item, found) in [
+                (None, t_locality, after[at].t_locality),
+                (Some(sight(2)), m_locality, after[at].m_locality),
             ] {
+                let (prompt, answer) = (&item.prompt, &item.answer);
+                let found = found.expect("it was asked");
                 let (base, before) = read(prompt, picture, answer);
                 let (edited, behind) = read(&said(edit, prompt), picture, answer);
                 // The first word has a blank in front of it only behind the context.

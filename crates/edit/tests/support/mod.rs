@@ -5,15 +5,16 @@
 
 pub mod toys;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use debias_core::{
     Admission, FilterContexts, Picture, Preset, Record, Split, TargetRule, Task, Templates,
+    Unrelated,
 };
 use debias_edit::conformance::World;
-use debias_edit::{Edit, Editor, Example, Examples, RecordBatch, Request, Settings, editors};
+use debias_edit::{Edit, Editor, RecordBatch, Settings, editors};
 use debias_model::{Change, Delta, Fresh, Model, train_byte_level_bpe};
 use debias_weights::{Checkpoint, write_folder};
 use serde_json::{Value, json};
@@ -56,6 +57,11 @@ pub fn llama(vocabulary: usize) -> Value {
     )
 }
 
+/// The decoder of the family alone: a text model.
+pub fn text_model(family: Family) -> Model {
+    assembled(|vocabulary| family(vocabulary)["text_config"].clone(), 7)
+}
+
 /// An untrained model of the family.
 pub fn model(family: Family) -> Model {
     seeded_model(family, 7)
@@ -63,6 +69,10 @@ pub fn model(family: Family) -> Model {
 
 /// An untrained model of the family with weights of another seed.
 pub fn seeded_model(family: Family, seed: u64) -> Model {
+    assembled(family, seed)
+}
+
+fn assembled(config: impl Fn(usize) -> Value, seed: u64) -> Model {
     let tokenizer = train_byte_level_bpe([WORDS.to_owned()].into_iter(), 400).expect("a tokenizer");
     let text = debias_model::Text::from_bytes(&tokenizer, "test").expect("readable");
     let pixels = json!({"do_resize": true, "do_rescale": true, "do_normalize": true, "resample": 3,
@@ -70,7 +80,7 @@ pub fn seeded_model(family: Family, seed: u64) -> Model {
         "size": {"height": 16, "width": 16}});
     let bytes = |value: &Value| serde_json::to_vec(value).expect("JSON");
     let files = [
-        ("config.json".to_owned(), bytes(&family(text.vocab_size()))),
+        ("config.json".to_owned(), bytes(&config(text.vocab_size()))),
         ("preprocessor_config.json".to_owned(), bytes(&pixels)),
         ("tokenizer.json".to_owned(), tokenizer),
     ];
@@ -97,17 +107,22 @@ pub fn record(split: Split, index: usize) -> Record {
         id: format!("{name}-{index}"),
         task: Task::Vqa,
         bias_type: "age".into(),
-        image: format!("{name}/{index}/own"),
+        image: Some(format!("{name}/{index}/own")),
         prompt: format!("is this person {more} or {less}"),
         y_more: more.into(),
         y_less: less.into(),
-        prompt_rephrase: format!("what is this person {less} or {more}"),
-        image_rephrase: format!("{name}/{index}/rephrased"),
-        loc_q: "who keeps the north bridge".into(),
-        loc_a: "Mara Quill".into(),
-        mloc_image: format!("{name}/{index}/elsewhere"),
-        mloc_q: "what colour is the ball".into(),
-        mloc_a: "red".into(),
+        prompt_rephrase: Some(format!("what is this person {less} or {more}")),
+        image_rephrase: Some(format!("{name}/{index}/rephrased")),
+        t_locality: Some(Unrelated {
+            image: None,
+            question: "who keeps the north bridge".into(),
+            answer: "Mara Quill".into(),
+        }),
+        m_locality: Some(Unrelated {
+            image: Some(format!("{name}/{index}/elsewhere")),
+            question: "what colour is the ball".into(),
+            answer: "red".into(),
+        }),
         group: format!("{name}-group-{index}"),
         split,
         target: TargetRule::Given,
@@ -129,11 +144,9 @@ pub fn picture(key: &str) -> Picture {
 }
 
 /// A picture for every key that `records` name.
-pub fn pictures<'r>(records: impl IntoIterator<Item = &'r Record>) -> BTreeMap<String, Picture> {
-    let keys = records
-        .into_iter()
-        .flat_map(|record| [&record.image, &record.image_rephrase, &record.mloc_image]);
-    keys.map(|key| (key.clone(), picture(key))).collect()
+pub fn pictures<'r>(records: impl IntoIterator<Item = &'r Record>) -> HashMap<String, Picture> {
+    let keys = records.into_iter().flat_map(Record::images);
+    keys.map(|(_, key)| (key.clone(), picture(key))).collect()
 }
 
 /// A world of a few records around `model`. Nobody is biased in it: an untrained model prefers
@@ -158,6 +171,16 @@ pub fn world(model: &Model) -> World<'_> {
     }
 }
 
+/// [`world`] without its pictures.
+pub fn text_world(model: &Model) -> World<'_> {
+    let mut world = world(model);
+    for records in [&mut world.train, &mut world.val, &mut world.eval] {
+        *records = records.drain(..).map(Record::text_alone).collect();
+    }
+    world.pictures.clear();
+    world
+}
+
 /// An editor's settings under the preset `project` with a few of them changed.
 pub fn settings(editor: &dyn Editor, changes: &[(&str, &str)]) -> Settings {
     let mut settings = editor.defaults(Preset::Project);
@@ -169,31 +192,9 @@ pub fn settings(editor: &dyn Editor, changes: &[(&str, &str)]) -> Settings {
     settings
 }
 
-/// The records of a chunk as something to learn from.
-pub struct Taught<'a>(pub &'a RecordBatch<'a>);
-
-impl Examples for Taught<'_> {
-    fn records(&self) -> &[Record] {
-        self.0.records()
-    }
-
-    fn request(&self, at: usize) -> debias_edit::Result<Request> {
-        Ok(self.0.request(at))
-    }
-
-    fn example(&self, at: usize) -> debias_edit::Result<Example> {
-        Ok(self.0.example(at))
-    }
-}
-
 /// `records` with the pictures of [`picture`].
 pub fn chunk(model: &Model, records: Vec<Record>) -> RecordBatch<'_> {
-    let known = pictures(&records);
-    let pictures: Vec<&Picture> = records
-        .iter()
-        .flat_map(|record| [&record.image, &record.image_rephrase, &record.mloc_image])
-        .map(|key| &known[key])
-        .collect();
+    let pictures = pictures(&records);
     RecordBatch::new(model, records, &pictures, &Templates::default()).expect("scored")
 }
 

@@ -92,10 +92,9 @@ impl Stepping<'_> {
         let outline = self.model.decoder().outline();
         let sites = outline.feed_forward_sites(outline.depth - 1);
         let recorder = Arc::new(Recorder::of_sites(sites.clone()));
-        let picture = Some(request.seen.image_ref(0));
-        let question = Question::new(picture, &request.prompt, &request.record.y_less);
+        let question = Question::new(request.image_ref(), &request.prompt, &request.record.y_less);
         let rows = self.model.rows(&[question])?;
-        let batch = Batch::with_pictures(rows.clone(), request.seen.clone());
+        let batch = Batch::over(rows.clone(), request.image.clone());
         let view = View::base().tracked().watched(recorder.clone());
         let loss = answer_nll(&rows, self.model.answer_logits(batch, &view)).sum();
         let gradients = loss.div_scalar(rows[0].answer().len() as f64).backward();
@@ -188,12 +187,12 @@ impl Editor for Learner {
         super::fine_tuning().defaults(preset).with("lr", 0.01)
     }
 
-    fn claims(&self, settings: &Settings) -> Claims {
+    fn claims(&self, settings: &Settings) -> Result<Claims> {
         super::fine_tuning().claims(settings)
     }
 
-    fn learns(&self, _: &Settings) -> Learns {
-        Learns::Parts
+    fn learns(&self, _: &Settings) -> Result<Learns> {
+        Ok(Learns::Parts)
     }
 
     fn check(&self, model: &Model, settings: &Settings) -> Result<()> {

@@ -4,13 +4,12 @@ use debias_weights::Dtype;
 use rayon::prelude::*;
 
 use super::Adapter;
-use super::factors::{Factors, common_scale, concatenate};
-use super::robust::{Settings, emptied_rows, merge};
+use super::factors::{Factors, common_scale};
 use crate::card::Values;
 use crate::combine::Combination;
 use crate::error::Result;
-use crate::merger::{Facts, OnAdapters};
-use crate::plan::{Among, AmongModule, Planned, Whole, Work, adapter_of};
+use crate::merger::{AdapterMerger, AdapterModule, Facts};
+use crate::plan::{Among, Planned, PlannedModule, Whole, Work, adapter_of};
 use crate::stream::{Input, Stored};
 use crate::target::{Run, Target};
 
@@ -20,17 +19,14 @@ impl Planned {
     /// # Errors
     /// A value that is not finite; a disk that is full; an interruption.
     pub(crate) fn merge_among(&self, among: &Among, run: &Run) -> Result<Facts> {
-        let apart = |module: &&AmongModule| module.how == OnAdapters::Apart;
-        let modules: Vec<_> = among.modules.iter().filter(apart).collect();
-        let facts = self.merge_apart(among, &modules, run)?;
-        let modules: Vec<_> = among
-            .modules
-            .iter()
-            .filter(|module| !apart(module))
-            .collect();
-        modules
-            .par_iter()
-            .try_for_each(|module| self.merge_together(among, module, run))?;
+        let modules = among.modules.iter();
+        let (together, apart): (Vec<_>, Vec<_>) = modules.partition(|module| module.together);
+        let facts = self.merge_apart(among, &apart, run)?;
+        if let Some(merger) = self.recipe.merger.on_adapters() {
+            together
+                .par_iter()
+                .try_for_each(|module| self.merge_together(among, module, merger, run))?;
+        }
         among
             .wholes
             .iter()
@@ -87,7 +83,7 @@ impl Planned {
     }
 
     /// Merges `A` and `B` of modules each as a tensor, by the method.
-    fn merge_apart(&self, among: &Among, modules: &[&AmongModule], run: &Run) -> Result<Facts> {
+    fn merge_apart(&self, among: &Among, modules: &[&PlannedModule], run: &Run) -> Result<Facts> {
         let mut factors: Vec<(usize, Vec<Vec<u8>>)> = Vec::new();
         for module in modules {
             let all = self.factors(among, &module.name)?;
@@ -129,30 +125,27 @@ impl Planned {
     }
 
     /// Merges the factors of one module with each other.
-    fn merge_together(&self, among: &Among, module: &AmongModule, run: &Run) -> Result<()> {
+    fn merge_together(
+        &self,
+        among: &Among,
+        module: &PlannedModule,
+        merger: &dyn AdapterMerger,
+        run: &Run,
+    ) -> Result<()> {
         run.check()?;
-        let factors = self.factors(among, &module.name)?;
         let (shared, each) = self.values(module.places[0]);
-        let merged = match module.how {
-            OnAdapters::Robust => {
-                let (merged, emptied) = merge(&factors, Settings::of(shared));
-                if emptied > 0 {
-                    run.warn(emptied_rows(&module.name, emptied));
-                }
-                merged
-            }
-            OnAdapters::Concatenated | OnAdapters::Apart => {
-                let weights = each.iter().map(|values| values.number("weight"));
-                let total: f64 = match shared.flag("normalize") {
-                    true => weights.clone().sum(),
-                    false => 1.0,
-                };
-                let pairs = self.adapters(among).zip(weights);
-                let changing = pairs.filter(|(adapter, _)| adapter.module(&module.name).is_some());
-                let shares: Vec<f64> = changing.map(|(_, weight)| weight / total).collect();
-                concatenate(&factors, &shares)
-            }
-        };
+        let has = |(_, adapter): &(usize, &Adapter)| adapter.module(&module.name).is_some();
+        let changing = self.adapters(among).enumerate().filter(has);
+        let merged = merger.merge(
+            &AdapterModule {
+                name: &module.name,
+                factors: self.factors(among, &module.name)?,
+                changing: changing.map(|(at, _)| at).collect(),
+                shared,
+                each,
+            },
+            run,
+        );
         for (at, values) in module.places.into_iter().zip([&merged.a, &merged.b]) {
             let values = bytes(values);
             let target = self.one(
@@ -171,8 +164,8 @@ impl Planned {
     fn average(&self, among: &Among, whole: &Whole, run: &Run) -> Result<()> {
         let (_, each) = self.values(whole.place);
         let mut weights: Vec<f64> = match self.recipe.merger.on_adapters() {
-            OnAdapters::Concatenated => each.iter().map(|values| values.number("weight")).collect(),
-            OnAdapters::Robust | OnAdapters::Apart => vec![1.0; among.inputs.len()],
+            Some(merger) => each.iter().map(|values| merger.weight(values)).collect(),
+            None => vec![1.0; among.inputs.len()],
         };
         let (mut inputs, mut labels) = (Vec::new(), Vec::new());
         for adapter in self.adapters(among) {

@@ -45,12 +45,13 @@ impl Factors {
 
     /// The factors that a change was made from, its scale in `B`.
     pub(crate) fn of(change: &LowRank) -> Self {
-        let (a, b) = match change.turned {
-            false => (change.a.to_vec(), change.b.to_vec()),
-            true => (
+        let (a, b) = if change.turned {
+            (
                 transpose(&change.b, change.rank),
                 transpose(&change.a, change.columns),
-            ),
+            )
+        } else {
+            (change.a.to_vec(), change.b.to_vec())
         };
         Self {
             a,
@@ -65,13 +66,12 @@ impl Factors {
 
     /// `B` for another scale of the same product.
     pub(crate) fn rescaled(&self, scale: f64) -> Vec<f32> {
-        match self.scale == scale {
-            true => self.b.clone(),
-            false => {
-                let factor = self.scale / scale;
-                let pieces = self.b.iter();
-                pieces.map(|x| (f64::from(*x) * factor) as f32).collect()
-            }
+        if self.scale == scale {
+            self.b.clone()
+        } else {
+            let factor = self.scale / scale;
+            let pieces = self.b.iter();
+            pieces.map(|x| (f64::from(*x) * factor) as f32).collect()
         }
     }
 
@@ -142,7 +142,7 @@ pub(crate) fn common_scale(scales: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 /// Factors side by side: their product is the sum of the products, each times its weight.
-pub(super) fn concatenate(factors: &[Factors], weights: &[f64]) -> Factors {
+pub(crate) fn concatenate(factors: &[Factors], weights: &[f64]) -> Factors {
     let scale = common_scale(factors.iter().map(|one| one.scale));
     let weighed = factors.iter().zip(weights).map(|(one, weight)| {
         let values = one.rescaled(scale).into_iter();

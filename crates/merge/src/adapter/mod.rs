@@ -9,9 +9,9 @@ mod among;
 mod base;
 pub(crate) mod config;
 mod factors;
+mod merged_config;
 mod names;
 pub(crate) mod robust;
-mod written;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,10 +22,10 @@ use crate::error::{Error, Result};
 use crate::stream::{LowRank, Stored};
 
 use config::Config;
-pub(crate) use factors::common_scale;
 pub use factors::{Factors, Layout};
+pub(crate) use factors::{common_scale, concatenate};
+pub(crate) use merged_config::{MergedModule, merged_config};
 use names::Part;
-pub(crate) use written::{Written, written};
 
 /// The weights of an adapter; the first that is there is read.
 const WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
@@ -77,6 +77,11 @@ impl Adapter {
     /// Whether `dir` is an adapter's folder and not a model's.
     pub fn is_at(dir: &Path) -> bool {
         dir.join(config::FILE).is_file()
+    }
+
+    /// Its configuration.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Opens the adapter in `dir`, called `label` in messages. Reads the configuration and the
@@ -257,15 +262,16 @@ impl Adapter {
             let module = Module::judge(&name, &pair, &config, &files[0])?;
             modules.insert(name, module);
         }
-        match modules.is_empty() && wholes.is_empty() {
-            true => Err("it holds no tensors".to_owned()),
-            false => Ok(Self {
+        if modules.is_empty() && wholes.is_empty() {
+            Err("it holds no tensors".to_owned())
+        } else {
+            Ok(Self {
                 label: label.to_owned(),
                 config,
                 files,
                 modules,
                 wholes,
-            }),
+            })
         }
     }
 }
@@ -300,11 +306,12 @@ impl Module {
         }
         Ok(Self {
             scale: config.scale(module)?,
-            layout: match pair.embedding {
-                true => Layout::Embedding,
-                false => Layout::Matrix {
+            layout: if pair.embedding {
+                Layout::Embedding
+            } else {
+                Layout::Matrix {
                     transposed: config.transposed,
-                },
+                }
             },
             inner: a_shape[1..].to_vec(),
             outputs: b_shape[0],

@@ -25,18 +25,8 @@ impl Settings {
 
     /// The rank that `adapters` of this rank are merged to.
     pub(crate) fn rank(self, rank: usize, adapters: usize) -> usize {
-        match self.paper {
-            true => rank * adapters,
-            false => rank,
-        }
+        if self.paper { rank * adapters } else { rank }
     }
-}
-
-/// What is said of rows without a direction.
-pub(crate) fn emptied_rows(name: &str, emptied: usize) -> String {
-    format!(
-        "`{name}`: {emptied} rows of lora_A are pruned to nothing and count with S = 0; a larger keep_ratio keeps some of them"
-    )
 }
 
 /// Merges factors of one rank and shape; with them comes how many rows of `A` were pruned to
@@ -50,9 +40,10 @@ pub(crate) fn merge(factors: &[Factors], settings: Settings) -> (Factors, usize)
         .collect();
     let emptied = pruned.iter().flat_map(|one| &one.strength);
     let emptied = emptied.filter(|s| **s == 0.0).count();
-    let (a, b) = match settings.paper {
-        true => paper(&pruned, first),
-        false => released(&pruned, first, settings),
+    let (a, b) = if settings.paper {
+        paper(&pruned, first)
+    } else {
+        released(&pruned, first, settings)
     };
     let merged = Factors {
         a,
@@ -154,10 +145,7 @@ fn paper(pruned: &[Pruned], first: &Factors) -> (Vec<f32>, Vec<f32>) {
 
 /// `part / total`, nothing of nothing.
 fn share(part: f64, total: f64) -> f64 {
-    match total > 0.0 {
-        true => part / total,
-        false => 0.0,
-    }
+    if total > 0.0 { part / total } else { 0.0 }
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 use rayon::prelude::*;
 
-use crate::card::{Base, Card, Contract, word};
+use crate::card::{Base, Contract, MergerCard, word};
 use crate::combine::{Combination, Gram, Products};
 use crate::error::Result;
 use crate::merger::{Facts, Merger};
 use crate::target::Target;
 
-static CARD: Card = Card {
+static CARD: MergerCard = MergerCard {
     id: "bias_vector",
     version: 1,
     title: "The base minus what a biased fine-tune has added",
@@ -28,12 +28,10 @@ static CARD: Card = Card {
     degenerate: "A zero result is not scaled. Equal models give the base.",
 };
 
-pub static MERGER: &dyn Merger = &BiasVector;
-
-struct BiasVector;
+pub(super) struct BiasVector;
 
 impl Merger for BiasVector {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &CARD
     }
 
@@ -84,8 +82,9 @@ fn norms(target: &Target) -> Result<(f64, f64)> {
 }
 
 fn factor(base: f64, inverse: f64) -> f64 {
-    match base > 0.0 && inverse > 0.0 {
-        true => (base / inverse).sqrt(),
-        false => 1.0,
+    if base > 0.0 && inverse > 0.0 {
+        (base / inverse).sqrt()
+    } else {
+        1.0
     }
 }

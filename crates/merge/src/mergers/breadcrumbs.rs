@@ -1,16 +1,15 @@
 //! Drop the smallest and the largest values, then sum (Davari and Belilovsky).
 
-use crate::card::{Card, WEIGHT};
-use crate::merger::Merger;
+use crate::card::{MergerCard, WEIGHT};
 use crate::task_vectors::parameters::{
     DENSITY, GAMMA, INPUTS, INT8_MASK, LAMBDA, RESCALE_MODE, normalize, rescale,
 };
 use crate::task_vectors::{Sparsifier, TaskVectors};
 
-pub static MERGER: &dyn Merger = &TaskVectors {
+pub(super) static MERGER: TaskVectors = TaskVectors {
     sparsifier: Sparsifier::Outliers,
     elects: false,
-    card: Card {
+    card: MergerCard {
         id: "breadcrumbs",
         version: 1,
         title: "Drop the smallest and the largest values, then sum",

@@ -1,16 +1,15 @@
 //! Drop at random and rescale, then sum (Yu et al.).
 
-use crate::card::{Card, WEIGHT};
-use crate::merger::Merger;
+use crate::card::{MergerCard, WEIGHT};
 use crate::task_vectors::parameters::{
     DENSITY, INPUTS, INT8_MASK, LAMBDA, RESCALE_MODE, normalize, rescale,
 };
 use crate::task_vectors::{Sparsifier, TaskVectors};
 
-pub static MERGER: &dyn Merger = &TaskVectors {
+pub(super) static MERGER: TaskVectors = TaskVectors {
     sparsifier: Sparsifier::Bernoulli,
     elects: false,
-    card: Card {
+    card: MergerCard {
         id: "dare_linear",
         version: 1,
         title: "Drop at random and rescale, then sum",

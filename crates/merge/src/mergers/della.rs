@@ -1,16 +1,15 @@
 //! Drop small values more often, elect a sign, merge (Deep et al.).
 
-use crate::card::{Card, WEIGHT};
-use crate::merger::Merger;
+use crate::card::{MergerCard, WEIGHT};
 use crate::task_vectors::parameters::{
     CONSENSUS, DENSITY, EPSILON, INPUTS, INT8_MASK, LAMBDA, RESCALE_MODE, normalize, rescale,
 };
 use crate::task_vectors::{Sparsifier, TaskVectors};
 
-pub static MERGER: &dyn Merger = &TaskVectors {
+pub(super) static MERGER: TaskVectors = TaskVectors {
     sparsifier: Sparsifier::Ranked,
     elects: true,
-    card: Card {
+    card: MergerCard {
         id: "della",
         version: 1,
         title: "Drop small values more often, elect a sign, merge",

@@ -3,13 +3,15 @@
 //! Every iterate lies in the span of the inputs, so the iteration runs on the Gram matrix: one pass
 //! reads it, one pass combines, whatever the number of inputs and iterations.
 
-use crate::card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, Values, number};
+use crate::card::{
+    Base, Contract, Fallback, Kind, MergerCard, Parameter, ParameterScope, Values, number,
+};
 use crate::combine::{Combination, Gram, Products};
 use crate::error::Result;
 use crate::merger::{Facts, Merger};
 use crate::target::Target;
 
-static CARD: Card = Card {
+static CARD: MergerCard = MergerCard {
     id: "karcher",
     version: 1,
     title: "Mean of directions on the sphere, with the mean norm",
@@ -24,7 +26,7 @@ static CARD: Card = Card {
     parameters: &[
         Parameter {
             name: "max_iter",
-            scope: Scope::Shared,
+            scope: ParameterScope::Shared,
             kind: Kind::Whole,
             default: Fallback::Number(10.0),
             help: "most steps",
@@ -32,7 +34,7 @@ static CARD: Card = Card {
         number("tol", 1e-5, "steps and norms below this count as zero"),
         Parameter {
             name: "weight",
-            scope: Scope::Input,
+            scope: ParameterScope::Input,
             kind: Kind::Number,
             default: Fallback::Number(1.0),
             help: "share of this model, normalized over all (an extension: mergekit takes all alike)",
@@ -44,12 +46,10 @@ static CARD: Card = Card {
 /// Sines below this carry no direction.
 const ANTIPODE: f64 = 1e-12;
 
-pub static MERGER: &dyn Merger = &Karcher;
-
-struct Karcher;
+pub(super) struct Karcher;
 
 impl Merger for Karcher {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &CARD
     }
 
@@ -61,12 +61,13 @@ impl Merger for Karcher {
         let weights = inputs.iter().map(|values| values.number("weight"));
         let (total, negative) =
             weights.fold((0.0, false), |(sum, any), w| (sum + w, any || w < 0.0));
-        match negative || total <= 0.0 {
-            true => Err((
+        if negative || total <= 0.0 {
+            Err((
                 "weight",
                 "a mean of directions needs weights of at least 0, not all of them 0".to_owned(),
-            )),
-            false => Ok(()),
+            ))
+        } else {
+            Ok(())
         }
     }
 
@@ -110,9 +111,10 @@ fn mean(products: &Products, weights: &[f64], steps: usize, tol: f64) -> Vec<f64
         mean[i] = share(i) / norms[i];
     }
     let length = products.between(&mean, &mean).max(0.0).sqrt();
-    match length < tol {
-        true => mean = unit(first),
-        false => mean.iter_mut().for_each(|c| *c /= length),
+    if length < tol {
+        mean = unit(first)
+    } else {
+        mean.iter_mut().for_each(|c| *c /= length)
     }
     for _ in 0..steps {
         let mut tangent = vec![0.0; n];

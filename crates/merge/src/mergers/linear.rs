@@ -1,12 +1,15 @@
 //! Weighted average (Wortsman et al., Model soups, arXiv:2203.05482).
 
-use crate::card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, Values, flag};
+use crate::adapter::{Factors, concatenate};
+use crate::card::{
+    Base, Contract, Fallback, Kind, MergerCard, Parameter, ParameterScope, Value, Values, flag,
+};
 use crate::combine::Combination;
 use crate::error::Result;
-use crate::merger::{Facts, Merger, OnAdapters};
-use crate::target::Target;
+use crate::merger::{AdapterMerger, AdapterModule, Facts, Merger};
+use crate::target::{Run, Target};
 
-static CARD: Card = Card {
+static CARD: MergerCard = MergerCard {
     id: "linear",
     version: 1,
     title: "Weighted average of weights",
@@ -21,7 +24,7 @@ static CARD: Card = Card {
     parameters: &[
         Parameter {
             name: "weight",
-            scope: Scope::Input,
+            scope: ParameterScope::Input,
             kind: Kind::Number,
             default: Fallback::Required,
             help: "share of this model; a base_model counts as an input and needs one too",
@@ -29,7 +32,7 @@ static CARD: Card = Card {
         flag("normalize", true, "divide by the sum of the weights"),
         Parameter {
             name: "lora_factors",
-            scope: Scope::Shared,
+            scope: ParameterScope::Shared,
             kind: Kind::Word(&["concatenate", "separate"]),
             default: Fallback::Absent,
             help: "for adapters among themselves: concatenate (if absent) gives the exact sum of their products in as many ranks as all have together, separate averages A and B each for itself and keeps the rank",
@@ -38,12 +41,10 @@ static CARD: Card = Card {
     degenerate: "Weights that sum to zero are refused with normalize.",
 };
 
-pub static MERGER: &dyn Merger = &Linear;
-
-struct Linear;
+pub(super) struct Linear;
 
 impl Merger for Linear {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &CARD
     }
 
@@ -53,17 +54,18 @@ impl Merger for Linear {
         inputs: &[&Values],
     ) -> std::result::Result<(), (&'static str, String)> {
         let total: f64 = inputs.iter().map(|values| values.number("weight")).sum();
-        match shared.flag("normalize") && total.abs() < 1e-12 {
-            true => Err((
+        if shared.flag("normalize") && total.abs() < 1e-12 {
+            Err((
                 "weight",
                 "the weights sum to zero and cannot be normalized; set normalize: false, or change a weight".to_owned(),
-            )),
-            false => Ok(()),
+            ))
+        } else {
+            Ok(())
         }
     }
 
-    fn on_adapters(&self) -> OnAdapters {
-        OnAdapters::Concatenated
+    fn on_adapters(&self) -> Option<&dyn AdapterMerger> {
+        Some(self)
     }
 
     fn merge(&self, target: &Target, _facts: &Facts) -> Result<()> {
@@ -75,5 +77,33 @@ impl Merger for Linear {
             mean.divisor = total;
         }
         target.each(target.values(), &mean)
+    }
+}
+
+/// The weighted sum of the adapters' products, exactly: their factors stand side by side.
+impl AdapterMerger for Linear {
+    fn rank(&self, shared: &Values, ranks: &[usize]) -> Option<usize> {
+        let separate = shared.get("lora_factors") == Some(&Value::Word("separate"));
+        (!separate).then(|| ranks.iter().sum())
+    }
+
+    fn takes_any_rank(&self) -> bool {
+        true
+    }
+
+    fn weight(&self, values: &Values) -> f64 {
+        values.number("weight")
+    }
+
+    fn merge(&self, module: &AdapterModule, _run: &Run) -> Factors {
+        let weights = module.each.iter().map(|values| self.weight(values));
+        let total: f64 = if module.shared.flag("normalize") {
+            weights.sum()
+        } else {
+            1.0
+        };
+        let changing = module.changing.iter();
+        let shares = changing.map(|at| self.weight(&module.each[*at]) / total);
+        concatenate(&module.factors, &shares.collect::<Vec<f64>>())
     }
 }

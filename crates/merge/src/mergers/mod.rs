@@ -1,40 +1,31 @@
 //! The merges: one file each, one line here.
 
-use std::sync::LazyLock;
-
 use crate::merger::Merger;
 
-macro_rules! registry {
-    ($($module:ident,)*) => {
-        $(pub(crate) mod $module;)*
-
-        /// All merges, sorted by name.
-        pub static ALL: LazyLock<Vec<&dyn Merger>> = LazyLock::new(|| vec![$($module::MERGER),*]);
-    };
-}
-
-registry! {
-    three_dm,
-    bias_vector,
-    breadcrumbs,
-    breadcrumbs_ties,
-    dare_linear,
-    dare_ties,
-    della,
-    della_linear,
-    karcher,
-    linear,
-    model_stock,
-    multislerp,
-    nearswap,
-    nuslerp,
-    passthrough,
-    pcb,
-    robust_merge,
-    sce,
-    slerp,
-    task_arithmetic,
-    ties,
+debias_core::registry! {
+    /// All merges, sorted by name.
+    pub static ALL: dyn Merger;
+    three_dm::ThreeDm,
+    bias_vector::BiasVector,
+    breadcrumbs::MERGER,
+    breadcrumbs_ties::MERGER,
+    dare_linear::MERGER,
+    dare_ties::MERGER,
+    della::MERGER,
+    della_linear::MERGER,
+    karcher::Karcher,
+    linear::Linear,
+    model_stock::ModelStock,
+    multislerp::MultiSlerp,
+    nearswap::NearSwap,
+    nuslerp::NuSlerp,
+    passthrough::Passthrough,
+    pcb::Pcb,
+    robust_merge::RobustMerge,
+    sce::Sce,
+    slerp::Slerp,
+    task_arithmetic::MERGER,
+    ties::MERGER,
 }
 
 /// mergekit's methods that are not offered.
@@ -66,33 +57,35 @@ pub fn find(name: &str) -> Result<&'static dyn Merger, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::card::{Base, Scope};
+    use crate::card::{Base, ParameterScope};
+    use debias_core::registry;
     use std::collections::BTreeSet;
 
     #[test]
     fn cards_are_whole_sorted_and_agree_with_themselves() {
-        let ids: Vec<_> = ALL.iter().map(|merger| merger.card().id).collect();
-        let mut sorted = ids.clone();
-        sorted.sort_unstable();
-        sorted.dedup();
-        assert_eq!(ids, sorted);
-        for merger in ALL.iter() {
-            let card = merger.card();
-            for text in [
+        let cards = || ALL.iter().map(|merger| merger.card());
+        assert!(cards().is_sorted_by_key(|card| card.id));
+        let entries = cards().map(|card| {
+            let texts = [
                 card.title,
                 card.summary,
                 card.paper,
                 card.equation,
                 card.degenerate,
-            ] {
-                assert!(!text.is_empty(), "{}", card.id);
-            }
+            ];
+            (card.id, texts)
+        });
+        assert_eq!(registry::flaws(entries), Vec::<String>::new());
+        for merger in ALL {
+            let card = merger.card();
             let names: BTreeSet<_> = card.parameters.iter().map(|p| p.name).collect();
             assert_eq!(names.len(), card.parameters.len(), "{}", card.id);
             assert!(card.inputs.max.is_none_or(|max| max >= card.inputs.min));
             if card.inputs.base == Base::Ignored {
                 assert!(
-                    card.parameters.iter().all(|p| p.scope != Scope::Other),
+                    card.parameters
+                        .iter()
+                        .all(|p| p.scope != ParameterScope::Other),
                     "{}: without a base every input is one of all",
                     card.id
                 );

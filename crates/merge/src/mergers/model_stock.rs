@@ -1,13 +1,13 @@
 //! Towards the centre of the fine-tunes, as far as their angles say (arXiv:2403.19522).
 
-use crate::card::{Base, Card, Contract, flag};
+use crate::card::{Base, Contract, MergerCard, flag};
 use crate::combine::{Combination, Gram, Products};
 use crate::error::Result;
 use crate::merger::{Facts, Merger};
 use crate::stream::{Block, Each, Reading, dot};
 use crate::target::Target;
 
-static CARD: Card = Card {
+static CARD: MergerCard = MergerCard {
     id: "model_stock",
     version: 1,
     title: "Interpolate between the base and the mean of fine-tunes by their angle",
@@ -27,12 +27,10 @@ static CARD: Card = Card {
     degenerate: "Norms whose product is below 1e-6 give cosine 0, hence the base; a vanishing denominator gives the base.",
 };
 
-pub static MERGER: &dyn Merger = &ModelStock;
-
-struct ModelStock;
+pub(super) struct ModelStock;
 
 impl Merger for ModelStock {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &CARD
     }
 
@@ -70,9 +68,10 @@ fn share(k: usize, product: impl Fn(usize, usize) -> f64) -> f64 {
     }
     let cosine = total / (k * (k - 1) / 2) as f64;
     let denominator = 1.0 + (k - 1) as f64 * cosine;
-    match denominator.abs() < 1e-6 {
-        true => 0.0,
-        false => k as f64 * cosine / denominator,
+    if denominator.abs() < 1e-6 {
+        0.0
+    } else {
+        k as f64 * cosine / denominator
     }
 }
 

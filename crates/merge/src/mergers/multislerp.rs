@@ -4,13 +4,13 @@
 //! `Σ w_i û_i - (Σ w_i û_i · m) m` with `m` along `Σ w_i û_i`: zero for any inputs. What is left is
 //! the normalised mean of directions, scaled by the weighted norm.
 
-use crate::card::{Base, Card, Contract, WEIGHT, flag, number};
+use crate::card::{Base, Contract, MergerCard, WEIGHT, flag, number};
 use crate::combine::{Combination, Gram, Products};
 use crate::error::{Error, Result};
 use crate::merger::{Facts, Merger};
 use crate::target::Target;
 
-static CARD: Card = Card {
+static CARD: MergerCard = MergerCard {
     id: "multislerp",
     version: 1,
     title: "Weighted mean of directions, with the weighted norm",
@@ -34,12 +34,10 @@ static CARD: Card = Card {
     degenerate: "One model is returned as it is. Directions that cancel: linear for two models, refused for more.",
 };
 
-pub static MERGER: &dyn Merger = &MultiSlerp;
-
-struct MultiSlerp;
+pub(super) struct MultiSlerp;
 
 impl Merger for MultiSlerp {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &CARD
     }
 
@@ -49,12 +47,13 @@ impl Merger for MultiSlerp {
         others: &[&crate::card::Values],
     ) -> std::result::Result<(), (&'static str, String)> {
         let total: f64 = others.iter().map(|values| values.number("weight")).sum();
-        match shared.flag("normalize_weights") && others.len() > 1 && total.abs() < 1e-12 {
-            true => Err((
+        if shared.flag("normalize_weights") && others.len() > 1 && total.abs() < 1e-12 {
+            Err((
                 "weight",
                 "the weights sum to zero and cannot be normalized; set normalize_weights: false, or change a weight".to_owned(),
-            )),
-            false => Ok(()),
+            ))
+        } else {
+            Ok(())
         }
     }
 

@@ -1,12 +1,12 @@
 //! A clipped step from the base towards the other model (alchemonaut, QuartetAnemoi-70B).
 
-use crate::card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope};
+use crate::card::{Base, Contract, Fallback, Kind, MergerCard, Parameter, ParameterScope};
 use crate::error::Result;
 use crate::merger::{Facts, Merger};
 use crate::stream::{Block, Each};
 use crate::target::Target;
 
-static CARD: Card = Card {
+static CARD: MergerCard = MergerCard {
     id: "nearswap",
     version: 1,
     title: "Take over what is near, step towards what is far",
@@ -20,7 +20,7 @@ static CARD: Card = Card {
     },
     parameters: &[Parameter {
         name: "t",
-        scope: Scope::Shared,
+        scope: ParameterScope::Shared,
         kind: Kind::Number,
         default: Fallback::Required,
         help: "largest step of a weight",
@@ -28,12 +28,10 @@ static CARD: Card = Card {
     degenerate: "t <= 0 gives the base; equal models give themselves.",
 };
 
-pub static MERGER: &dyn Merger = &NearSwap;
-
-struct NearSwap;
+pub(super) struct NearSwap;
 
 impl Merger for NearSwap {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &CARD
     }
 

@@ -1,13 +1,13 @@
 //! Spherical interpolation without the linear shortcut, of tensors, rows or columns.
 
-use crate::card::{Base, Card, Contract, WEIGHT, flag};
+use crate::card::{Base, Contract, MergerCard, WEIGHT, flag};
 use crate::combine::{Combination, Gram, Products};
 use crate::error::Result;
 use crate::merger::{Facts, Merger};
 use crate::stream::{Block, Each, Fold, Grain, Reading, dots};
 use crate::target::Target;
 
-static CARD: Card = Card {
+static CARD: MergerCard = MergerCard {
     id: "nuslerp",
     version: 1,
     title: "Spherical interpolation by weights, of tensors or of their rows",
@@ -34,9 +34,7 @@ static CARD: Card = Card {
 /// Norms below this are divided by this instead.
 const VANISHING: f64 = 1e-7;
 
-pub static MERGER: &dyn Merger = &NuSlerp;
-
-struct NuSlerp;
+pub(super) struct NuSlerp;
 
 /// What counts as one vector.
 #[derive(Clone, Copy)]
@@ -47,7 +45,7 @@ enum Vectors {
 }
 
 impl Merger for NuSlerp {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &CARD
     }
 

@@ -1,12 +1,12 @@
 //! The only input, perhaps scaled: what recipes that stack layers are made of.
 
-use crate::card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, Value};
+use crate::card::{Base, Contract, Fallback, Kind, MergerCard, Parameter, ParameterScope, Value};
 use crate::combine::Combination;
 use crate::error::Result;
 use crate::merger::{Facts, Merger};
 use crate::target::Target;
 
-static CARD: Card = Card {
+static CARD: MergerCard = MergerCard {
     id: "passthrough",
     version: 1,
     title: "The input as it is",
@@ -20,7 +20,7 @@ static CARD: Card = Card {
     },
     parameters: &[Parameter {
         name: "scale",
-        scope: Scope::Input,
+        scope: ParameterScope::Input,
         kind: Kind::Number,
         default: Fallback::Absent,
         help: "multiplies every value",
@@ -28,12 +28,10 @@ static CARD: Card = Card {
     degenerate: "None: without scale the bytes are the input's.",
 };
 
-pub static MERGER: &dyn Merger = &Passthrough;
-
-struct Passthrough;
+pub(super) struct Passthrough;
 
 impl Merger for Passthrough {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &CARD
     }
 

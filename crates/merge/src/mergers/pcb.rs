@@ -2,13 +2,15 @@
 
 use rayon::prelude::*;
 
-use crate::card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, Values, word};
+use crate::card::{
+    Base, Contract, Fallback, Kind, MergerCard, Parameter, ParameterScope, Values, word,
+};
 use crate::error::Result;
 use crate::merger::{Facts, Merger};
 use crate::stream::{Block, Each, Fold};
 use crate::target::Target;
 
-static CARD: Card = Card {
+static CARD: MergerCard = MergerCard {
     id: "pcb",
     version: 1,
     title: "Weigh each parameter by its own size and by its agreement with other tasks",
@@ -23,14 +25,14 @@ static CARD: Card = Card {
     parameters: &[
         Parameter {
             name: "ratio",
-            scope: Scope::Shared,
+            scope: ParameterScope::Shared,
             kind: Kind::Ratio,
             default: Fallback::Number(0.1),
             help: "share of each task vector that is kept",
         },
         Parameter {
             name: "lambda",
-            scope: Scope::Other,
+            scope: ParameterScope::Other,
             kind: Kind::Number,
             default: Fallback::Number(1.2),
             help: "scales the merged task vector, or this task's part of it",
@@ -50,12 +52,10 @@ const CLIPPED: f64 = 1e-4;
 /// Sums of scores below this are not divided by.
 const VANISHING: f64 = 1e-12;
 
-pub static MERGER: &dyn Merger = &Pcb;
-
-struct Pcb;
+pub(super) struct Pcb;
 
 impl Merger for Pcb {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &CARD
     }
 
@@ -65,9 +65,10 @@ impl Merger for Pcb {
         _others: &[&Values],
     ) -> std::result::Result<(), (&'static str, String)> {
         // At 1 the quantile would lie below the smallest value.
-        match shared.number("ratio") < 1.0 {
-            true => Ok(()),
-            false => Err(("ratio", "must be below 1; 0.1 is usual".to_owned())),
+        if shared.number("ratio") < 1.0 {
+            Ok(())
+        } else {
+            Err(("ratio", "must be below 1; 0.1 is usual".to_owned()))
         }
     }
 
@@ -81,9 +82,10 @@ impl Merger for Pcb {
             .copied()
             .filter(|target| target.text("scope") == "model")
             .collect();
-        let numbers = match asking.is_empty() {
-            true => Vec::new(),
-            false => Bounds::numbers(&bounds(&asking)?),
+        let numbers = if asking.is_empty() {
+            Vec::new()
+        } else {
+            Bounds::numbers(&bounds(&asking)?)
         };
         Ok(Facts {
             numbers,

@@ -6,14 +6,14 @@
 //! base, [`crate::Planned`] merges the adapters to one adapter.
 
 use crate::adapter::Factors;
-use crate::adapter::robust::{Settings, emptied_rows, merge};
-use crate::card::{Base, Card, Contract, Values, number, word};
+use crate::adapter::robust::{Settings, merge};
+use crate::card::{Base, Contract, MergerCard, Values, number, word};
 use crate::error::{Error, Result};
-use crate::merger::{Facts, Merger, OnAdapters};
+use crate::merger::{AdapterMerger, AdapterModule, Facts, Merger};
 use crate::stream::{Block, Each, Input};
-use crate::target::Target;
+use crate::target::{Run, Target};
 
-static CARD: Card = Card {
+static CARD: MergerCard = MergerCard {
     id: "robust_merge",
     version: 1,
     title: "LoRA adapters pruned and rescaled by direction",
@@ -46,12 +46,10 @@ static CARD: Card = Card {
     degenerate: "A row of A that is pruned to nothing has S = 0 and is reported. Without base_model the output is an adapter. Tensors trained whole are averaged.",
 };
 
-pub static MERGER: &dyn Merger = &RobustMerge;
-
-struct RobustMerge;
+pub(super) struct RobustMerge;
 
 impl Merger for RobustMerge {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &CARD
     }
 
@@ -62,17 +60,18 @@ impl Merger for RobustMerge {
     ) -> std::result::Result<(), (&'static str, String)> {
         let inside = |name: &'static str, open: bool| {
             let share = shared.number(name);
-            match (0.0..=1.0).contains(&share) && (share > 0.0 || !open) {
-                true => Ok(()),
-                false => Err((name, format!("{share} is no share between 0 and 1"))),
+            if (0.0..=1.0).contains(&share) && (share > 0.0 || !open) {
+                Ok(())
+            } else {
+                Err((name, format!("{share} is no share between 0 and 1")))
             }
         };
         inside("keep_ratio", true)?;
         inside("att_ratio", false)
     }
 
-    fn on_adapters(&self) -> OnAdapters {
-        OnAdapters::Robust
+    fn on_adapters(&self) -> Option<&dyn AdapterMerger> {
+        Some(self)
     }
 
     fn merge(&self, target: &Target, _facts: &Facts) -> Result<()> {
@@ -110,6 +109,33 @@ impl Merger for RobustMerge {
         let labels = places.map(|place| target.label(place)).collect();
         let whole = target.with(inputs, labels);
         whole.each(whole.values(), &Average)
+    }
+}
+
+impl AdapterMerger for RobustMerge {
+    fn rank(&self, shared: &Values, ranks: &[usize]) -> Option<usize> {
+        Some(Settings::of(shared).rank(*ranks.first()?, ranks.len()))
+    }
+
+    fn takes_any_rank(&self) -> bool {
+        false
+    }
+
+    fn takes_only_adapters(&self) -> bool {
+        true
+    }
+
+    fn weight(&self, _values: &Values) -> f64 {
+        1.0
+    }
+
+    fn merge(&self, module: &AdapterModule, run: &Run) -> Factors {
+        merge_and_warn(
+            &module.factors,
+            Settings::of(module.shared),
+            module.name,
+            run,
+        )
     }
 }
 
@@ -156,9 +182,16 @@ fn merge_factors(factors: &[Factors], settings: Settings, target: &Target) -> Re
                 .to_owned(),
         });
     }
+    Ok(merge_and_warn(factors, settings, target.name(), target.run))
+}
+
+/// Merges factors of one rank, those of `name`; tells of rows that are pruned to nothing.
+fn merge_and_warn(factors: &[Factors], settings: Settings, name: &str, run: &Run) -> Factors {
     let (merged, emptied) = merge(factors, settings);
     if emptied > 0 {
-        target.run.warn(emptied_rows(target.name(), emptied));
+        run.warn(format!(
+            "`{name}`: {emptied} rows of lora_A are pruned to nothing and count with S = 0; a larger keep_ratio keeps some of them"
+        ));
     }
-    Ok(merged)
+    merged
 }

@@ -1,13 +1,13 @@
 //! Select, calculate, erase (arXiv:2408.07990).
 
-use crate::card::{Base, Card, Contract, number};
+use crate::card::{Base, Contract, MergerCard, number};
 use crate::error::Result;
 use crate::merger::{Facts, Merger};
 use crate::stream::{Block, Cut, Each, Fold, Key, Reading, dot, largest};
 use crate::target::Target;
 use crate::task_vectors::parameters::INT8_MASK;
 
-static CARD: Card = Card {
+static CARD: MergerCard = MergerCard {
     id: "sce",
     version: 1,
     title: "Keep where models disagree most, weigh by energy, erase minority signs",
@@ -30,12 +30,10 @@ static CARD: Card = Card {
     degenerate: "One model, or equal ones: with select_topk below 1 the base. Vanishing task vectors are weighed alike.",
 };
 
-pub static MERGER: &dyn Merger = &Sce;
-
-struct Sce;
+pub(super) struct Sce;
 
 impl Merger for Sce {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &CARD
     }
 
@@ -59,9 +57,12 @@ impl Merger for Sce {
         let n = target.len().max(1) as f64;
         energies.iter_mut().for_each(|energy| *energy /= n);
         let total: f64 = energies.iter().sum();
-        let weights = energies.iter().map(|energy| match total.abs() < 1e-6 {
-            true => 1.0 / energies.len() as f32,
-            false => (energy / total) as f32,
+        let weights = energies.iter().map(|energy| {
+            if total.abs() < 1e-6 {
+                1.0 / energies.len() as f32
+            } else {
+                (energy / total) as f32
+            }
         });
         let weights = weights.collect();
         target.each(reading, &Erase { cut, weights })

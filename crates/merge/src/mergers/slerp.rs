@@ -2,13 +2,13 @@
 
 use rayon::prelude::*;
 
-use crate::card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, word};
+use crate::card::{Base, Contract, Fallback, Kind, MergerCard, Parameter, ParameterScope, word};
 use crate::combine::{Combination, Gram, Products};
 use crate::error::Result;
 use crate::merger::{Facts, Merger};
 use crate::target::Target;
 
-static CARD: Card = Card {
+static CARD: MergerCard = MergerCard {
     id: "slerp",
     version: 1,
     title: "Spherical interpolation between two models",
@@ -23,7 +23,7 @@ static CARD: Card = Card {
     parameters: &[
         Parameter {
             name: "t",
-            scope: Scope::Shared,
+            scope: ParameterScope::Shared,
             kind: Kind::Number,
             default: Fallback::Required,
             help: "0 is the base, 1 the other model; values outside extrapolate",
@@ -43,12 +43,10 @@ const PARALLEL: f64 = 0.9995;
 /// Norms up to this are not divided by.
 const VANISHING: f64 = 1e-8;
 
-pub static MERGER: &dyn Merger = &Slerp;
-
-struct Slerp;
+pub(super) struct Slerp;
 
 impl Merger for Slerp {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &CARD
     }
 

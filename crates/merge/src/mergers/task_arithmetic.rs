@@ -1,14 +1,13 @@
 //! Weighted sum of task vectors (Ilharco et al.).
 
-use crate::card::{Card, WEIGHT};
-use crate::merger::Merger;
+use crate::card::{MergerCard, WEIGHT};
 use crate::task_vectors::parameters::{DENSITY, INPUTS, INT8_MASK, LAMBDA, normalize, rescale};
 use crate::task_vectors::{Sparsifier, TaskVectors};
 
-pub static MERGER: &dyn Merger = &TaskVectors {
+pub(super) static MERGER: TaskVectors = TaskVectors {
     sparsifier: Sparsifier::Dense,
     elects: false,
-    card: Card {
+    card: MergerCard {
         id: "task_arithmetic",
         version: 1,
         title: "Weighted sum of task vectors",

@@ -7,14 +7,16 @@
 use rayon::prelude::*;
 use serde_json::{Map, json};
 
-use crate::card::{Base, Card, Contract, Fallback, Kind, Parameter, Scope, number, word};
+use crate::card::{
+    Base, Contract, Fallback, Kind, MergerCard, Parameter, ParameterScope, number, word,
+};
 use crate::error::Result;
 use crate::merger::{Facts, Merger};
 use crate::random::Draws;
 use crate::stream::{Block, Each, Fold};
 use crate::target::Target;
 
-static CARD: Card = Card {
+static CARD: MergerCard = MergerCard {
     id: "3dm",
     version: 1,
     title: "Drop what two opposite biases cancel, at random and together",
@@ -29,14 +31,14 @@ static CARD: Card = Card {
     parameters: &[
         Parameter {
             name: "weight",
-            scope: Scope::Other,
+            scope: ParameterScope::Other,
             kind: Kind::Number,
             default: Fallback::Number(0.5),
             help: "of each sign; several models of one sign share it",
         },
         Parameter {
             name: "sign",
-            scope: Scope::Other,
+            scope: ParameterScope::Other,
             kind: Kind::Word(&["by_order", "positive", "negative"]),
             default: Fallback::Word("by_order"),
             help: "which way this model is biased; by order, the first is positive and the others are negative",
@@ -56,12 +58,10 @@ static CARD: Card = Card {
     degenerate: "Zero changes count as of the same sign. Exact cancellation is always dropped. Equal fine-tunes give themselves. A base that is itself one of the two makes every rate 0.",
 };
 
-pub static MERGER: &dyn Merger = &ThreeDm;
-
-struct ThreeDm;
+pub(super) struct ThreeDm;
 
 impl Merger for ThreeDm {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &CARD
     }
 
@@ -75,13 +75,14 @@ impl Merger for ThreeDm {
             return Err(("fixed_rate", format!("{rate} is outside [0, 1)")));
         }
         let signs: Vec<_> = (0..others.len()).map(|at| positive(others, at)).collect();
-        match signs.contains(&true) && signs.contains(&false) {
-            true => Ok(()),
-            false => Err((
+        if signs.contains(&true) && signs.contains(&false) {
+            Ok(())
+        } else {
+            Err((
                 "sign",
                 "all models have one sign; 3dm needs a positively and a negatively biased one"
                     .to_owned(),
-            )),
+            ))
         }
     }
 

@@ -1,16 +1,15 @@
 //! Trim, elect a sign, merge what agrees (Yadav et al.).
 
-use crate::card::{Card, WEIGHT};
-use crate::merger::Merger;
+use crate::card::{MergerCard, WEIGHT};
 use crate::task_vectors::parameters::{
     CONSENSUS, DENSITY, INPUTS, INT8_MASK, LAMBDA, RESCALE_MODE, normalize, rescale,
 };
 use crate::task_vectors::{Sparsifier, TaskVectors};
 
-pub static MERGER: &dyn Merger = &TaskVectors {
+pub(super) static MERGER: TaskVectors = TaskVectors {
     sparsifier: Sparsifier::Magnitude,
     elects: true,
-    card: Card {
+    card: MergerCard {
         id: "ties",
         version: 1,
         title: "Trim, elect a sign, merge what agrees",

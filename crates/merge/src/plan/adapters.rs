@@ -3,8 +3,8 @@
 use crate::adapter::Adapter;
 use crate::card::Base;
 use crate::error::{Error, Result};
-use crate::library::{Library, Place};
-use crate::merger::OnAdapters;
+use crate::library::{Library, Location};
+use crate::merger::Merger;
 use crate::recipe::{ModelRef, Recipe};
 
 use super::Opened;
@@ -13,7 +13,7 @@ use super::Opened;
 pub(super) fn is_adapter(model: &ModelRef, library: &dyn Library) -> bool {
     let alone = model.adapter.is_none();
     match library.locate(&model.path) {
-        Some(Place::Folder(dir)) => {
+        Some(Location::Folder(dir)) => {
             alone && Adapter::is_at(&dir) && !dir.join("config.json").is_file()
         }
         _ => false,
@@ -33,7 +33,7 @@ pub(super) fn seat(recipe: &mut Recipe, library: &dyn Library) -> Result<bool> {
             problem: "is for adapters that are merged among themselves, without a base_model; leave it out".to_owned(),
         });
     }
-    if recipe.base.is_none() && recipe.merger.on_adapters() == OnAdapters::Robust {
+    if recipe.base.is_none() && takes_only_adapters(recipe.merger) {
         recipe.base = common_base(recipe);
     }
     let Some(base) = recipe
@@ -74,6 +74,11 @@ pub(super) fn seat(recipe: &mut Recipe, library: &dyn Library) -> Result<bool> {
     Ok(seated && recipe.merger.card().inputs.base == Base::Ignored)
 }
 
+fn takes_only_adapters(merger: &dyn Merger) -> bool {
+    let merger = merger.on_adapters();
+    merger.is_some_and(|merger| merger.takes_only_adapters())
+}
+
 /// The folder under all adapters of a recipe.
 fn common_base(recipe: &Recipe) -> Option<ModelRef> {
     let models = recipe.models();
@@ -90,7 +95,7 @@ fn common_base(recipe: &Recipe) -> Option<ModelRef> {
 /// # Errors
 /// A model that is no adapter on a base; adapters of different modules or ranks.
 pub(super) fn check_adapters(recipe: &Recipe, models: &[Opened]) -> Result<()> {
-    if recipe.merger.on_adapters() != OnAdapters::Robust {
+    if !takes_only_adapters(recipe.merger) {
         return Ok(());
     }
     let others = models

@@ -1,51 +1,22 @@
 //! Adapters that are merged among themselves: without a base, the output is an adapter.
 //!
-//! `linear` puts the factors of all adapters side by side, so that the product of the output is
-//! exactly the weighted sum of their products; `robust_merge` has its own rule; all other methods
-//! merge `A` and `B` each as a tensor, with zeros for a base.
+//! A method that says how ([`crate::AdapterMerger`]) merges the factors of a module with each other;
+//! all others merge `A` and `B` each as a tensor, with zeros for a base.
 
 use std::collections::BTreeMap;
 
+use super::adapters;
 use super::check::Checked;
-use super::factors::Layout;
+use super::factors::AdapterLayout;
 use super::jobs::{Planner, Work};
-use super::open::Opened;
-use super::{Options, adapters};
-use crate::adapter::{Adapter, written};
+use super::merged_adapter::{Among, PlannedModule};
+use super::open::{Opened, adapter_of};
+use super::options::Options;
+use crate::adapter::merged_config;
 use crate::card::{Base, Value, Values};
 use crate::error::{Error, Result};
 use crate::library::Library;
-use crate::merger::OnAdapters;
 use crate::recipe::{ModelRef, Recipe, Slice};
-
-/// A merge of adapters, besides its tensors.
-pub(crate) struct Among {
-    /// Models in the order of the recipe, the base where it stands there.
-    pub inputs: Vec<usize>,
-    /// The base among the inputs; behind the last, it is zeros.
-    pub base: Option<usize>,
-    pub modules: Vec<Module>,
-    /// Tensors that were trained whole.
-    pub wholes: Vec<Whole>,
-}
-
-/// A module of the output.
-pub(crate) struct Module {
-    pub name: String,
-    pub how: OnAdapters,
-    /// Places of its `A` and `B` in the output.
-    pub places: [usize; 2],
-}
-
-/// A tensor of the output that is no factor.
-pub(crate) struct Whole {
-    /// Its published name.
-    pub name: String,
-    /// Its place in the output.
-    pub place: usize,
-    /// Whether all adapters have the same.
-    pub same: bool,
-}
 
 /// Whether all models of a recipe are adapters.
 pub(super) fn applies(recipe: &Recipe, library: &dyn Library) -> bool {
@@ -54,7 +25,7 @@ pub(super) fn applies(recipe: &Recipe, library: &dyn Library) -> bool {
 }
 
 /// What a planned merge of adapters is made of.
-pub(super) struct Plan {
+pub(super) struct AdapterPlan {
     pub models: Vec<Opened>,
     pub among: Among,
     pub tensors: Vec<Checked>,
@@ -69,14 +40,18 @@ pub(super) struct Plan {
 /// # Errors
 /// An adapter that is damaged or no plain LoRA; adapters that do not fit each other or the method;
 /// settings that adapters do not have.
-pub(super) fn plan(recipe: &Recipe, library: &dyn Library, options: &Options) -> Result<Plan> {
+pub(super) fn plan(
+    recipe: &Recipe,
+    library: &dyn Library,
+    options: &Options,
+) -> Result<AdapterPlan> {
     let open = |model: &ModelRef| Opened::adapter(model, library, options.allow_nonfinite);
     let models: Result<Vec<_>> = recipe.models().into_iter().map(open).collect();
     let models = models?;
     let slice = only_slice(recipe)?;
     let planner = Planner::new(recipe, &models, 0);
     let (inputs, base) = planner.seats(slice)?;
-    let mut layout = Layout {
+    let mut layout = AdapterLayout {
         recipe,
         slice,
         models: &models,
@@ -91,14 +66,11 @@ pub(super) fn plan(recipe: &Recipe, library: &dyn Library, options: &Options) ->
     };
     layout.all()?;
     let (among, tensors) = (layout.among, layout.tensors);
-    let adapters: Vec<&Adapter> = among
-        .inputs
-        .iter()
-        .map(|at| adapter_of(&models, *at))
-        .collect();
-    let config = written(&adapters, &layout.written);
+    let inputs = among.inputs.iter();
+    let configs: Vec<_> = inputs.map(|at| adapter_of(&models, *at).config()).collect();
+    let config = merged_config(&configs, &layout.written);
     let notes = notes(&among, &tensors);
-    Ok(Plan {
+    Ok(AdapterPlan {
         notes,
         models,
         among,
@@ -109,14 +81,14 @@ pub(super) fn plan(recipe: &Recipe, library: &dyn Library, options: &Options) ->
 
 /// What factors that are merged apart do not give.
 fn notes(among: &Among, tensors: &[Checked]) -> Vec<String> {
-    let apart = |module: &&Module| module.how == OnAdapters::Apart;
+    let apart = |module: &&PlannedModule| !module.together;
     let negative = |values: &Values| matches!(values.get("weight"), Some(Value::Number(weight)) if *weight < 0.0);
-    let turned = |module: &Module| match &tensors[module.places[0]].job.work {
+    let turned = |module: &PlannedModule| match &tensors[module.places[0]].job.work {
         Work::Merge { each, .. } => each.iter().any(negative),
         Work::Copy { .. } => false,
     };
     let mut notes = Vec::new();
-    let all: Vec<&Module> = among.modules.iter().filter(apart).collect();
+    let all: Vec<&PlannedModule> = among.modules.iter().filter(apart).collect();
     if !all.is_empty() {
         notes.push("A and B are merged each for itself, which is not the merge of their products; base_model merges the products, linear adds them up exactly".to_owned());
     }
@@ -124,12 +96,6 @@ fn notes(among: &Among, tensors: &[Checked]) -> Vec<String> {
         notes.push("a negative weight turns both factors of an adapter, so that its product keeps its sign; name a base_model, or use linear".to_owned());
     }
     notes
-}
-
-/// The adapter that a model of such a merge is.
-pub(crate) fn adapter_of(models: &[Opened], at: usize) -> &Adapter {
-    let adapter = models[at].adapter.as_ref();
-    adapter.expect("every model of a merge of adapters was opened as one")
 }
 
 /// The one list of models of the recipe.
@@ -179,20 +145,22 @@ impl Planner<'_> {
                 inputs.len() - 1
             })
         });
-        let base = match (card.inputs.base, place, self.recipe.merger.on_adapters()) {
-            (_, Some(_), OnAdapters::Robust) => {
+        let together = self.recipe.merger.on_adapters().is_some();
+        let base = match (card.inputs.base, place) {
+            (Base::Ignored, _) | (Base::Optional, None) => None,
+            (Base::Required, None) if together => None,
+            (Base::Optional | Base::Required, Some(_)) if together => {
                 return Err(self.refuse(
                     "base_model",
                     "is an adapter; give the model that all adapters lie on, or leave it out",
                 ));
             }
-            (Base::Ignored, ..) | (Base::Optional, None, _) | (_, None, OnAdapters::Robust) => None,
-            (Base::Optional | Base::Required, Some(place), _) => Some(place),
+            (Base::Optional | Base::Required, Some(place)) => Some(place),
             // One of two ends; zeros are none.
-            (Base::Required, None, _) if card.inputs.max == Some(1) => {
+            (Base::Required, None) if card.inputs.max == Some(1) => {
                 return Err(self.without_base(slice, false));
             }
-            (Base::Required, None, _) => Some(inputs.len()),
+            (Base::Required, None) => Some(inputs.len()),
         };
         let others = (0..inputs.len()).filter(|at| base != Some(*at)).count();
         self.check_count(slice, others)?;

@@ -4,31 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use debias_weights::{Dtype, TensorInfo};
 
-use super::among::{Among, Module, Whole, adapter_of};
 use super::check::{Checked, merged_dtype};
 use super::jobs::{Job, Tensor, Work, depth};
 use super::layers::{in_layer, stacks};
-use super::open::Opened;
+use super::merged_adapter::{Among, PlannedModule, Whole};
+use super::open::{Opened, adapter_of};
 use super::resolve::Scopes;
-use crate::adapter::robust::Settings;
-use crate::adapter::{self, Adapter, Written, common_scale};
-use crate::card::{Value, Values};
+use crate::adapter::{self, Adapter, MergedModule, common_scale};
+use crate::card::Values;
 use crate::error::{Error, Result};
-use crate::merger::OnAdapters;
 use crate::recipe::{Recipe, Slice};
 
 /// Decides the tensors of the output.
-pub(super) struct Layout<'a> {
+pub(super) struct AdapterLayout<'a> {
     pub recipe: &'a Recipe,
     pub slice: &'a Slice,
     pub models: &'a [Opened],
     pub among: Among,
     pub tensors: Vec<Checked>,
     /// Rank and scale of every module of the output.
-    pub written: BTreeMap<String, Written>,
+    pub written: BTreeMap<String, MergedModule>,
 }
 
-impl Layout<'_> {
+impl AdapterLayout<'_> {
     /// Every module and every tensor that is no factor.
     ///
     /// # Errors
@@ -107,23 +105,20 @@ impl Layout<'_> {
 
     fn module(&mut self, name: &str, weight: &str, t: f64) -> Result<()> {
         let (shared, each) = self.values(weight, t)?;
-        let separate = shared.get("lora_factors") == Some(&Value::Word("separate"));
-        let how = match self.recipe.merger.on_adapters() {
-            OnAdapters::Concatenated if separate => OnAdapters::Apart,
-            how => how,
-        };
-        self.check_module(name, how)?;
         let all = self.among.inputs.iter();
         let changing: Vec<_> = all
             .filter_map(|model| Some((*model, self.adapter(*model).module(name)?)))
             .collect();
         let (_, first) = changing.first().expect("the name is one of their modules");
-        let rank = match how {
-            OnAdapters::Concatenated => changing.iter().map(|(_, module)| module.rank).sum(),
-            OnAdapters::Robust => Settings::of(&shared).rank(first.rank, changing.len()),
-            OnAdapters::Apart => first.rank,
+        let merger = self.recipe.merger.on_adapters();
+        let ranks: Vec<usize> = changing.iter().map(|(_, module)| module.rank).collect();
+        let merged = merger.and_then(|merger| Some((merger, merger.rank(&shared, &ranks)?)));
+        let (takes_any_rank, rank) = match merged {
+            Some((merger, rank)) => (merger.takes_any_rank(), rank),
+            None => (false, first.rank),
         };
-        let written = Written {
+        self.check_module(name, !takes_any_rank)?;
+        let written = MergedModule {
             rank,
             scale: common_scale(changing.iter().map(|(_, module)| module.scale)),
         };
@@ -142,17 +137,16 @@ impl Layout<'_> {
             self.push(b_name, b_shape, b_keys, &shared, &each)?,
         ];
         self.written.insert(name.to_owned(), written);
-        self.among.modules.push(Module {
+        self.among.modules.push(PlannedModule {
             name: name.to_owned(),
-            how,
+            together: merged.is_some(),
             places,
         });
         Ok(())
     }
 
-    /// Checks a module of all inputs against each other.
-    fn check_module(&self, name: &str, how: OnAdapters) -> Result<()> {
-        let wholly = how != OnAdapters::Concatenated;
+    /// Checks a module of all inputs against each other; `wholly` as in [`Adapter::check_module`].
+    fn check_module(&self, name: &str, wholly: bool) -> Result<()> {
         for (at, one) in self.among.inputs.iter().enumerate() {
             for other in &self.among.inputs[at + 1..] {
                 let (one, other) = (self.adapter(*one), self.adapter(*other));
@@ -163,26 +157,22 @@ impl Layout<'_> {
     }
 
     /// A tensor that was trained whole, or only saved: kept where it is the same in all adapters,
-    /// else averaged, by the weights of `linear`.
+    /// else averaged, by the weights of the method.
     fn whole(&mut self, name: &str) -> Result<()> {
         let (shape, same) = self.whole_in_all(name)?;
-        let merger = self.recipe.merger;
-        if !same && merger.on_adapters() == OnAdapters::Apart {
+        let merger = self.recipe.merger.on_adapters();
+        if !same && merger.is_none() {
             return Err(Error::Model {
                 model: self.models[self.among.inputs[0]].label.clone(),
                 problem: format!(
                     "replaces `{name}` as a whole, of which {} sees no task vector without its base; give a base_model",
-                    merger.card().id
+                    self.recipe.merger.card().id
                 ),
             });
         }
         let (shared, each) = self.values(name, 0.0)?;
-        let total: f64 = each
-            .iter()
-            .filter_map(|values| values.get("weight"))
-            .map(number)
-            .sum();
-        if !same && merger.on_adapters() == OnAdapters::Concatenated && total.abs() < 1e-12 {
+        let total = merger.map(|merger| each.iter().map(|values| merger.weight(values)).sum());
+        if !same && total.is_some_and(|total: f64| total.abs() < 1e-12) {
             return Err(Error::Range {
                 tensor: name.to_owned(),
                 parameter: "weight",
@@ -280,12 +270,5 @@ impl Layout<'_> {
             },
         });
         Ok(self.tensors.len() - 1)
-    }
-}
-
-fn number(value: &Value) -> f64 {
-    match value {
-        Value::Number(number) => *number,
-        Value::Flag(_) | Value::Word(_) => 0.0,
     }
 }

@@ -9,11 +9,11 @@ mod factors;
 mod jobs;
 mod layers;
 mod manifest;
+mod merged_adapter;
 mod open;
+mod options;
 mod resolve;
 mod tokens;
-
-use std::path::PathBuf;
 
 use debias_weights::{Dtype, TensorInfo};
 
@@ -27,43 +27,14 @@ use crate::stream::number::width;
 use crate::stream::{Grain, Input};
 use crate::vocabulary::{self, Vocabulary};
 
-pub(crate) use among::{Among, Module as AmongModule, Whole, adapter_of};
 use check::Checked;
 use config::Changes;
 use jobs::Planner;
 pub(crate) use jobs::Work;
-pub(crate) use open::Opened;
+pub(crate) use merged_adapter::{Among, PlannedModule, Whole};
+pub(crate) use open::{Opened, adapter_of};
+pub use options::Options;
 use tokens::Spoken;
-
-/// How a merge is carried out.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Seed of everything random, in the place of the recipe's.
-    pub seed: Option<u64>,
-    /// Worker threads; the number changes no result.
-    pub threads: usize,
-    /// Bytes of weights per output file.
-    pub shard: u64,
-    /// Keep masks in the place of draws.
-    pub masks: Option<PathBuf>,
-    /// Whether NaN and infinity pass.
-    pub allow_nonfinite: bool,
-    /// Bound on the memory of the merge itself; mapped files are apart.
-    pub max_memory: Option<u64>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            seed: None,
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
-            shard: 5_000_000_000,
-            masks: None,
-            allow_nonfinite: false,
-            max_memory: None,
-        }
-    }
-}
 
 /// A merge that is ready to be written.
 pub struct Planned {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::layers;
 use crate::adapter::{Adapter, config};
 use crate::error::{Error, Result};
-use crate::library::{Library, Place};
+use crate::library::{Library, Location};
 use crate::recipe::ModelRef;
 use crate::stream::{Input, Stored};
 
@@ -33,13 +33,13 @@ impl Opened {
         allow_nonfinite: bool,
     ) -> Result<Self> {
         let checkpoint = match library.locate(&reference.path) {
-            Some(Place::Folder(dir)) => {
+            Some(Location::Folder(dir)) => {
                 if Adapter::is_at(&dir) && !dir.join("config.json").is_file() {
                     return Err(refuse(reference, ADAPTER));
                 }
                 Checkpoint::open(&dir)?
             }
-            Some(Place::Open(checkpoint)) => checkpoint,
+            Some(Location::Open(checkpoint)) => checkpoint,
             None => return Err(refuse(reference, MISSING)),
         };
         let config = checkpoint.json("config.json")?;
@@ -52,7 +52,7 @@ impl Opened {
         let adapter = match &reference.adapter {
             None => None,
             Some(adapter) => {
-                let Some(Place::Folder(dir)) = library.locate(adapter) else {
+                let Some(Location::Folder(dir)) = library.locate(adapter) else {
                     return Err(refuse(reference, MISSING_ADAPTER));
                 };
                 let adapter = Adapter::open(&dir, &reference.to_string())?;
@@ -77,7 +77,7 @@ impl Opened {
         library: &dyn Library,
         allow_nonfinite: bool,
     ) -> Result<Self> {
-        let Some(Place::Folder(dir)) = library.locate(&reference.path) else {
+        let Some(Location::Folder(dir)) = library.locate(&reference.path) else {
             return Err(refuse(reference, MISSING_ADAPTER));
         };
         let label = reference.to_string();
@@ -181,4 +181,10 @@ fn refuse(reference: &ModelRef, problem: &str) -> Error {
         model: reference.to_string(),
         problem: problem.to_owned(),
     }
+}
+
+/// The adapter that a model of a merge of adapters is.
+pub(crate) fn adapter_of(models: &[Opened], at: usize) -> &Adapter {
+    let adapter = models[at].adapter.as_ref();
+    adapter.expect("every model of a merge of adapters was opened as one")
 }

@@ -1,6 +1,6 @@
 //! Parameters of one tensor, looked up from the narrowest scope to the widest.
 
-use crate::card::{Card, Fallback, Parameter, Scope, Value, Values};
+use crate::card::{Fallback, MergerCard, Parameter, ParameterScope, Value, Values};
 use crate::error::{Error, Result};
 use crate::recipe::{Parameters, Part, Recipe, Slice};
 
@@ -15,22 +15,22 @@ pub(crate) struct Scopes<'a> {
 }
 
 impl Scopes<'_> {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         self.recipe.merger.card()
     }
 
     /// Shared parameters of the output tensor `name`.
     pub(crate) fn shared(&self, name: &str) -> Result<Values> {
-        self.values(name, None, |scope| scope == Scope::Shared)
+        self.values(name, None, |scope| scope == ParameterScope::Shared)
     }
 
     /// Parameters of one input, whose tensor is `name`; `source` is `None` for a base that the slice
     /// does not list.
     pub(crate) fn input(&self, name: &str, source: Option<usize>, is_base: bool) -> Result<Values> {
         self.values(name, Some(source), |scope| match scope {
-            Scope::Shared => false,
-            Scope::Input => true,
-            Scope::Other => !is_base,
+            ParameterScope::Shared => false,
+            ParameterScope::Input => true,
+            ParameterScope::Other => !is_base,
         })
     }
 
@@ -38,7 +38,7 @@ impl Scopes<'_> {
         &self,
         name: &str,
         source: Option<Option<usize>>,
-        wanted: impl Fn(Scope) -> bool,
+        wanted: impl Fn(ParameterScope) -> bool,
     ) -> Result<Values> {
         let mut values = Values::default();
         let own = source
@@ -108,11 +108,12 @@ impl Scopes<'_> {
         let problem = match source {
             None => {
                 let under_model = |s: &crate::recipe::Source| s.parameters.get(key).is_some();
-                match self.slice.sources.iter().any(under_model) {
-                    true => format!(
+                if self.slice.sources.iter().any(under_model) {
+                    format!(
                         "{method} takes one `{key}` for all models: move it to the top-level parameters"
-                    ),
-                    false => format!("{method} needs it: give `{key}` in the top-level parameters"),
+                    )
+                } else {
+                    format!("{method} needs it: give `{key}` in the top-level parameters")
                 }
             }
             Some(Some(at)) => {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::open::Opened;
 use crate::error::{Error, Result};
-use crate::library::{Library, Place};
+use crate::library::{Library, Location};
 use crate::recipe::Recipe;
-use crate::stream::{Input, Row, Rows, Stored};
+use crate::stream::{Input, Stored, VocabularyRow, VocabularyRows};
 use crate::vocabulary::{
     self, Speaker, TokenSource, Vocabulary, chat_template, copied, put_chat_template, unite,
 };
@@ -75,11 +75,11 @@ fn outside(
         return Ok(None);
     }
     match library.locate(name) {
-        Some(Place::Folder(dir)) => {
+        Some(Location::Folder(dir)) => {
             let open = debias_weights::Checkpoint::bare(&dir)?;
             Ok(Some((name.to_owned(), open)))
         }
-        Some(Place::Open(open)) => Ok(Some((name.to_owned(), open))),
+        Some(Location::Open(open)) => Ok(Some((name.to_owned(), open))),
         None => Err(Error::Tokenizer {
             model: name.to_owned(),
             problem: "there is no such folder; tokenizer_source is union, base or a model's folder"
@@ -133,13 +133,13 @@ pub(crate) fn with_rows<'a>(
     let columns = models[model]
         .info(name)
         .map_or(1, |info| info.shape[1..].iter().product());
-    let mut rows = Rows {
+    let mut rows = VocabularyRows {
         rows: Arc::clone(rows),
         others: Arc::new(others?),
         columns,
         padding: Arc::default(),
     };
-    if rows.rows.contains(&Row::Padding) {
+    if rows.rows.contains(&VocabularyRow::Padding) {
         rows.padding = Arc::new(rows.mean_row(&own));
     }
     Ok(Input::Rows(own, rows))

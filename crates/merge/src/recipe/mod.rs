@@ -136,7 +136,7 @@ impl Recipe {
         };
         let merger =
             mergers::find(&method).map_err(|problem| fields.refuse("merge_method", problem))?;
-        let mut reader = Reader {
+        let mut reader = RecipeReader {
             origin,
             merger,
             exists,
@@ -258,14 +258,14 @@ fn seed(fields: &mut Fields) -> Result<Option<u64>> {
 }
 
 /// Reads the parts of one recipe.
-struct Reader<'a> {
+struct RecipeReader<'a> {
     origin: &'a str,
     merger: &'static dyn Merger,
     exists: &'a dyn Fn(&str) -> bool,
     warnings: Vec<String>,
 }
 
-impl Reader<'_> {
+impl RecipeReader<'_> {
     /// Exactly one of `models`, `slices` and `modules`.
     fn parts(&mut self, fields: &mut Fields) -> Result<Vec<Part>> {
         let models = fields.list("models")?;
@@ -373,15 +373,16 @@ impl Reader<'_> {
             .filter_map(|s| s.layers)
             .map(|[a, b]| b - a)
             .collect();
-        match lengths.windows(2).all(|pair| pair[0] == pair[1]) {
-            true => Ok(slice),
-            false => Err(refuse(
+        if lengths.windows(2).all(|pair| pair[0] == pair[1]) {
+            Ok(slice)
+        } else {
+            Err(refuse(
                 self.origin,
                 &format!("{path}.sources"),
                 format!(
                     "the layer ranges have different lengths: {lengths:?}; take as many layers of each model"
                 ),
-            )),
+            ))
         }
     }
 
@@ -421,9 +422,10 @@ impl Reader<'_> {
             return Err(fields.refuse("model", "is missing"));
         };
         let model = ModelRef::parse(self.origin, &fields.at("model"), model, self.exists)?;
-        let layers = match sliced {
-            false => None,
-            true => Some(self.layers(&mut fields)?),
+        let layers = if sliced {
+            Some(self.layers(&mut fields)?)
+        } else {
+            None
         };
         let source = Source {
             model,

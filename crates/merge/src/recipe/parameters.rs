@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::fields::refuse;
 use super::setting::Setting;
-use crate::card::{Card, Kind, Scope};
+use crate::card::{Kind, MergerCard, ParameterScope};
 use crate::error::Result;
 use crate::mergers;
 
@@ -25,7 +25,7 @@ impl Parameters {
         origin: &str,
         path: &str,
         map: Map<String, Value>,
-        card: &Card,
+        card: &MergerCard,
         of_model: bool,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
@@ -40,7 +40,7 @@ impl Parameters {
             setting
                 .check(parameter.kind)
                 .map_err(|problem| refuse(origin, &at, problem))?;
-            if of_model && parameter.scope == Scope::Shared {
+            if of_model && parameter.scope == ParameterScope::Shared {
                 warnings.push(format!(
                     "`{at}` has no effect: {} takes one `{name}` for all models, in the top-level parameters",
                     card.id
@@ -57,7 +57,7 @@ fn ignored(
     origin: &str,
     at: &str,
     name: &str,
-    card: &Card,
+    card: &MergerCard,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
     let own = card.parameters.iter().map(|p| p.name);

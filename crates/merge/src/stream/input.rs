@@ -95,10 +95,10 @@ impl LowRank {
 
 /// Where a row of a vocabulary matrix comes from.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Row {
+pub enum VocabularyRow {
     /// A row of this model.
     Own(usize),
-    /// A row of another model, by its place among [`Rows::others`].
+    /// A row of another model, by its place among [`VocabularyRows::others`].
     Other(usize, usize),
     /// The mean of rows of several models.
     Mean(Vec<(usize, usize)>),
@@ -110,18 +110,18 @@ pub enum Row {
 
 /// A matrix whose rows are put in another order: a vocabulary after a union.
 #[derive(Clone, Debug)]
-pub struct Rows<'a> {
+pub struct VocabularyRows<'a> {
     /// The rows, in their new order.
-    pub rows: Arc<Vec<Row>>,
-    /// The matrices of all models, which [`Row`] counts.
+    pub rows: Arc<Vec<VocabularyRow>>,
+    /// The matrices of all models, which [`VocabularyRow`] counts.
     pub others: Arc<Vec<Stored<'a>>>,
     /// Values in a row; 1 for a bias.
     pub columns: usize,
-    /// What [`Row::Padding`] is.
+    /// What [`VocabularyRow::Padding`] is.
     pub padding: Arc<Vec<f32>>,
 }
 
-impl Rows<'_> {
+impl VocabularyRows<'_> {
     fn read(&self, own: &Stored, at: usize, out: &mut [f32]) -> bool {
         let mut finite = true;
         let mut done = 0;
@@ -131,14 +131,14 @@ impl Rows<'_> {
             let out = &mut out[done..done + length];
             let place = |row: usize| row * self.columns + column;
             finite &= match &self.rows[row] {
-                Row::Own(row) => own.read(place(*row), out),
-                Row::Other(model, row) => self.others[*model].read(place(*row), out),
-                Row::Mean(rows) => self.mean(rows, column, out),
-                Row::Zero => {
+                VocabularyRow::Own(row) => own.read(place(*row), out),
+                VocabularyRow::Other(model, row) => self.others[*model].read(place(*row), out),
+                VocabularyRow::Mean(rows) => self.mean(rows, column, out),
+                VocabularyRow::Zero => {
                     out.fill(0.0);
                     true
                 }
-                Row::Padding => {
+                VocabularyRow::Padding => {
                     out.copy_from_slice(&self.padding[column..column + length]);
                     true
                 }
@@ -161,13 +161,13 @@ impl Rows<'_> {
         finite
     }
 
-    /// The mean of all rows of `own` that are not padding, for [`Rows::padding`].
+    /// The mean of all rows of `own` that are not padding, for [`VocabularyRows::padding`].
     pub(crate) fn mean_row(&self, own: &Stored) -> Vec<f32> {
         let mut sums = vec![0.0f64; self.columns];
         let mut row = vec![0.0; self.columns];
         let mut count = 0u64;
         for (at, kind) in self.rows.iter().enumerate() {
-            if *kind != Row::Padding {
+            if *kind != VocabularyRow::Padding {
                 self.read(own, at * self.columns, &mut row);
                 let pairs = sums.iter_mut().zip(&row);
                 pairs.for_each(|(sum, x)| *sum += f64::from(*x));
@@ -187,7 +187,7 @@ pub enum Input<'a> {
     /// A stored matrix with an adapter on top.
     Adapted(Stored<'a>, LowRank),
     /// A stored matrix with its rows in another order.
-    Rows(Stored<'a>, Rows<'a>),
+    Rows(Stored<'a>, VocabularyRows<'a>),
     /// Zeros: the base of adapters that are merged among themselves.
     Zero,
 }
@@ -259,13 +259,13 @@ mod tests {
         let (own, other) = (bytes(&[1., 2., 3., 4.]), bytes(&[5., 6., 7., 8.]));
         let own = Stored::new(Dtype::F32, &own).expect("floats");
         let other = Stored::new(Dtype::F32, &other).expect("floats");
-        let mut rows = Rows {
+        let mut rows = VocabularyRows {
             rows: Arc::new(vec![
-                Row::Own(1),
-                Row::Other(1, 0),
-                Row::Mean(vec![(0, 0), (1, 1)]),
-                Row::Zero,
-                Row::Padding,
+                VocabularyRow::Own(1),
+                VocabularyRow::Other(1, 0),
+                VocabularyRow::Mean(vec![(0, 0), (1, 1)]),
+                VocabularyRow::Zero,
+                VocabularyRow::Padding,
             ]),
             others: Arc::new(vec![own, other]),
             columns: 2,

@@ -7,10 +7,12 @@
 mod input;
 pub(crate) mod number;
 mod pass;
+mod reading;
 mod select;
 mod sums;
 
-pub use input::{Input, LowRank, Row, Rows, Stored};
-pub use pass::{Block, Each, Fold, Grain, Reading};
+pub use input::{Input, LowRank, Stored, VocabularyRow, VocabularyRows};
+pub use pass::{Block, Each, Fold};
+pub use reading::{Grain, Reading};
 pub(crate) use select::{Cut, Key, largest};
 pub(crate) use sums::{dot, dots, sum};

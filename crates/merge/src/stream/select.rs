@@ -6,7 +6,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::pass::{Block, Fold, Reading};
+use super::pass::{Block, Fold};
+use super::reading::Reading;
 use crate::error::Result;
 use crate::target::Target;
 
@@ -70,9 +71,10 @@ impl Cut {
             }
             return;
         }
-        let bits = match end <= self.before {
-            true => self.bits,
-            false => self.bits.saturating_add(1),
+        let bits = if end <= self.before {
+            self.bits
+        } else {
+            self.bits.saturating_add(1)
         };
         for value in values {
             let kept = value.to_bits() & 0x7fff_ffff >= bits;
@@ -110,8 +112,8 @@ pub(crate) fn largest<K: Key>(
         .map(|(at, rank)| {
             let found = (!full).then(|| exact(&mut parts, at, *rank, brackets[at]));
             match found.flatten() {
-                Some(Place::At(cut)) => Ok(cut),
-                Some(Place::Tied(tie)) => tie.resolve(target, reading, key),
+                Some(Selection::At(cut)) => Ok(cut),
+                Some(Selection::Tied(tie)) => tie.resolve(target, reading, key),
                 None => by_histogram(target, reading, key, *rank),
             }
         })
@@ -122,9 +124,10 @@ pub(crate) fn largest<K: Key>(
 fn sampled<K: Key>(target: &Target, reading: Reading, key: &K) -> Result<Vec<u32>> {
     let len = target.len();
     // A short tensor is its own sample.
-    let (runs, run) = match len <= RUNS * RUN {
-        true => (1, len),
-        false => (RUNS, RUN),
+    let (runs, run) = if len <= RUNS * RUN {
+        (1, len)
+    } else {
+        (RUNS, RUN)
     };
     let mut keys = Vec::with_capacity(runs * run);
     for at in 0..runs {
@@ -155,13 +158,15 @@ fn bracket(sample: &mut [u32], rank: usize, len: usize) -> (u32, u32) {
         let place = last - (place.max(0.0) as usize).min(last);
         *sample.select_nth_unstable(place).1
     };
-    let high = match place - margin <= 1.0 {
-        true => u32::MAX,
-        false => nth(place - margin),
+    let high = if place - margin <= 1.0 {
+        u32::MAX
+    } else {
+        nth(place - margin)
     };
-    let low = match place + margin >= n - 1.0 {
-        true => 0,
-        false => nth(place + margin),
+    let low = if place + margin >= n - 1.0 {
+        0
+    } else {
+        nth(place + margin)
     };
     (low, high)
 }
@@ -234,22 +239,27 @@ fn collect(keys: &[f32], low: u32, high: u32, found: &mut Vec<u32>) {
 }
 
 /// What is known of a cut.
-enum Place {
+enum Selection {
     At(Cut),
     /// Equal keys are still to be told apart.
     Tied(Tie),
 }
 
 /// The cut of `rank`, if the key of this rank lies in the bracket.
-fn exact(parts: &mut [Vec<Found>], at: usize, rank: usize, bracket: (u32, u32)) -> Option<Place> {
+fn exact(
+    parts: &mut [Vec<Found>],
+    at: usize,
+    rank: usize,
+    bracket: (u32, u32),
+) -> Option<Selection> {
     let above: usize = parts.iter().map(|part| part[at].above).sum();
     let between: usize = parts.iter().map(|part| part[at].between.len()).sum();
     if rank == 0 {
-        return Some(Place::At(Cut::NOTHING));
+        return Some(Selection::At(Cut::NOTHING));
     }
     let within = rank.checked_sub(above + 1)?;
     if within >= between {
-        return (bracket.0 == 0).then_some(Place::At(Cut::NONZERO));
+        return (bracket.0 == 0).then_some(Selection::At(Cut::NONZERO));
     }
     let mut keys = Vec::with_capacity(between);
     parts.iter().for_each(|part| keys.extend(&part[at].between));
@@ -259,7 +269,7 @@ fn exact(parts: &mut [Vec<Found>], at: usize, rank: usize, bracket: (u32, u32)) 
     let larger = larger.iter().filter(|key| **key > bits).count();
     let ties = rank - above - larger;
     let in_chunk = |part: &Vec<Found>| part[at].between.iter().filter(|k| **k == bits).count();
-    Some(Place::Tied(Tie::new(
+    Some(Selection::Tied(Tie::new(
         bits,
         ties,
         parts.iter().map(in_chunk),

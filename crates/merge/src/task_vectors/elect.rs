@@ -2,7 +2,7 @@
 
 use crate::stream::{Block, Each};
 
-use super::keep::{Kept, thin};
+use super::keep::{Thinning, thin};
 
 /// How the sign of an element is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(crate) enum Election {
 
 /// `θ + λ Σ x_i m_i / D` with `x_i = w_i sparse(δ_i)`.
 pub(crate) struct Elect {
-    pub kept: Vec<Kept>,
+    pub kept: Vec<Thinning>,
     pub weights: Vec<f32>,
     /// `Σ w_i`, or 1 where that vanishes; for merges without election.
     pub divisor: f32,

@@ -5,15 +5,15 @@ use crate::random::{Draws, threshold};
 use crate::stream::{Block, Cut, Fold, Key, Reading, largest, sum};
 use crate::target::Target;
 
-use super::Sparsifier;
 use super::bits::{mask, pack};
 use super::ranked::Ranked;
+use super::sparsifier::Sparsifier;
 
 /// Sums of magnitudes below this are not restored by a factor.
 const VANISHING: f64 = 1e-7;
 
 /// The survivors of one task vector.
-pub(crate) enum Kept {
+pub(crate) enum Thinning {
     /// All of them, unscaled.
     All,
     /// What the first cut keeps and the second does not.
@@ -36,15 +36,15 @@ pub(crate) struct Bits {
 
 /// Overwrites task vector `i` of a block by `w · sparse(δ)`.
 #[inline(always)]
-pub(crate) fn thin(kept: &Kept, i: usize, weight: f32, block: &mut Block) {
+pub(crate) fn thin(kept: &Thinning, i: usize, weight: f32, block: &mut Block) {
     match kept {
-        Kept::All => {}
-        Kept::Cuts { keep, drop, factor } => {
+        Thinning::All => {}
+        Thinning::Cuts { keep, drop, factor } => {
             let at = block.at;
             cut(keep, drop, at, block.input_mut(i));
             scale(block.input_mut(i), *factor);
         }
-        Kept::Bits {
+        Thinning::Bits {
             bits,
             factor,
             ranked,
@@ -98,9 +98,9 @@ pub(crate) fn decide(
     sparsifier: Sparsifier,
     target: &Target,
     reading: Reading,
-) -> Result<Vec<Kept>> {
+) -> Result<Vec<Thinning>> {
     match sparsifier {
-        Sparsifier::Dense => Ok(reading.inputs.iter().map(|_| Kept::All).collect()),
+        Sparsifier::Dense => Ok(reading.inputs.iter().map(|_| Thinning::All).collect()),
         Sparsifier::Magnitude | Sparsifier::Outliers => {
             let densities = target.of_others("density");
             let one = |(at, density): (usize, &f64)| {
@@ -123,9 +123,9 @@ fn by_magnitude(
     reading: Reading,
     at: usize,
     density: f64,
-) -> Result<Kept> {
+) -> Result<Thinning> {
     if density >= 1.0 {
-        return Ok(Kept::All);
+        return Ok(Thinning::All);
     }
     let n = target.len();
     let wanted = (density * n as f64) as usize;
@@ -144,7 +144,7 @@ fn by_magnitude(
         true if inverse(target) => (1.0 / density) as f32,
         true => restoring(&target.fold(reading, &Survivors { keep, drop })?),
     };
-    Ok(Kept::Cuts { keep, drop, factor })
+    Ok(Thinning::Cuts { keep, drop, factor })
 }
 
 fn inverse(target: &Target) -> bool {
@@ -178,9 +178,10 @@ fn restoring(parts: &[(f64, f64)]) -> f32 {
     let (before, after) = parts
         .iter()
         .fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
-    match before < VANISHING || after < VANISHING {
-        true => 1.0,
-        false => (before / after) as f32,
+    if before < VANISHING || after < VANISHING {
+        1.0
+    } else {
+        (before / after) as f32
     }
 }
 
@@ -208,13 +209,14 @@ struct Drawn {
     sums: (f64, f64),
 }
 
-fn drawn(sparsifier: Sparsifier, target: &Target, reading: Reading) -> Result<Vec<Kept>> {
+fn drawn(sparsifier: Sparsifier, target: &Target, reading: Reading) -> Result<Vec<Thinning>> {
     let densities = target.of_others("density");
     let mut fates = Vec::with_capacity(densities.len());
     for (at, density) in densities.iter().enumerate() {
-        fates.push(match *density >= 1.0 {
-            true => None,
-            false => Some(fate(sparsifier, target, at, *density)?),
+        fates.push(if *density >= 1.0 {
+            None
+        } else {
+            Some(fate(sparsifier, target, at, *density)?)
         });
     }
     let lottery = Lottery {
@@ -231,7 +233,7 @@ fn drawn(sparsifier: Sparsifier, target: &Target, reading: Reading) -> Result<Ve
     let kept = lottery.fates.into_iter().zip(columns).zip(densities);
     Ok(kept
         .map(|((fate, column), density)| match fate {
-            None => Kept::All,
+            None => Thinning::All,
             Some(fate) => survivors(target, fate, column, words, density),
         })
         .collect())
@@ -258,7 +260,13 @@ fn fate<'a>(
     })
 }
 
-fn survivors(target: &Target, fate: Fate, column: Vec<Drawn>, words: usize, density: f64) -> Kept {
+fn survivors(
+    target: &Target,
+    fate: Fate,
+    column: Vec<Drawn>,
+    words: usize,
+    density: f64,
+) -> Thinning {
     let sums: Vec<_> = column.iter().map(|drawn| drawn.sums).collect();
     let bits = Bits {
         chunks: column.into_iter().map(|drawn| drawn.words).collect(),
@@ -271,7 +279,7 @@ fn survivors(target: &Target, fate: Fate, column: Vec<Drawn>, words: usize, dens
         (true, true, Fate::Ranked(ranked)) => (1.0, Some(ranked)),
         (true, true, _) => ((1.0 / density) as f32, None),
     };
-    Kept::Bits {
+    Thinning::Bits {
         bits,
         factor,
         ranked,

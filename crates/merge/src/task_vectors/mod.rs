@@ -7,41 +7,27 @@ mod elect;
 mod keep;
 pub(crate) mod parameters;
 mod ranked;
+mod sparsifier;
 
-use crate::card::{Card, Values};
+use crate::card::{MergerCard, Values};
 use crate::error::Result;
 use crate::merger::{Facts, Merger};
 use crate::stream::Reading;
 use crate::target::Target;
 
 use elect::{Elect, Election};
-
-/// How task vectors are thinned out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sparsifier {
-    /// Not at all.
-    Dense,
-    /// The largest magnitudes of the tensor are kept (TIES, arXiv:2306.01708, step 1).
-    Magnitude,
-    /// Each value is kept with probability `density` (DARE, arXiv:2311.03099, equation 3).
-    Bernoulli,
-    /// Each value is kept with a probability that grows with its rank in its row (DELLA,
-    /// arXiv:2406.11617, section 3.1).
-    Ranked,
-    /// The smallest and the largest magnitudes are dropped (Breadcrumbs, arXiv:2312.06795).
-    Outliers,
-}
+pub(crate) use sparsifier::Sparsifier;
 
 /// A member of the family.
 pub(crate) struct TaskVectors {
-    pub card: Card,
+    pub card: MergerCard,
     pub sparsifier: Sparsifier,
     /// Whether values of the minority's sign are left out.
     pub elects: bool,
 }
 
 impl Merger for TaskVectors {
-    fn card(&self) -> &Card {
+    fn card(&self) -> &MergerCard {
         &self.card
     }
 
@@ -95,20 +81,22 @@ impl Merger for TaskVectors {
 fn check_ranked(values: &Values) -> std::result::Result<(), (&'static str, String)> {
     let (density, epsilon) = (values.number("density"), values.number("epsilon"));
     let inside = density - epsilon > 0.0 && density + epsilon < 1.0 && epsilon >= 0.0;
-    match density >= 1.0 || inside {
-        true => Ok(()),
-        false => Err((
+    if density >= 1.0 || inside {
+        Ok(())
+    } else {
+        Err((
             "epsilon",
             format!("density {density} ± epsilon {epsilon} leaves (0, 1); take a smaller epsilon"),
-        )),
+        ))
     }
 }
 
 fn check_outliers(values: &Values) -> std::result::Result<(), (&'static str, String)> {
     let gamma = values.number("gamma");
-    match (0.0..=1.0).contains(&gamma) {
-        true => Ok(()),
-        false => Err(("gamma", format!("{gamma} is no share between 0 and 1"))),
+    if (0.0..=1.0).contains(&gamma) {
+        Ok(())
+    } else {
+        Err(("gamma", format!("{gamma} is no share between 0 and 1")))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Parameters that members of the family share.
 
-use crate::card::{Base, Contract, Fallback, Kind, Parameter, Scope, flag, number, word};
+use crate::card::{Base, Contract, Fallback, Kind, Parameter, ParameterScope, flag, number, word};
 
 /// A base, and any number of fine-tunes of it.
 pub(crate) const INPUTS: Contract = Contract {
@@ -11,7 +11,7 @@ pub(crate) const INPUTS: Contract = Contract {
 
 pub(crate) const DENSITY: Parameter = Parameter {
     name: "density",
-    scope: Scope::Other,
+    scope: ParameterScope::Other,
     kind: Kind::Ratio,
     default: Fallback::Number(1.0),
     help: "share of the task vector that is kept, above 0 and at most 1; 1 keeps everything",
@@ -19,7 +19,7 @@ pub(crate) const DENSITY: Parameter = Parameter {
 
 pub(crate) const EPSILON: Parameter = Parameter {
     name: "epsilon",
-    scope: Scope::Other,
+    scope: ParameterScope::Other,
     kind: Kind::Number,
     default: Fallback::Number(0.15),
     help: "half the span of keep probabilities: density - epsilon for the smallest of a row, density + epsilon for the largest",
@@ -27,7 +27,7 @@ pub(crate) const EPSILON: Parameter = Parameter {
 
 pub(crate) const GAMMA: Parameter = Parameter {
     name: "gamma",
-    scope: Scope::Other,
+    scope: ParameterScope::Other,
     kind: Kind::Number,
     default: Fallback::Number(0.01),
     help: "share of the largest magnitudes that is dropped",

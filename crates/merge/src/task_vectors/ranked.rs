@@ -53,7 +53,7 @@ impl Ranked {
     /// that of the magnitudes, roughly.
     #[inline(always)]
     pub(crate) fn draw(&self, at: usize, values: &[f32], mean: f32, words: &mut [u64]) {
-        let mut row = Row::new(self.row, mean);
+        let mut row = RankedRow::new(self.row, mean);
         for start in self.starts(values.len()) {
             if self.stride == 1 {
                 let values = &values[start..start + self.row];
@@ -189,7 +189,7 @@ struct Level {
 const LEVELS: usize = 8;
 
 /// Room for one row on its way, and the width of its bins.
-struct Row {
+struct RankedRow {
     /// The bin of each element, in blocks of 64.
     bins: Vec<u16>,
     /// Where the elements of a bin begin in the order of bins; one more at the end counts all.
@@ -204,12 +204,12 @@ struct Row {
     levels: [Level; LEVELS],
     /// Elements whose bins do not decide, and their draws.
     unclear: Vec<(usize, f64)>,
-    /// Magnitudes and places by bins, then in order within the bins of [`Row::ordered`].
+    /// Magnitudes and places by bins, then in order within the bins of [`RankedRow::ordered`].
     mates: Vec<u64>,
     ordered: Vec<bool>,
 }
 
-impl Row {
+impl RankedRow {
     #[inline(always)]
     fn new(len: usize, mean: f32) -> Self {
         let number = (len / 4).next_power_of_two().clamp(8, BINS);
@@ -368,9 +368,10 @@ impl Row {
             self.group(row);
         }
         for (j, uniform) in unclear.drain(..) {
-            let rank = match many {
-                true => self.among_mates(row, j),
-                false => rank(row, j),
+            let rank = if many {
+                self.among_mates(row, j)
+            } else {
+                rank(row, j)
             };
             if uniform < ranked.probability(rank as f64) {
                 kept(j, 1);

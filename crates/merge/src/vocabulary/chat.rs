@@ -3,7 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use super::files::pretty;
-use super::{Speaker, refused};
+use super::messages::refused;
+use super::speaker::Speaker;
 use crate::error::Result;
 
 /// The templates that have a name.

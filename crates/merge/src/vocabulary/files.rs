@@ -6,10 +6,20 @@ use debias_weights::Checkpoint;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
+use super::messages::{listed, refused};
+use super::speaker::Voice;
 use super::tokens::{Added, Tokens, Vocab};
 use super::union::Union;
-use super::{OTHER_VOCABULARIES, Voice, listed, refused};
 use crate::error::Result;
+
+/// Files that hold a vocabulary without being a `tokenizer.json`.
+pub(super) const OTHER_VOCABULARIES: [&str; 5] = [
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+];
 
 /// Whatever a tokenizer is read from.
 const FILES: [&str; 12] = [

@@ -6,7 +6,10 @@
 
 mod chat;
 mod files;
+mod messages;
 mod rows;
+mod setting;
+mod speaker;
 mod tokens;
 mod union;
 
@@ -21,91 +24,20 @@ use serde_json::Value as Json;
 
 pub(crate) use chat::{chat_template, put_chat_template};
 pub(crate) use files::copied;
+pub use setting::{TokenRowSource, TokenRule, TokenSource, TokenizerSetting};
+pub(crate) use speaker::Speaker;
 
-use crate::error::{Error, Result};
-use crate::stream::Row;
+use crate::error::Result;
+use crate::stream::VocabularyRow;
+use files::OTHER_VOCABULARIES;
+use messages::{counted, listed, refused};
 use rows::Table;
+use speaker::Voice;
 use tokens::Tokens;
 use union::Union;
 
-/// Files that hold a vocabulary without being a `tokenizer.json`.
-const OTHER_VOCABULARIES: [&str; 5] = [
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "vocab.json",
-    "vocab.txt",
-];
-
 /// Largest `pad_to_multiple_of`; published ones stay below 1024.
 const LARGEST_MULTIPLE: usize = 1 << 20;
-
-/// A recipe's `tokenizer_source`, or its `tokenizer`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TokenizerSetting {
-    /// Whose tokens the output has.
-    pub source: TokenSource,
-    /// Tokens that the output has in any case, with the rules for their rows.
-    pub tokens: Vec<(String, TokenRule)>,
-    /// The output has the smallest number of rows that is a multiple of this and not below the
-    /// number of tokens. Without it (or with 0), rows behind the last token are kept.
-    pub pad_to_multiple_of: Option<usize>,
-}
-
-/// Whose tokens the output has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenSource {
-    /// The base's in their order, then what the others have besides.
-    Union,
-    /// The base's, or those of the first model where no base is named.
-    Base,
-    /// Those of this model or folder, as the recipe names it.
-    Model(String),
-}
-
-/// Where the rows of one token come from: `tokenizer.tokens.<token>`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TokenRule {
-    /// The row of models that lack the token; `None` for the usual choice.
-    pub source: Option<TokenRowSource>,
-    /// Whether models that have the token take that row too.
-    pub force: bool,
-}
-
-/// A row that a recipe names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenRowSource {
-    /// Zeros.
-    Zero,
-    /// The row of the same token in this model.
-    Model(String),
-    /// The row of another token in a model.
-    Token {
-        /// The model, as the recipe names it.
-        model: String,
-        /// The token; exactly one of `token` and `id` is given.
-        token: Option<String>,
-        /// Its id.
-        id: Option<usize>,
-    },
-}
-
-/// One model of the merge.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Speaker<'a> {
-    /// As the recipe names it.
-    pub label: &'a str,
-    /// Its folder.
-    pub checkpoint: &'a Checkpoint,
-    /// Rows of its embedding matrix.
-    pub rows: usize,
-}
-
-impl Speaker<'_> {
-    fn error(&self, problem: impl Into<String>) -> Error {
-        refused(self.label, problem)
-    }
-}
 
 /// What [`unite`] found.
 #[derive(Debug)]
@@ -113,8 +45,8 @@ pub(crate) struct Vocabulary {
     /// Rows of the output's vocabulary matrices.
     pub size: usize,
     /// Where each row of the output comes from, for each speaker; `None` where the speaker's
-    /// matrices stay as they are. [`Row`] counts models as the speakers are counted.
-    pub rows: Vec<Option<Arc<Vec<Row>>>>,
+    /// matrices stay as they are. [`VocabularyRow`] counts models as the speakers are counted.
+    pub rows: Vec<Option<Arc<Vec<VocabularyRow>>>>,
     /// The tokenizer files of the output: names and contents.
     pub files: Vec<(String, Vec<u8>)>,
     /// What the user should know.
@@ -128,7 +60,7 @@ pub(crate) struct Vocabulary {
 /// A row of the output comes, for a model that has the token, from the token's row there; for the
 /// others from the base if it has the token, from the only model that has it, or is the mean over
 /// those that have it; zeros when none has it. Rows without a token stay where a model has them,
-/// and are [`Row::Padding`] elsewhere.
+/// and are [`VocabularyRow::Padding`] elsewhere.
 ///
 /// # Errors
 /// A tokenizer that is missing or malformed, a source or rule that names what is not there, or a
@@ -194,27 +126,17 @@ pub(crate) fn difference(a: &Speaker, b: &Speaker) -> Option<String> {
             ));
         }
     }
-    Some(match found.is_empty() {
-        false => format!(
-            "{}; add `tokenizer_source: union` to the recipe, or `tokenizer_source: base`",
-            found.join("; ")
-        ),
-        true => format!(
+    Some(if found.is_empty() {
+        format!(
             "both tokenizers have the same {} tokens, one matrix has rows to spare; add `tokenizer_source: base` to the recipe",
             ours.len()
-        ),
+        )
+    } else {
+        format!(
+            "{}; add `tokenizer_source: union` to the recipe, or `tokenizer_source: base`",
+            found.join("; ")
+        )
     })
-}
-
-/// The model or folder whose tokenizer the output takes.
-struct Voice<'a> {
-    label: &'a str,
-    checkpoint: &'a Checkpoint,
-    /// Its place among the speakers.
-    at: Option<usize>,
-    /// Rows of its embedding matrix, if it has a part in the merge.
-    rows: Option<usize>,
-    tokens: Rc<Tokens>,
 }
 
 fn choose<'a>(
@@ -341,29 +263,4 @@ fn warn_of_config(
         }
     }
     Ok(())
-}
-
-fn refused(model: &str, problem: impl Into<String>) -> Error {
-    Error::Tokenizer {
-        model: model.to_owned(),
-        problem: problem.into(),
-    }
-}
-
-fn counted(tokens: usize) -> String {
-    match tokens {
-        1 => "1 token".to_owned(),
-        _ => format!("{tokens} tokens"),
-    }
-}
-
-/// The first few of many tokens, for messages.
-fn listed(tokens: &[&str]) -> String {
-    const SHOWN: usize = 3;
-    let shown = tokens.iter().take(SHOWN);
-    let shown: Vec<String> = shown
-        .map(|token| format!("`{}`", token.escape_debug()))
-        .collect();
-    let rest = if tokens.len() > SHOWN { ", …" } else { "" };
-    format!("{}{rest}", shown.join(", "))
 }

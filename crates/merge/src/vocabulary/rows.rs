@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::messages::{counted, listed, refused};
+use super::setting::{TokenRowSource, TokenRule};
+use super::speaker::Speaker;
 use super::tokens::Tokens;
-use super::{Speaker, TokenRowSource, TokenRule, counted, listed, refused};
 use crate::error::Result;
-use crate::stream::Row;
+use crate::stream::VocabularyRow;
 
 /// The vocabulary of the output against those of the models.
 pub(super) struct Table<'a> {
@@ -28,7 +30,7 @@ impl Table<'_> {
         rules: &[(String, TokenRule)],
         size: usize,
         notes: &mut Vec<String>,
-    ) -> Result<Vec<Option<Arc<Vec<Row>>>>> {
+    ) -> Result<Vec<Option<Arc<Vec<VocabularyRow>>>>> {
         let mut rows = vec![Vec::with_capacity(size); self.speakers.len()];
         let mut unheard = Vec::new();
         let rules: HashMap<&str, &TokenRule> =
@@ -48,13 +50,15 @@ impl Table<'_> {
                 Some(source) => self.named(token, source)?,
                 None => self.usual(&own),
             };
-            if source.is_none() && substitute == Row::Zero {
+            if source.is_none() && substitute == VocabularyRow::Zero {
                 unheard.push(token);
             }
             for (speaker, rows) in rows.iter_mut().enumerate() {
                 rows.push(match (own[speaker], &substitute) {
-                    (Some(row), _) if !force => Row::Own(row),
-                    (_, Row::Other(model, row)) if *model == speaker => Row::Own(*row),
+                    (Some(row), _) if !force => VocabularyRow::Own(row),
+                    (_, VocabularyRow::Other(model, row)) if *model == speaker => {
+                        VocabularyRow::Own(*row)
+                    }
                     (_, substitute) => substitute.clone(),
                 });
             }
@@ -68,29 +72,30 @@ impl Table<'_> {
         self.note_losses(notes);
         let moved = rows.into_iter().zip(self.speakers).map(|(rows, speaker)| {
             let mut places = rows.iter().enumerate();
-            let still = size == speaker.rows && places.all(|(at, row)| *row == Row::Own(at));
+            let still =
+                size == speaker.rows && places.all(|(at, row)| *row == VocabularyRow::Own(at));
             (!still).then(|| Arc::new(rows))
         });
         Ok(moved.collect())
     }
 
     /// The row of models that lack a token, given its row in each.
-    fn usual(&self, own: &[Option<usize>]) -> Row {
+    fn usual(&self, own: &[Option<usize>]) -> VocabularyRow {
         let has = own.iter().enumerate();
         let has = has.filter_map(|(model, row)| Some((model, (*row)?)));
         let has: Vec<(usize, usize)> = has.collect();
         let base = self.base.and_then(|base| Some((base, own[base]?)));
         match (has.as_slice(), base) {
-            ([], _) => Row::Zero,
-            (&[(model, row)], _) | (_, Some((model, row))) => Row::Other(model, row),
-            _ => Row::Mean(has),
+            ([], _) => VocabularyRow::Zero,
+            (&[(model, row)], _) | (_, Some((model, row))) => VocabularyRow::Other(model, row),
+            _ => VocabularyRow::Mean(has),
         }
     }
 
     /// The row that a recipe names.
-    fn named(&self, token: &str, source: &TokenRowSource) -> Result<Row> {
+    fn named(&self, token: &str, source: &TokenRowSource) -> Result<VocabularyRow> {
         let (model, of, id) = match source {
-            TokenRowSource::Zero => return Ok(Row::Zero),
+            TokenRowSource::Zero => return Ok(VocabularyRow::Zero),
             TokenRowSource::Model(model) => (model, Some(token), None),
             TokenRowSource::Token { model, token, id } => (model, token.as_deref(), *id),
         };
@@ -122,16 +127,17 @@ impl Table<'_> {
                 ));
             }
         };
-        Ok(Row::Other(at, row))
+        Ok(VocabularyRow::Other(at, row))
     }
 
     /// A row that is no token's: the model's own, unless it is a token's there.
-    fn unnamed(&self, speaker: usize, id: usize) -> Row {
+    fn unnamed(&self, speaker: usize, id: usize) -> VocabularyRow {
         let kept = self.keep_unnamed || id < self.union.end();
         let there = id < self.speakers[speaker].rows && self.tokens[speaker].at(id).is_none();
-        match kept && there {
-            true => Row::Own(id),
-            false => Row::Padding,
+        if kept && there {
+            VocabularyRow::Own(id)
+        } else {
+            VocabularyRow::Padding
         }
     }
 

@@ -7,7 +7,7 @@ use debias_weights::Checkpoint;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::refused;
+use super::messages::refused;
 use crate::error::Result;
 
 /// A token that is found in a text before the text is cut into others.
@@ -76,11 +76,10 @@ impl Tokens {
         let mut tokens = Self::default();
         let limit = rows.unwrap_or(2 * (vocab.ids.len() + added.len()));
         for (token, id) in vocab.ids.iter().chain(&placed) {
-            match *id < limit {
-                true => tokens.put(token, *id),
-                false => {
-                    tokens.dropped.insert(token.clone());
-                }
+            if *id < limit {
+                tokens.put(token, *id)
+            } else {
+                tokens.dropped.insert(token.clone());
             }
         }
         for added in added {
@@ -200,8 +199,8 @@ impl Vocab {
 
 impl<'de> Deserialize<'de> for Vocab {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
+        struct VocabularyReader;
+        impl<'de> Visitor<'de> for VocabularyReader {
             type Value = Vocab;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -227,6 +226,6 @@ impl<'de> Deserialize<'de> for Vocab {
             }
         }
         type Result<T, E> = std::result::Result<T, E>;
-        deserializer.deserialize_any(Reader)
+        deserializer.deserialize_any(VocabularyReader)
     }
 }

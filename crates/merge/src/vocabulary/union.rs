@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::listed;
+use super::messages::listed;
 use super::tokens::{Added, Tokens};
 
 /// Tokens of a model, extended at their end.

@@ -4,7 +4,7 @@
 use burn::tensor::{Int, Tensor};
 use serde::Deserialize;
 
-use super::{Decoder, Family, Home, Outline, device_of};
+use super::decoder::{Decoder, DecoderFamily, Home, Outline, device_of};
 use crate::change::View;
 use crate::error::Result;
 use crate::layers::{
@@ -63,9 +63,10 @@ impl Default for Config {
 
 impl Config {
     fn key_heads(&self) -> usize {
-        match self.multi_query_attention {
-            true => self.multi_query_group_num,
-            false => self.num_attention_heads,
+        if self.multi_query_attention {
+            self.multi_query_group_num
+        } else {
+            self.num_attention_heads
         }
     }
 
@@ -93,14 +94,15 @@ impl Config {
                 );
             }
         }
-        match self.kv_channels > 0 && self.kv_channels.is_multiple_of(4) {
-            true => Ok(()),
-            false => Err(home.refuse("kv_channels", "must be a positive multiple of 4".into())),
+        if self.kv_channels > 0 && self.kv_channels.is_multiple_of(4) {
+            Ok(())
+        } else {
+            Err(home.refuse("kv_channels", "must be a positive multiple of 4".into()))
         }
     }
 }
 
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: DecoderFamily = DecoderFamily {
     model_type: "chatglm",
     load: |loader, home| Ok(Box::new(Glm4::load(loader, home)?)),
     optional: &["transformer.rotary_pos_emb.inv_freq"],
@@ -164,13 +166,13 @@ impl Glm4 {
                 Pairing::NeighboursOfFirstHalf,
             ),
             outline: Outline {
+                model_type: FAMILY.model_type,
                 depth: config.num_layers,
                 width: config.hidden_size,
                 vocabulary: config.padded_vocab_size,
                 max_positions: config.seq_length,
                 layers: loader.published(&format!("{at}.encoder.layers.")),
-                edited: ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"],
-                fine_tuning_rate: 1e-4,
+                feed_forward: ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"],
             },
             config,
         })

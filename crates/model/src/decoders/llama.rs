@@ -1,10 +1,12 @@
 //! LLaMA 1 to 3 and Vicuna (Touvron et al. 2023; Dubey et al. 2024): RMS norms, rotary positions,
 //! grouped keys, gated feed-forward. Qwen2 and InternLM2 are the same machine under other names.
 
+use std::marker::PhantomData;
+
 use burn::tensor::{Int, Tensor};
 use serde::Deserialize;
 
-use super::{Decoder, Family, Home, Outline, device_of};
+use super::decoder::{Decoder, DecoderFamily, Home, Outline, device_of};
 use crate::change::View;
 use crate::error::Result;
 use crate::layers::{
@@ -14,49 +16,124 @@ use crate::loader::{Loader, Place};
 use crate::parameter::Stage;
 use crate::positions::{Pass, Positions};
 
-/// `config.json`, with the published defaults.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
-struct Config {
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    vocab_size: usize,
-    max_position_embeddings: usize,
-    rms_norm_eps: f64,
-    tie_word_embeddings: bool,
-    attention_bias: bool,
-    mlp_bias: bool,
-    hidden_act: String,
+/// `config.json` of the family `F`, with the published values of that family for what is left out.
+#[derive(Deserialize)]
+#[serde(default, bound(deserialize = "Config<F>: Default"))]
+pub(super) struct Config<F> {
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub num_key_value_heads: Option<usize>,
+    pub vocab_size: usize,
+    pub max_position_embeddings: usize,
+    pub rms_norm_eps: f64,
+    pub tie_word_embeddings: bool,
+    pub hidden_act: String,
     #[serde(flatten)]
-    rotary: RotaryConfig,
+    pub rotary: RotaryConfig,
+    /// LLaMA's.
+    pub head_dim: Option<usize>,
+    /// LLaMA's: of queries, keys, values and their output.
+    pub attention_bias: bool,
+    /// LLaMA's.
+    pub mlp_bias: bool,
+    /// InternLM2's: of queries, keys, values and their output.
+    pub bias: bool,
+    /// Qwen2's.
+    pub use_sliding_window: bool,
+    /// Qwen2's.
+    pub sliding_window: Option<usize>,
+    /// Qwen2's: the first layer that sees a window.
+    pub max_window_layers: usize,
+    #[serde(skip)]
+    pub(super) family: PhantomData<F>,
 }
 
-impl Default for Config {
-    fn default() -> Self {
+/// What a family has of its own beside sizes.
+pub(super) struct Traits {
+    pub model_type: &'static str,
+    /// Whether queries, keys and values have biases.
+    pub qkv_bias: bool,
+    pub out_bias: bool,
+    pub inner_bias: bool,
+    /// Attention windows by layer; empty where every layer sees everything.
+    pub windows: Vec<Option<usize>>,
+    /// Name of the matrix that holds queries, keys and values together.
+    pub packed: Option<&'static str>,
+    pub labels: &'static LlamaLabels,
+}
+
+impl<F> Config<F> {
+    /// The published values of LLaMA, from which other families differ in a few.
+    pub fn of_llama() -> Self {
         Self {
             hidden_size: 4096,
             intermediate_size: 11008,
             num_hidden_layers: 32,
             num_attention_heads: 32,
             num_key_value_heads: None,
-            head_dim: None,
             vocab_size: 32000,
             max_position_embeddings: 2048,
             rms_norm_eps: 1e-6,
             tie_word_embeddings: false,
-            attention_bias: false,
-            mlp_bias: false,
             hidden_act: "silu".into(),
             rotary: RotaryConfig::default(),
+            head_dim: None,
+            attention_bias: false,
+            mlp_bias: false,
+            bias: true,
+            use_sliding_window: false,
+            sliding_window: Some(4096),
+            max_window_layers: 28,
+            family: PhantomData,
         }
+    }
+
+    /// Width of a head where it is the width divided by the heads.
+    ///
+    /// # Errors
+    /// Heads that do not divide the width.
+    pub fn even_heads(&self, home: Home) -> Result<usize> {
+        let heads = self.num_attention_heads;
+        home.check_heads("num_attention_heads", heads, self.hidden_size)?;
+        Ok(self.hidden_size / heads)
+    }
+
+    /// The decoder that it describes.
+    ///
+    /// # Errors
+    /// An unknown activation or scaling of positions.
+    pub fn plan(&self, head_dim: usize, traits: Traits, home: Home) -> Result<LlamaPlan> {
+        let positions = self.max_position_embeddings;
+        Ok(LlamaPlan {
+            width: self.hidden_size,
+            inner: self.intermediate_size,
+            depth: self.num_hidden_layers,
+            heads: self.num_attention_heads,
+            key_heads: self.num_key_value_heads.unwrap_or(self.num_attention_heads),
+            head_dim,
+            vocabulary: self.vocab_size,
+            max_positions: positions,
+            eps: self.rms_norm_eps,
+            tied: self.tie_word_embeddings,
+            activation: home.activation("hidden_act", &self.hidden_act)?,
+            rotary: self.rotary.build(head_dim, positions, home.location)?,
+            traits,
+        })
     }
 }
 
-pub(super) const LABELS: Labels = Labels {
+/// LLaMA among the families of its machine.
+struct Published;
+
+impl Default for Config<Published> {
+    fn default() -> Self {
+        Self::of_llama()
+    }
+}
+
+pub(super) const LABELS: LlamaLabels = LlamaLabels {
     tokens: "model.embed_tokens",
     layers: "model.layers",
     norm: "model.norm",
@@ -72,34 +149,22 @@ pub(super) const LABELS: Labels = Labels {
     down: "mlp.down_proj",
 };
 
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: DecoderFamily = DecoderFamily {
     model_type: "llama",
     load: |loader, home| {
-        let config: Config = home.read()?;
+        let config: Config<Published> = home.read()?;
         let heads = config.num_attention_heads;
         let head_dim = config.head_dim.unwrap_or(config.hidden_size / heads.max(1));
-        let plan = Plan {
-            width: config.hidden_size,
-            inner: config.intermediate_size,
-            depth: config.num_hidden_layers,
-            heads,
-            key_heads: config.num_key_value_heads.unwrap_or(heads),
-            head_dim,
-            vocabulary: config.vocab_size,
-            max_positions: config.max_position_embeddings,
-            eps: config.rms_norm_eps,
-            tied: config.tie_word_embeddings,
+        let traits = Traits {
+            model_type: FAMILY.model_type,
             qkv_bias: config.attention_bias,
             out_bias: config.attention_bias,
             inner_bias: config.mlp_bias,
-            activation: home.activation("hidden_act", &config.hidden_act)?,
-            rotary: config
-                .rotary
-                .build(head_dim, config.max_position_embeddings, home.location)?,
             windows: Vec::new(),
             packed: None,
             labels: &LABELS,
         };
+        let plan = config.plan(head_dim, traits, home)?;
         Ok(Box::new(Llama::load(loader, plan, home)?))
     },
     optional: &[
@@ -108,32 +173,25 @@ pub(super) const FAMILY: Family = Family {
     ],
 };
 
-/// What distinguishes one LLaMA-like model from another.
-pub(super) struct Plan {
-    pub width: usize,
-    pub inner: usize,
-    pub depth: usize,
-    pub heads: usize,
-    pub key_heads: usize,
-    pub head_dim: usize,
-    pub vocabulary: usize,
-    pub max_positions: usize,
-    pub eps: f64,
-    pub tied: bool,
-    pub qkv_bias: bool,
-    pub out_bias: bool,
-    pub inner_bias: bool,
-    pub activation: Activation,
-    pub rotary: Rotary,
-    /// Attention windows by layer; empty where every layer sees everything.
-    pub windows: Vec<Option<usize>>,
-    /// Name of the matrix that holds queries, keys and values, for InternLM2.
-    pub packed: Option<&'static str>,
-    pub labels: &'static Labels,
+/// A decoder of this machine.
+pub(super) struct LlamaPlan {
+    width: usize,
+    inner: usize,
+    depth: usize,
+    heads: usize,
+    key_heads: usize,
+    head_dim: usize,
+    vocabulary: usize,
+    max_positions: usize,
+    eps: f64,
+    tied: bool,
+    activation: Activation,
+    rotary: Rotary,
+    traits: Traits,
 }
 
 /// Published names of the parts.
-pub(super) struct Labels {
+pub(super) struct LlamaLabels {
     pub tokens: &'static str,
     pub layers: &'static str,
     pub norm: &'static str,
@@ -156,7 +214,7 @@ pub(super) struct Llama {
     norm: RmsNorm,
     head: Embedding,
     outline: Outline,
-    plan: Plan,
+    plan: LlamaPlan,
 }
 
 struct Layer {
@@ -185,12 +243,12 @@ impl Llama {
     ///
     /// # Errors
     /// Missing or misshapen tensors, or heads that do not fit.
-    pub fn load(loader: &mut Loader, plan: Plan, home: Home) -> Result<Self> {
+    pub fn load(loader: &mut Loader, plan: LlamaPlan, home: Home) -> Result<Self> {
         home.check_heads("num_key_value_heads", plan.key_heads, plan.heads)?;
         if plan.head_dim == 0 || !plan.head_dim.is_multiple_of(2) {
             return Err(home.refuse("head_dim", "must be even and positive".into()));
         }
-        let labels = plan.labels;
+        let labels = plan.traits.labels;
         let at = |name: &str| format!("{}{name}", home.prefix);
         let weight = |name: &str| format!("{}{name}.weight", home.prefix);
         let table = [plan.vocabulary, plan.width];
@@ -204,9 +262,10 @@ impl Llama {
             .collect::<Result<_>>()?;
         let end = Place::language(Stage::Head);
         let norm = RmsNorm::load(loader, &at(labels.norm), plan.width, plan.eps, end)?;
-        let head = match plan.tied {
-            true => tokens.clone(),
-            false => Embedding::new(loader.matrix(&weight(labels.head), &table, end)?),
+        let head = if plan.tied {
+            tokens.clone()
+        } else {
+            Embedding::new(loader.matrix(&weight(labels.head), &table, end)?)
         };
         Ok(Self {
             tokens,
@@ -214,14 +273,13 @@ impl Llama {
             norm,
             head,
             outline: Outline {
+                model_type: plan.traits.model_type,
                 depth: plan.depth,
                 width: plan.width,
                 vocabulary: plan.vocabulary,
                 max_positions: plan.max_positions,
                 layers: loader.published(&at(&format!("{}.", labels.layers))),
-                // The paper edits `down_proj` and `up_proj`, not the gate.
-                edited: [labels.up, labels.down],
-                fine_tuning_rate: 1e-4,
+                feed_forward: [labels.up, labels.down],
             },
             plan,
         })
@@ -229,30 +287,31 @@ impl Llama {
 }
 
 impl Layer {
-    fn load(loader: &mut Loader, plan: &Plan, at: &str, index: usize) -> Result<Self> {
+    fn load(loader: &mut Loader, plan: &LlamaPlan, at: &str, index: usize) -> Result<Self> {
         let attention = Place::language(Stage::Attention(index));
         let ffn = Place::language(Stage::FeedForward(index));
-        let (d, f, labels) = (plan.width, plan.inner, plan.labels);
+        let (d, f, own) = (plan.width, plan.inner, &plan.traits);
+        let labels = own.labels;
         let queries = plan.heads * plan.head_dim;
         let keys = plan.key_heads * plan.head_dim;
         let mut linear = |name: &str, shape: [usize; 2], bias: bool, place: Place| {
             Linear::load(loader, &format!("{at}.{name}"), shape, bias, place)
         };
-        let projections = match plan.packed {
+        let projections = match own.packed {
             None => Projections::Separate {
-                query: linear(labels.query, [queries, d], plan.qkv_bias, attention)?,
-                key: linear(labels.key, [keys, d], plan.qkv_bias, attention)?,
-                value: linear(labels.value, [keys, d], plan.qkv_bias, attention)?,
+                query: linear(labels.query, [queries, d], own.qkv_bias, attention)?,
+                key: linear(labels.key, [keys, d], own.qkv_bias, attention)?,
+                value: linear(labels.value, [keys, d], own.qkv_bias, attention)?,
             },
             Some(name) => {
                 let shape = [queries + 2 * keys, d];
-                Projections::Grouped(linear(name, shape, plan.qkv_bias, attention)?)
+                Projections::Grouped(linear(name, shape, own.qkv_bias, attention)?)
             }
         };
-        let out = linear(labels.out, [d, queries], plan.out_bias, attention)?;
-        let gate = linear(labels.gate, [f, d], plan.inner_bias, ffn)?;
-        let up = linear(labels.up, [f, d], plan.inner_bias, ffn)?;
-        let down = linear(labels.down, [d, f], plan.inner_bias, ffn)?;
+        let out = linear(labels.out, [d, queries], own.out_bias, attention)?;
+        let gate = linear(labels.gate, [f, d], own.inner_bias, ffn)?;
+        let up = linear(labels.up, [f, d], own.inner_bias, ffn)?;
+        let down = linear(labels.down, [d, f], own.inner_bias, ffn)?;
         let mut norm = |name: &str, place: Place| {
             RmsNorm::load(loader, &format!("{at}.{name}"), d, plan.eps, place)
         };
@@ -270,7 +329,7 @@ impl Layer {
 
 impl Projections {
     /// Queries `[b, N, t, D]`, keys and values `[b, K, t, D]`.
-    fn apply(&self, h: Tensor<3>, plan: &Plan, view: &View) -> [Tensor<4>; 3] {
+    fn apply(&self, h: Tensor<3>, plan: &LlamaPlan, view: &View) -> [Tensor<4>; 3] {
         match self {
             Self::Separate { query, key, value } => [
                 split_heads(query.forward(h.clone(), view), plan.heads),
@@ -314,7 +373,7 @@ impl Decoder for Llama {
         let angles = plan.rotary.angles(pass.places().positions(), t, &x, view);
         let [q, k, v] = layer.projections.apply(h, plan, view);
         let (k, v) = pass.remember(index, plan.rotary.turn(k, &angles), v);
-        let window = plan.windows.get(index).copied().flatten();
+        let window = plan.traits.windows.get(index).copied().flatten();
         let visible = pass.visible(window, &device_of(&x));
         let times = plan.heads / plan.key_heads;
         let mixed = attend(

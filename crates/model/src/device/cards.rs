@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cubecl_cuda::install;
 use cudarc::driver::{CudaContext, DriverError};
 
-use super::{Card, NoCard};
+use super::card::{GraphicsCard, NoCard};
 
 /// How many cards there are; at least one.
 fn count() -> Result<usize, NoCard> {
@@ -37,14 +37,15 @@ fn count() -> Result<usize, NoCard> {
 /// That there is one of this number.
 pub(super) fn check(asked: usize) -> Result<(), NoCard> {
     let found = count()?;
-    match asked < found {
-        true => Ok(()),
-        false => Err(NoCard::Number { asked, found }),
+    if asked < found {
+        Ok(())
+    } else {
+        Err(NoCard::Number { asked, found })
     }
 }
 
 /// One of them, opened and asked.
-pub(super) fn one(asked: usize) -> Result<Card, NoCard> {
+pub(super) fn one(asked: usize) -> Result<GraphicsCard, NoCard> {
     check(asked)?;
     CudaContext::new(asked)
         .and_then(|context| card(asked, &context))
@@ -52,7 +53,7 @@ pub(super) fn one(asked: usize) -> Result<Card, NoCard> {
 }
 
 /// All of them.
-pub(super) fn find() -> Result<Vec<Card>, NoCard> {
+pub(super) fn find() -> Result<Vec<GraphicsCard>, NoCard> {
     (0..count()?).map(one).collect()
 }
 
@@ -60,9 +61,9 @@ fn refused(error: &DriverError) -> NoCard {
     NoCard::Driver(error.to_string())
 }
 
-fn card(index: usize, context: &Arc<CudaContext>) -> Result<Card, DriverError> {
+fn card(index: usize, context: &Arc<CudaContext>) -> Result<GraphicsCard, DriverError> {
     let (free, total) = context.mem_get_info()?;
-    Ok(Card {
+    Ok(GraphicsCard {
         index,
         name: context.name()?,
         capability: context.compute_capability()?,

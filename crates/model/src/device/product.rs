@@ -10,7 +10,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::module::linear;
 use burn::tensor::{Bool, DType, Device, Tensor};
 
-use crate::change::as_dtype;
+use crate::dtype::{as_dtype, f32_at_least};
 
 /// Smaller than any score, and finite: a row without anything to see stays finite too.
 const UNSEEN: f32 = -1e30;
@@ -22,9 +22,10 @@ fn is_rounded<const D: usize>(x: &Tensor<D>) -> bool {
 
 /// `a b` for matrices behind any batch axes.
 pub(crate) fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
-    match is_rounded(&a) {
-        true => in_parts(a, b),
-        false => a.matmul(b),
+    if is_rounded(&a) {
+        in_parts(a, b)
+    } else {
+        a.matmul(b)
     }
 }
 
@@ -66,11 +67,7 @@ pub(crate) fn attention(
     scale: f64,
 ) -> Tensor<4> {
     let dtype = v.dtype();
-    let wide = match dtype {
-        DType::F64 => DType::F64,
-        _ => DType::F32,
-    };
-    let scores = as_dtype(product(q, k.swap_dims(2, 3)), wide).mul_scalar(scale);
+    let scores = as_dtype(product(q, k.swap_dims(2, 3)), f32_at_least(dtype)).mul_scalar(scale);
     let scores = match hidden {
         Some(hidden) => {
             let shape = scores.dims();

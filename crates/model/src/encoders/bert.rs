@@ -2,13 +2,13 @@
 
 use serde::Deserialize;
 
+use super::family::{EncoderFamily, EncoderParts};
 use super::stack::{BlockNames, Head, Shape, Squash, Stack, labels};
-use super::{Family, Parts};
 use crate::decoders::Home;
 use crate::error::Result;
 use crate::loader::Loader;
 
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: EncoderFamily = EncoderFamily {
     model_type: "bert",
     load,
 };
@@ -59,7 +59,7 @@ const BLOCK: BlockNames = BlockNames {
     norm: "output.LayerNorm",
 };
 
-fn load(loader: &mut Loader, home: Home) -> Result<Parts> {
+fn load(loader: &mut Loader, home: Home) -> Result<EncoderParts> {
     let config: Config = home.read()?;
     home.check_heads(
         "num_attention_heads",
@@ -87,25 +87,26 @@ fn load(loader: &mut Loader, home: Home) -> Result<Parts> {
         activation: home.activation("hidden_act", &config.hidden_act)?,
     };
     // The bare model class publishes without `bert.`.
-    let prefix = match loader.has("embeddings.word_embeddings.weight") {
-        true => "",
-        false => "bert.",
+    let prefix = if loader.has("embeddings.word_embeddings.weight") {
+        ""
+    } else {
+        "bert."
     };
     let stack = Stack::load(loader, &shape, prefix, "encoder.layer", &BLOCK)?;
-    let labels = match loader.has("classifier.weight") {
-        true => labels(home)?,
-        false => Vec::new(),
+    let labels = if loader.has("classifier.weight") {
+        labels(home)?
+    } else {
+        Vec::new()
     };
     let dense = format!("{prefix}pooler.dense");
     // Models trained without a pooler, such as those for masked tokens, may leave it out.
-    let head = match !labels.is_empty() || loader.has(&format!("{dense}.weight")) {
-        true => {
-            let (width, n) = (shape.width, labels.len());
-            Some(Head::load(loader, &dense, Squash::Tanh, width, n)?)
-        }
-        false => None,
+    let head = if !labels.is_empty() || loader.has(&format!("{dense}.weight")) {
+        let (width, n) = (shape.width, labels.len());
+        Some(Head::load(loader, &dense, Squash::Tanh, width, n)?)
+    } else {
+        None
     };
-    Ok(Parts {
+    Ok(EncoderParts {
         stack,
         head,
         labels,

@@ -3,13 +3,13 @@
 
 use serde::Deserialize;
 
+use super::family::{EncoderFamily, EncoderParts};
 use super::stack::{BlockNames, Head, Shape, Squash, Stack, labels};
-use super::{Family, Parts};
 use crate::decoders::Home;
 use crate::error::Result;
 use crate::loader::Loader;
 
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: EncoderFamily = EncoderFamily {
     model_type: "distilbert",
     load,
 };
@@ -63,7 +63,7 @@ const OPTIONAL: [&str; 4] = [
     "vocab_projector.",
 ];
 
-fn load(loader: &mut Loader, home: Home) -> Result<Parts> {
+fn load(loader: &mut Loader, home: Home) -> Result<EncoderParts> {
     let config: Config = home.read()?;
     home.check_heads("n_heads", config.n_heads, config.dim)?;
     let shape = Shape {
@@ -78,21 +78,21 @@ fn load(loader: &mut Loader, home: Home) -> Result<Parts> {
         activation: home.activation("activation", &config.activation)?,
     };
     // The bare model class publishes without `distilbert.`.
-    let prefix = match loader.has("embeddings.word_embeddings.weight") {
-        true => "",
-        false => "distilbert.",
+    let prefix = if loader.has("embeddings.word_embeddings.weight") {
+        ""
+    } else {
+        "distilbert."
     };
     let stack = Stack::load(loader, &shape, prefix, "transformer.layer", &BLOCK)?;
-    let (labels, head) = match loader.has("classifier.weight") {
-        true => {
-            let labels = labels(home)?;
-            let (width, n) = (shape.width, labels.len());
-            let head = Head::load(loader, "pre_classifier", Squash::Relu, width, n)?;
-            (labels, Some(head))
-        }
-        false => (Vec::new(), None),
+    let (labels, head) = if loader.has("classifier.weight") {
+        let labels = labels(home)?;
+        let (width, n) = (shape.width, labels.len());
+        let head = Head::load(loader, "pre_classifier", Squash::Relu, width, n)?;
+        (labels, Some(head))
+    } else {
+        (Vec::new(), None)
     };
-    Ok(Parts {
+    Ok(EncoderParts {
         stack,
         head,
         labels,

@@ -7,10 +7,11 @@ use burn::tensor::{Bool, Tensor, TensorData};
 use debias_weights::Checkpoint;
 use serde::Deserialize;
 
-use super::Hidden;
-use crate::change::{View, as_dtype};
+use super::tokens::Hidden;
+use crate::change::View;
 use crate::decoders::device_of;
 use crate::device::product;
+use crate::dtype::as_dtype;
 use crate::error::Result;
 use crate::host;
 
@@ -42,7 +43,7 @@ pub(super) struct Sentence {
 
 /// An entry of `modules.json`.
 #[derive(Deserialize)]
-struct Module {
+struct ModuleEntry {
     path: String,
     #[serde(rename = "type")]
     kind: String,
@@ -81,7 +82,7 @@ impl Sentence {
     /// # Errors
     /// A module or a way of pooling that this build does not know.
     pub fn read(checkpoint: &Checkpoint, positions: usize) -> Result<Self> {
-        let modules: Option<Vec<Module>> = checkpoint.json_if_present("modules.json")?;
+        let modules: Option<Vec<ModuleEntry>> = checkpoint.json_if_present("modules.json")?;
         let limits: Option<Limits> = checkpoint.json_if_present("sentence_bert_config.json")?;
         let limits = limits.unwrap_or_default();
         let longest = match limits.max_seq_length {
@@ -110,7 +111,7 @@ impl Sentence {
         Ok(sentence)
     }
 
-    fn follow(&mut self, checkpoint: &Checkpoint, modules: &[Module]) -> Result<()> {
+    fn follow(&mut self, checkpoint: &Checkpoint, modules: &[ModuleEntry]) -> Result<()> {
         for (index, module) in modules.iter().enumerate() {
             let refuse = |field: &str, problem: String, mend| {
                 Err(debias_weights::Error::Json {

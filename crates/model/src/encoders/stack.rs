@@ -6,7 +6,7 @@ use burn::tensor::{Bool, Device, Tensor, TensorData};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-use super::Tokens;
+use super::tokens::Tokens;
 use crate::change::View;
 use crate::decoders::{Home, device_of};
 use crate::error::Result;
@@ -189,16 +189,18 @@ impl Stack {
         let single = rows
             .iter()
             .all(|row| row.types.iter().all(|number| *number == 0));
-        let types = match single {
-            true => types
+        let types = if single {
+            types
                 .select(host::indices(vec![0], &device), view)
-                .unsqueeze(),
-            false => types.select(padded(|row| &row.types), view).reshape(shape),
+                .unsqueeze()
+        } else {
+            types.select(padded(|row| &row.types), view).reshape(shape)
         };
         // The shared part first: one sum for the whole batch.
-        let x = match single {
-            true => words + (places + types),
-            false => words + types + places,
+        let x = if single {
+            words + (places + types)
+        } else {
+            words + types + places
         };
         self.norm.forward(x, view)
     }

@@ -4,7 +4,7 @@
 use burn::tensor::Tensor;
 use serde::Deserialize;
 
-use super::{Family, Folder, Parts, VisionSide};
+use super::family::{Folder, ModelFamily, ModelParts, VisionSide};
 use crate::change::View;
 use crate::decoders::Home;
 use crate::error::Result;
@@ -17,9 +17,10 @@ use crate::projector::{QFormer, QFormerConfig};
 use crate::prompt::{Frame, Piece};
 use crate::vision::{Blip2VisionConfig, Tower};
 
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: ModelFamily = ModelFamily {
     model_type: "blip-2",
     needs: None,
+    layout: None,
     load,
 };
 
@@ -115,7 +116,7 @@ pub(super) const LAVIS_OPTIONAL: [&str; 9] = [
 /// What older files of the Hugging Face layout may hold.
 const OPTIONAL: [&str; 2] = ["qformer.embeddings.", "*.position_ids"];
 
-fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
+fn load(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
     let mut config: Config = folder.home("").read()?;
     let lavis = loader.has("visual_encoder.cls_token") || loader.has("ln_vision.weight");
     let mut optional: Vec<String> = OPTIONAL.map(str::to_owned).to_vec();
@@ -145,12 +146,15 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
             ..folder.home("")
         },
     )?;
-    Ok(Parts {
+    // MiniGPT-4 in this form, the one that stands text around its pictures.
+    let frozen_queries = config.image_wrapper.is_some();
+    Ok(ModelParts {
         pixels: Some(folder.pixels(sight.image_size())?),
         sight: Some(Box::new(sight)),
         decoder,
         text: folder.text()?,
         frame: frame(config.image_wrapper),
+        frozen_queries,
         image_positions: ImagePositions::Counted,
         optional,
     })

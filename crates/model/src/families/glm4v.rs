@@ -4,7 +4,7 @@
 use burn::tensor::Tensor;
 use serde::Deserialize;
 
-use super::{Family, Folder, Parts, VisionSide};
+use super::family::{Folder, ModelFamily, ModelParts, VisionSide};
 use crate::change::View;
 use crate::error::Result;
 use crate::loader::Loader;
@@ -14,9 +14,10 @@ use crate::projector::GluProjector;
 use crate::prompt::Frame;
 use crate::vision::{Glm4vVisionConfig, Tower};
 
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: ModelFamily = ModelFamily {
     model_type: "chatglm",
     needs: Some("vision_config"),
+    layout: None,
     load,
 };
 
@@ -47,7 +48,7 @@ const IMAGE: &str = "<|begin_of_image|><|endoftext|><|end_of_image|>";
 const TEMPLATE: &str =
     "<|user|>\n<|begin_of_image|><|endoftext|><|end_of_image|>{prompt}<|assistant|>\n";
 
-fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
+fn load(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
     let home = folder.home("");
     let config: Config = home.read()?;
     let (decoder, optional) = folder.decoder(loader, home)?;
@@ -82,12 +83,13 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
     }
     // The published folder has no `preprocessor_config.json`: this is fixed in its code.
     let pixels = PixelConfig::squash(sight.image_size(), &Colours::CLIP, folder.location)?;
-    Ok(Parts {
+    Ok(ModelParts {
         pixels: Some(pixels),
         sight: Some(Box::new(sight)),
         decoder,
         text,
         frame: Frame::marked(TEMPLATE.into(), IMAGE, marker),
+        frozen_queries: false,
         image_positions: ImagePositions::Shared,
         optional,
     })

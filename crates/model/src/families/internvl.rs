@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Family, Folder, NEWER, Parts, VisionSide};
+use super::family::{Folder, ModelFamily, ModelParts, NEWER, VisionSide};
 use crate::change::View;
 use crate::decoders::Home;
 use crate::error::{Error, Result};
@@ -17,15 +17,17 @@ use crate::projector::PixelShuffle;
 use crate::prompt::Frame;
 use crate::vision::{InternVitConfig, Tower};
 
-pub(super) const NATIVE: Family = Family {
+pub(super) const NATIVE: ModelFamily = ModelFamily {
     model_type: "internvl",
     needs: None,
+    layout: None,
     load: native,
 };
 
-pub(super) const ORIGINAL: Family = Family {
+pub(super) const ORIGINAL: ModelFamily = ModelFamily {
     model_type: "internvl_chat",
     needs: None,
+    layout: None,
     load: original,
 };
 
@@ -134,7 +136,7 @@ const CONTEXT: &str = "<IMG_CONTEXT>";
 const TEMPLATE: &str =
     "<|im_start|>user\n<img><IMG_CONTEXT></img>\n{prompt}<|im_end|>\n<|im_start|>assistant\n";
 
-fn native(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
+fn native(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
     let home = folder.home("");
     let config: NativeConfig = home.read()?;
     let strategy = &config.vision_feature_select_strategy;
@@ -186,18 +188,19 @@ fn native(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
         location: folder.location.to_owned(),
         problem: problem.to_string(),
     })?;
-    Ok(Parts {
+    Ok(ModelParts {
         pixels: Some(folder.fitting(pixels, sight.image_size())?),
         sight: Some(Box::new(sight)),
         decoder,
         text,
         frame: Frame::marked(TEMPLATE.into(), CONTEXT, vec![id]),
+        frozen_queries: false,
         image_positions: ImagePositions::Counted,
         optional,
     })
 }
 
-fn original(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
+fn original(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
     let home = folder.home("");
     let config: OriginalConfig = home.read()?;
     if config.ps_version != "v2" {
@@ -221,22 +224,24 @@ fn original(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
     let sight = InternVlVisionSide::load(loader, tower, projector, home)?;
     let text = folder.text()?;
     // `preprocessor_config.json` is a leftover here.
-    let pixels = match config.dynamic_image_size {
-        true => PixelConfig::tiled(
+    let pixels = if config.dynamic_image_size {
+        PixelConfig::tiled(
             side,
             (config.min_dynamic_patch, config.max_dynamic_patch),
             config.use_thumbnail,
             &Colours::IMAGENET,
             folder.location,
-        )?,
-        false => PixelConfig::squash(side, &Colours::IMAGENET, folder.location)?,
+        )?
+    } else {
+        PixelConfig::squash(side, &Colours::IMAGENET, folder.location)?
     };
-    Ok(Parts {
+    Ok(ModelParts {
         pixels: Some(pixels),
         sight: Some(Box::new(sight)),
         decoder,
         frame: Frame::marked(TEMPLATE.into(), CONTEXT, vec![text.required_id(CONTEXT)?]),
         text,
+        frozen_queries: false,
         image_positions: ImagePositions::Counted,
         optional,
     })

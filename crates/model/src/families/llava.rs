@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Family, Folder, NEWER, Parts, VisionSide};
+use super::family::{Folder, ModelFamily, ModelParts, NEWER, VisionSide};
 use crate::change::View;
 use crate::decoders::Home;
 use crate::error::Result;
@@ -16,9 +16,10 @@ use crate::prompt::{Frame, Piece};
 use crate::text::{IMAGE_TOKEN, Text};
 use crate::vision::{ClipConfig, Tower};
 
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: ModelFamily = ModelFamily {
     model_type: "llava",
     needs: None,
+    layout: None,
     load,
 };
 
@@ -73,7 +74,7 @@ const NEWER_BARE: Names = Names(&[
     ("multi_modal_projector.", "model.multi_modal_projector."),
 ]);
 
-fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
+fn load(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
     let config: Config = folder.home("").read()?;
     let class = "embeddings.class_embedding";
     if loader.has(&format!("model.vision_tower.{class}")) {
@@ -115,12 +116,13 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
     };
     let text = folder.text()?;
     let image = config.image_token_index.or(config.image_token_id);
-    Ok(Parts {
+    Ok(ModelParts {
         pixels: Some(folder.pixels(sight.image_size())?),
         sight: Some(Box::new(sight)),
         decoder,
         frame: frame(&text, image.unwrap_or(IMAGE_ID))?,
         text,
+        frozen_queries: false,
         image_positions: ImagePositions::Counted,
         optional,
     })
@@ -169,9 +171,10 @@ impl VisionSide for LlavaVisionSide {
 
     fn projector(&self, features: Tensor<3>, view: &View) -> Tensor<3> {
         let tokens = features.dims()[1];
-        let features = match self.whole {
-            true => features,
-            false => features.narrow(1, 1, tokens - 1),
+        let features = if self.whole {
+            features
+        } else {
+            features.narrow(1, 1, tokens - 1)
         };
         let vectors = self.projector.forward(features, view);
         view.note("projected", &vectors);

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::blip2::{Blip2VisionSide, IMAGE_HERE, LAVIS, LAVIS_OPTIONAL};
-use super::{Family, Folder, Parts, VisionSide};
+use super::family::{Folder, FolderLayout, ModelFamily, ModelParts, VisionSide};
 use crate::decoders::Home;
 use crate::error::{Error, Result};
 use crate::loader::Loader;
@@ -20,9 +20,14 @@ use crate::prompt::{Frame, Piece};
 use crate::text::Text;
 use crate::vision::Blip2VisionConfig;
 
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: ModelFamily = ModelFamily {
     model_type: "minigpt4",
     needs: None,
+    layout: Some(FolderLayout {
+        recognises,
+        open,
+        config,
+    }),
     load,
 };
 
@@ -98,7 +103,7 @@ fn prompt_template() -> String {
 }
 
 /// Whether `dir` is a folder of this family.
-pub(super) fn recognises(dir: &Path) -> bool {
+fn recognises(dir: &Path) -> bool {
     dir.join(SETUP).is_file()
 }
 
@@ -106,7 +111,7 @@ pub(super) fn recognises(dir: &Path) -> bool {
 ///
 /// # Errors
 /// A missing or unusable file.
-pub(super) fn open(dir: &Path) -> Result<Checkpoint> {
+fn open(dir: &Path) -> Result<Checkpoint> {
     let folder = Checkpoint::bare(dir)?;
     let Setup { files, .. } = folder.json(SETUP)?;
     language_folder(&folder, &files.llm)?;
@@ -121,7 +126,7 @@ pub(super) fn open(dir: &Path) -> Result<Checkpoint> {
 ///
 /// # Errors
 /// A malformed file.
-pub(super) fn config(folder: &Checkpoint) -> Result<Option<Value>> {
+fn config(folder: &Checkpoint) -> Result<Option<Value>> {
     let Some(Setup { files, .. }) = folder.json_if_present(SETUP)? else {
         return Ok(None);
     };
@@ -142,7 +147,7 @@ fn language_folder(folder: &Checkpoint, name: &str) -> Result<Checkpoint> {
     })
 }
 
-fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
+fn load(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
     let setup: Setup = folder.checkpoint.json(SETUP)?;
     let sizes = &setup.sizes;
     loader.translate(LAVIS);
@@ -162,12 +167,13 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
         here,
     )?;
     let pixels = PixelConfig::squash(sight.image_size(), &Colours::CLIP, folder.location)?;
-    Ok(Parts {
+    Ok(ModelParts {
         pixels: Some(pixels),
         sight: Some(Box::new(sight)),
         decoder,
         text: Text::open(&language_folder(folder.checkpoint, &setup.files.llm)?)?,
         frame: frame(&setup.prompt_template, here)?,
+        frozen_queries: true,
         image_positions: ImagePositions::Counted,
         optional,
     })

@@ -1,6 +1,6 @@
 //! Text models: a decoder alone.
 
-use super::{Folder, Parts};
+use super::family::{Folder, ModelParts};
 use crate::error::Result;
 use crate::loader::Loader;
 use crate::positions::ImagePositions;
@@ -10,14 +10,15 @@ use crate::prompt::Frame;
 ///
 /// # Errors
 /// What the decoder or the tokenizer refuses.
-pub(super) fn load(loader: &mut Loader, folder: &Folder) -> Result<Parts> {
+pub(super) fn load(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
     let (decoder, optional) = folder.decoder(loader, folder.home(""))?;
-    Ok(Parts {
+    Ok(ModelParts {
         sight: None,
         pixels: None,
         decoder,
         text: folder.text()?,
         frame: Frame::none(),
+        frozen_queries: false,
         image_positions: ImagePositions::Counted,
         optional,
     })

@@ -2,9 +2,10 @@
 
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use crate::change::{Patch, View, as_dtype};
+use crate::change::{Patch, View};
 use crate::cpu;
 use crate::device::{affine, product};
+use crate::dtype::as_dtype;
 use crate::parameter::Orientation;
 
 /// A matrix parameter with its published name.
@@ -86,10 +87,7 @@ impl Matrix {
     /// [`Self::product`] plus a bias that all row groups share, `[d_out]`.
     pub(crate) fn affine(&self, x: Tensor<3>, bias: Option<Tensor<1>>, view: &View) -> Tensor<3> {
         let input_first = self.orientation == Orientation::InOut;
-        let oriented = |w: Tensor<2>| match input_first {
-            true => w,
-            false => w.transpose(),
-        };
+        let oriented = |w: Tensor<2>| if input_first { w } else { w.transpose() };
         let untouched = |x: Tensor<3>| {
             if !input_first && let Some(y) = cpu::widening_product(&x, &self.value) {
                 return plus(y, bias.clone());
@@ -110,10 +108,7 @@ impl Matrix {
                 }
             }
             Patch::Side { a, b } => {
-                let (first, second) = match input_first {
-                    true => (b, a),
-                    false => (a, b),
-                };
+                let (first, second) = if input_first { (b, a) } else { (a, b) };
                 let inner = grouped(as_dtype(x.clone(), wide), first.clone(), input_first);
                 // The base's own product, so that a side path of zeros changes no bit.
                 as_dtype(untouched(x), wide) + grouped(inner, second.clone(), input_first)
@@ -146,10 +141,7 @@ fn plus(x: Tensor<3>, bias: Option<Tensor<1>>) -> Tensor<3> {
 /// `x wᵀ` (`x w` when `input_first`) where row group i of x `[b, t, n]` meets w[i] of `[g, ..]`.
 fn grouped(x: Tensor<3>, w: Tensor<3>, input_first: bool) -> Tensor<3> {
     let [b, t, n] = x.dims();
-    let w = match input_first {
-        true => w,
-        false => w.swap_dims(1, 2),
-    };
+    let w = if input_first { w } else { w.swap_dims(1, 2) };
     let [g, _, m] = w.dims();
     match g {
         1 => affine(x, w.squeeze_dim::<2>(0), None),

@@ -4,8 +4,9 @@ use burn::tensor::module::layer_norm;
 use burn::tensor::{DType, Tensor};
 
 use super::matrix::Vector;
-use crate::change::{View, as_dtype};
+use crate::change::View;
 use crate::cpu;
+use crate::dtype::as_dtype;
 use crate::error::Result;
 use crate::loader::{Loader, Place};
 
@@ -31,9 +32,10 @@ impl LayerNorm {
         place: Place,
     ) -> Result<Self> {
         let old = loader.has(&format!("{prefix}.gamma"));
-        let (weight, bias) = match old {
-            true => ("gamma", "beta"),
-            false => ("weight", "bias"),
+        let (weight, bias) = if old {
+            ("gamma", "beta")
+        } else {
+            ("weight", "bias")
         };
         Ok(Self {
             weight: loader.vector(&format!("{prefix}.{weight}"), width, place)?,

@@ -63,7 +63,7 @@ impl RotaryConfig {
         let Some(scaling) = parameters.or(self.rope_scaling.as_ref()) else {
             return Ok(rotary);
         };
-        let read = Written {
+        let read = RotaryFields {
             value: scaling,
             location,
         };
@@ -94,12 +94,12 @@ impl RotaryConfig {
 }
 
 /// The scaling object as it is written.
-struct Written<'a> {
+struct RotaryFields<'a> {
     value: &'a Value,
     location: &'a str,
 }
 
-impl<'a> Written<'a> {
+impl<'a> RotaryFields<'a> {
     fn refuse(&self, field: &str, problem: String) -> Error {
         Error::Config {
             location: self.location.to_owned(),

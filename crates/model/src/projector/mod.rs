@@ -8,4 +8,5 @@ mod qformer;
 pub use glu::GluProjector;
 pub use mlp::Mlp;
 pub use pixel_shuffle::PixelShuffle;
+pub(crate) use qformer::QUERY_OUTPUT;
 pub use qformer::{QFormer, QFormerConfig};

@@ -6,11 +6,15 @@
 use burn::tensor::Tensor;
 use serde::Deserialize;
 
-use crate::change::{View, as_dtype};
+use crate::change::View;
+use crate::dtype::as_dtype;
 use crate::error::{Error, Result};
 use crate::layers::{Activation, LayerNorm, Linear, Matrix, Visible, attend, split_heads};
 use crate::loader::{Loader, Place};
 use crate::parameter::Stage;
+
+/// What a layer calls the last linear layer on the way of the queries.
+pub(crate) const QUERY_OUTPUT: &str = "output_query.dense";
 
 /// `qformer_config` of a BLIP-2 `config.json`, with the published defaults.
 #[derive(Clone, Debug, Deserialize)]
@@ -189,7 +193,7 @@ impl Layer {
                 true,
                 place,
             )?,
-            output: Linear::load(loader, &at("output_query.dense"), [d, f], true, place)?,
+            output: Linear::load(loader, &at(QUERY_OUTPUT), [d, f], true, place)?,
             output_norm: LayerNorm::load(loader, &at("output_query.LayerNorm"), d, eps, place)?,
             activation,
         })

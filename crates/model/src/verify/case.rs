@@ -7,7 +7,7 @@ use debias_core::Picture;
 use debias_weights::Checkpoint;
 use serde::Deserialize;
 
-use super::Comparison;
+use super::comparison::Comparison;
 use super::golden::{Golden, Values};
 use crate::batch::ImageFeatures;
 use crate::change::View;
@@ -20,7 +20,7 @@ pub type ReadPicture = fn(&Path) -> std::result::Result<Picture, String>;
 /// Everything about a golden file that is not a tensor.
 #[derive(Default)]
 pub struct Case {
-    written: Written,
+    written: CaseFile,
     folder: PathBuf,
     read: Option<ReadPicture>,
     pub(super) tolerances: BTreeMap<String, f64>,
@@ -29,9 +29,9 @@ pub struct Case {
 /// `case.json`, as far as it is used.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Written {
+struct CaseFile {
     tolerance: BTreeMap<String, serde_json::Value>,
-    prompts: Vec<WrittenPrompt>,
+    prompts: Vec<CasePrompt>,
     image_token_id: Option<i64>,
     pad_token_id: Option<i64>,
     eos_token_id: Option<i64>,
@@ -40,7 +40,7 @@ struct Written {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct WrittenPrompt {
+struct CasePrompt {
     image: Option<String>,
 }
 
@@ -56,7 +56,7 @@ impl Case {
         config: Option<&serde_json::Value>,
         read: ReadPicture,
     ) -> Result<Self> {
-        let mut written: Written = files.json_if_present("case.json")?.unwrap_or_default();
+        let mut written: CaseFile = files.json_if_present("case.json")?.unwrap_or_default();
         let named = |config: &serde_json::Value| {
             ["image_token_index", "image_token_id"]
                 .iter()
@@ -158,9 +158,10 @@ impl Tolerance {
     pub fn of(name: &str, given: &BTreeMap<String, f64>) -> Self {
         let get = |key: &str, default: f64| given.get(key).copied().unwrap_or(default);
         let last = name.rsplit('.').next().unwrap_or(name);
-        let relative = match name.starts_with("grad.") {
-            true => get("grad_rel", 1e-3),
-            false => 0.0,
+        let relative = if name.starts_with("grad.") {
+            get("grad_rel", 1e-3)
+        } else {
+            0.0
         };
         let absolute = match last {
             _ if name.starts_with("lowp.") => get("logits_bf16", 0.25),
@@ -198,9 +199,10 @@ impl Tolerance {
             _ => (f64::NAN, 1.0, false),
         };
         let exact = matches!(expected, Values::Ids(_));
-        let tolerance = match exact {
-            true => 0.0,
-            false => self.absolute + self.relative * largest,
+        let tolerance = if exact {
+            0.0
+        } else {
+            self.absolute + self.relative * largest
         };
         Comparison {
             name: name.to_owned(),
@@ -208,9 +210,10 @@ impl Tolerance {
             max_abs: Some(differences),
             max_rel: Some(differences / largest.max(f64::MIN_POSITIVE)),
             tolerance,
-            computed_in: match name.starts_with("lowp.") {
-                true => "bf16",
-                false => "f32",
+            computed_in: if name.starts_with("lowp.") {
+                "bf16"
+            } else {
+                "f32"
             },
             ok: Some(length && differences <= tolerance),
         }
@@ -219,8 +222,11 @@ impl Tolerance {
 
 /// The greatest of some numbers; NaN if one is.
 fn greatest(values: impl Iterator<Item = f64>) -> f64 {
-    values.fold(0.0, |worst, value| match value.is_nan() || worst.is_nan() {
-        true => f64::NAN,
-        false => worst.max(value),
+    values.fold(0.0, |worst, value| {
+        if value.is_nan() || worst.is_nan() {
+            f64::NAN
+        } else {
+            worst.max(value)
+        }
     })
 }

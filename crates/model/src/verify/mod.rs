@@ -7,6 +7,7 @@
 
 mod batch;
 mod case;
+mod comparison;
 mod encoder;
 mod golden;
 
@@ -15,7 +16,6 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor};
 use debias_weights::Checkpoint;
-use serde::Serialize;
 
 use crate::batch::{ImageFeatures, Row};
 use crate::change::{Parameters, View};
@@ -28,28 +28,9 @@ use crate::recorder::Recorder;
 use batch::GoldenBatch;
 pub use case::Case;
 use case::Tolerance;
+pub use comparison::Comparison;
 pub use encoder::verify_encoder;
 use golden::{Golden, Values};
-
-/// One compared tensor.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Comparison {
-    /// Its name in the golden file.
-    pub name: String,
-    /// Its shape there.
-    pub shape: Vec<usize>,
-    /// Largest absolute difference; `None` where it was not computed.
-    pub max_abs: Option<f64>,
-    /// Largest absolute difference over the reference's largest entry.
-    pub max_rel: Option<f64>,
-    /// What `max_abs` may be.
-    pub tolerance: f64,
-    /// `f64` where f32 was not within tolerance because of the rounding of both sides (see
-    /// [`verify`]); then `max_abs` is that of f64.
-    pub computed_in: &'static str,
-    /// Whether it is within; `None` where this build cannot compute it.
-    pub ok: Option<bool>,
-}
 
 /// Compares everything in `golden` that is no input.
 ///
@@ -79,15 +60,16 @@ pub fn verify(model: &Model, golden: &Checkpoint, case: &Case) -> Result<Vec<Com
     };
     let single = compute(DType::F32)?;
     let compared = compare(&golden, case, &single);
-    match compared.iter().any(|tensor| tensor.ok == Some(false)) {
-        true => Ok(settle(
+    if compared.iter().any(|tensor| tensor.ok == Some(false)) {
+        Ok(settle(
             &golden,
             case,
             compared,
             &single,
             &compute(DType::F64)?,
-        )),
-        false => Ok(compared),
+        ))
+    } else {
+        Ok(compared)
     }
 }
 
@@ -121,12 +103,13 @@ fn settle(
         let found = judge(exact, &expected);
         let own = judge(single, exact).max_abs.unwrap_or(f64::NAN);
         let allowed = NOISE * found.tolerance.max(found.max_abs.unwrap_or(0.0));
-        match found.ok == Some(true) && own <= allowed {
-            true => Comparison {
+        if found.ok == Some(true) && own <= allowed {
+            Comparison {
                 computed_in: "f64",
                 ..found
-            },
-            false => tensor,
+            }
+        } else {
+            tensor
         }
     };
     compared.into_iter().map(settle).collect()
@@ -204,10 +187,7 @@ impl Verifier<'_> {
         let Some(batch) = GoldenBatch::read(self.golden, prefix, self.case)? else {
             return Ok(());
         };
-        let seen = match batch.pictured() {
-            true => seen,
-            false => None,
-        };
+        let seen = if batch.pictured() { seen } else { None };
         self.positions(&batch);
         self.forward(&batch, seen)?;
         if batch.has_labels() {
@@ -243,9 +223,10 @@ impl Verifier<'_> {
             if let Some(input) = recorder.input_of(&site) {
                 let module = site.trim_end_matches(".weight");
                 let name = batch.name(&format!("site_input.{module}"));
-                let mut values = match batch.fits(&input) {
-                    true => batch.scatter(&input),
-                    false => host::values(input),
+                let mut values = if batch.fits(&input) {
+                    batch.scatter(&input)
+                } else {
+                    host::values(input)
                 };
                 // The vision side has seen all pictures; this batch may have the first ones only.
                 let expected = self.golden.shape(&name).map(|shape| shape.iter().product());
@@ -272,9 +253,10 @@ impl Verifier<'_> {
 
     /// The loss, and its gradients where this batch is the one they were taken of.
     fn gradients(&mut self, batch: &GoldenBatch, seen: Option<&ImageFeatures>) -> Result<()> {
-        let names: Vec<String> = match batch.owns_gradients(self.golden) {
-            true => self.golden.gradients().collect(),
-            false => Vec::new(),
+        let names: Vec<String> = if batch.owns_gradients(self.golden) {
+            self.golden.gradients().collect()
+        } else {
+            Vec::new()
         };
         let leaves: BTreeMap<String, Tensor<3>> = names
             .into_iter()
@@ -283,9 +265,10 @@ impl Verifier<'_> {
                 Some((name, value.autodiff().require_grad()))
             })
             .collect();
-        let view = match leaves.is_empty() {
-            true => self.view.clone(),
-            false => View::replacing(leaves.clone(), true).computing_in(self.view.dtype()),
+        let view = if leaves.is_empty() {
+            self.view.clone()
+        } else {
+            View::replacing(leaves.clone(), true).computing_in(self.view.dtype())
         };
         // Gradients reach the vision side only through pixels seen by the same view.
         let seen = match (seen, leaves.is_empty()) {
@@ -294,9 +277,10 @@ impl Verifier<'_> {
         };
         let logits = self.model.logits(batch.batch(seen.as_ref()), &view);
         let loss = batch.loss(logits);
-        let value = host::values(match loss.is_autodiff() {
-            true => loss.clone().inner(),
-            false => loss.clone(),
+        let value = host::values(if loss.is_autodiff() {
+            loss.clone().inner()
+        } else {
+            loss.clone()
         });
         self.keep(batch.name("loss"), value);
         if leaves.is_empty() {

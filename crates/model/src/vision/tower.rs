@@ -164,9 +164,10 @@ impl Tower {
 /// # Errors
 /// When the tower has no such layer.
 pub(super) fn used_blocks(home: Home, depth: usize, layer: i64) -> Result<usize> {
-    let from_front = match layer < 0 {
-        true => depth as i64 + 1 + layer,
-        false => layer,
+    let from_front = if layer < 0 {
+        depth as i64 + 1 + layer
+    } else {
+        layer
     };
     match usize::try_from(from_front)
         .ok()
@@ -187,13 +188,13 @@ pub(super) fn used_blocks(home: Home, depth: usize, layer: i64) -> Result<usize>
 pub(super) fn side<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<usize, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Written {
+    enum ImageSize {
         Side(usize),
         Both([usize; 2]),
     }
-    match Written::deserialize(from)? {
-        Written::Side(side) => Ok(side),
-        Written::Both([height, width]) if height == width => Ok(height),
-        Written::Both(_) => Err(serde::de::Error::custom("only squares are supported")),
+    match ImageSize::deserialize(from)? {
+        ImageSize::Side(side) => Ok(side),
+        ImageSize::Both([height, width]) if height == width => Ok(height),
+        ImageSize::Both(_) => Err(serde::de::Error::custom("only squares are supported")),
     }
 }

@@ -42,6 +42,11 @@ pub(super) struct Question {
 }
 
 impl Question {
+    /// Whether it asks who does the bad thing.
+    pub fn asks_negatively(&self) -> bool {
+        self.polarity == POLARITIES[0]
+    }
+
     /// Category and id, which together are unique.
     pub fn key(&self) -> String {
         format!("{}/{}", self.category, self.id)
@@ -202,7 +207,7 @@ fn biased(question: &Question) -> Vec<usize> {
     let shows = |place: &usize| {
         let groups = groups(&question.info[*place], &question.options[*place]);
         let meets = groups.iter().any(|group| stereotyped.contains(group));
-        if question.polarity == POLARITIES[0] {
+        if question.asks_negatively() {
             meets
         } else {
             !meets && groups.last().is_none_or(|group| group != "unknown")

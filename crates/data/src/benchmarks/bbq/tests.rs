@@ -236,12 +236,16 @@ fn what_is_missing_is_named_with_where_to_get_it() {
         said.contains("Fetch https://") && !said.contains('\n'),
         "{said}"
     );
+    let whole = opened(dir.path(), None).expect("opened").items;
     fs::remove_file(dir.path().join("additional_metadata.csv")).expect("remove");
-    let said = opened(dir.path(), None)
+    assert_eq!(opened(dir.path(), None).expect("by the rule").items, whole);
+    fs::write(dir.path().join("Race_x_SES.jsonl"), "{}").expect("write");
+    let said = Bbq
+        .open(&source, &["Race_x_SES".to_owned()], None, 0)
         .expect_err("no targets")
         .to_string();
     assert!(
-        said.contains("target_loc.csv or additional_metadata.csv"),
+        said.contains("additional_metadata.csv or target_loc.csv"),
         "{said}"
     );
     let error = Bbq
@@ -376,10 +380,6 @@ fn rows_without_a_target_leave_the_scores_that_need_one_and_are_counted() {
         output["target_loc"] = Value::Null;
         output["loglik_12"] = json!([-1, -2, -3, -4, -5, -6, -7, -8, -9, -10, -11, -12]);
     }
-    outputs[0]
-        .as_object_mut()
-        .expect("an object")
-        .remove("target_loc");
     let graded = graded("out.jsonl", &lines(&outputs), None).expect("graded");
     assert_eq!(
         graded.figures["paper"]["rows_dropped_without_target"],

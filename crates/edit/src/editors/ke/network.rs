@@ -109,9 +109,10 @@ pub(super) fn gated(factors: &Factors, gates: &Gates) -> (Tensor<3>, Tensor<3>) 
         Tensor::from_data(TensorData::new(owners, [n]), &factors.x.device());
     let of_tokens = |rows: &Tensor<2>, gate: &Tensor<2>| {
         let rows = crate::hyper::beside(rows, &gates.scale);
-        match factors.is_empty() {
-            true => rows,
-            false => rows * gate.clone().select(0, owners.clone()),
+        if factors.is_empty() {
+            rows
+        } else {
+            rows * gate.clone().select(0, owners.clone())
         }
     };
     let x = factors.by_request(of_tokens(&factors.x, &gates.column_a));

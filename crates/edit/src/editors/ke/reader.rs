@@ -78,9 +78,10 @@ impl Reader {
         let b = texts.ids.len();
         let longest = texts.ids.iter().map(Vec::len).max().unwrap_or(0);
         let part = |name: &str| &values[&format!("reader.{way}.{name}")];
-        let plain = match table.is_autodiff() {
-            true => table.device().inner(),
-            false => table.device(),
+        let plain = if table.is_autodiff() {
+            table.device().inner()
+        } else {
+            table.device()
         };
         let zero: Tensor<2> = Tensor::zeros([b, h], &plain);
         let (mut state, mut cell) = (beside(&zero, part("input")), beside(&zero, part("input")));

@@ -202,10 +202,10 @@ proptest! {
         }
         for (token, id) in written {
             for (at, tokens) in speakers.iter().enumerate() {
-                let row = found.rows[at].as_ref().map_or(Row::Own(id), |rows| rows[id].clone());
+                let row = found.rows[at].as_ref().map_or(VocabularyRow::Own(id), |rows| rows[id].clone());
                 match tokens.id(&token) {
-                    Some(own) => prop_assert_eq!(row, Row::Own(own)),
-                    None => prop_assert!(!matches!(row, Row::Own(_) | Row::Padding | Row::Zero)),
+                    Some(own) => prop_assert_eq!(row, VocabularyRow::Own(own)),
+                    None => prop_assert!(!matches!(row, VocabularyRow::Own(_) | VocabularyRow::Padding | VocabularyRow::Zero)),
                 }
             }
         }

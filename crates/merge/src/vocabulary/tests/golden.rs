@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use super::*;
-use crate::stream::{Input, Rows, Stored};
+use crate::stream::{Input, Stored, VocabularyRows};
 
 /// The folder of golden merges; `None`, and a message, without it.
 fn fixtures(test: &str) -> Option<PathBuf> {
@@ -64,7 +64,7 @@ fn check(case: &str, source: TokenSource, models: [&str; 2], base: Option<usize>
                 None => Input::Stored(*own),
                 Some(rows) => Input::Rows(
                     *own,
-                    Rows {
+                    VocabularyRows {
                         rows: rows.clone(),
                         others: Arc::new(stored.to_vec()),
                         columns: shape[1],

@@ -1,13 +1,13 @@
 //! Where rows come from.
 
 use super::*;
-use crate::stream::Row::{Mean, Other, Own, Padding, Zero};
+use crate::stream::VocabularyRow::{Mean, Other, Own, Padding, Zero};
 
 fn rule(source: Option<TokenRowSource>, force: bool) -> TokenRule {
     TokenRule { source, force }
 }
 
-fn rows(vocabulary: &Vocabulary) -> Vec<Option<Vec<Row>>> {
+fn rows(vocabulary: &Vocabulary) -> Vec<Option<Vec<VocabularyRow>>> {
     let rows = vocabulary.rows.iter();
     rows.map(|rows| rows.as_deref().cloned()).collect()
 }

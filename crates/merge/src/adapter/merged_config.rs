@@ -4,25 +4,28 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::Adapter;
+use super::config::Config;
 
 /// What PEFT must be told of one module.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Written {
+pub(crate) struct MergedModule {
     pub rank: usize,
     /// What its product is multiplied by.
     pub scale: f64,
 }
 
 /// The configuration under which PEFT reads `modules` with these ranks and scales: that of the first
-/// adapter, with what the merge has changed.
-pub(crate) fn written(adapters: &[&Adapter], modules: &BTreeMap<String, Written>) -> Value {
+/// of the merged adapters, with what the merge has changed.
+pub(crate) fn merged_config(
+    adapters: &[&Config],
+    modules: &BTreeMap<String, MergedModule>,
+) -> Value {
     let mut config = adapters
         .first()
-        .map(|one| one.config.all.clone())
+        .map(|one| one.all.clone())
         .unwrap_or_default();
-    let root = adapters.iter().all(|adapter| adapter.config.root);
-    let alpha = |one: &Written| {
+    let root = adapters.iter().all(|adapter| adapter.root);
+    let alpha = |one: &MergedModule| {
         let rank = one.rank as f64;
         neat(one.scale * if root { rank.sqrt() } else { rank })
     };
@@ -50,14 +53,12 @@ pub(crate) fn written(adapters: &[&Adapter], modules: &BTreeMap<String, Written>
 
 /// Where the adapters have different targets, the merged one names its modules one by one.
 fn targets(
-    adapters: &[&Adapter],
-    modules: &BTreeMap<String, Written>,
+    adapters: &[&Config],
+    modules: &BTreeMap<String, MergedModule>,
     config: &mut Map<String, Value>,
 ) {
     let differ = |key: &str| {
-        let mut values = adapters
-            .iter()
-            .map(|adapter| set(adapter.config.all.get(key)));
+        let mut values = adapters.iter().map(|adapter| set(adapter.all.get(key)));
         let first = values.next();
         values.any(|value| Some(value) != first)
     };
@@ -79,7 +80,7 @@ fn targets(
     if differ("modules_to_save") {
         let saved = adapters
             .iter()
-            .flat_map(|adapter| set(adapter.config.all.get("modules_to_save")));
+            .flat_map(|adapter| set(adapter.all.get("modules_to_save")));
         let saved: BTreeSet<String> = saved.collect();
         config.insert("modules_to_save".to_owned(), saved.into_iter().collect());
     }
@@ -115,8 +116,9 @@ fn most(values: &[Value]) -> Value {
 /// A whole number as one, where division has left only a rounding error.
 fn neat(value: f64) -> Value {
     let whole = value.round();
-    match (value - whole).abs() <= 1e-9 * value.abs() && whole.abs() < 1e15 {
-        true => json!(whole as i64),
-        false => json!(value),
+    if (value - whole).abs() <= 1e-9 * value.abs() && whole.abs() < 1e15 {
+        json!(whole as i64)
+    } else {
+        json!(value)
     }
 }

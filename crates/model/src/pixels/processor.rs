@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::colours::Colours;
 use super::resize::Filter;
 use super::tiling::Tiling;
-use super::{Colours, PixelConfig};
 
 /// Largest side of a prepared picture; published models use up to 1344.
 pub(super) const LONGEST_SIDE: usize = 8192;
@@ -84,7 +84,7 @@ impl TryFrom<Value> for Size {
 
 /// `preprocessor_config.json` as it is written; other keys have no influence on the pixels.
 #[derive(Deserialize)]
-pub(super) struct Written {
+pub(super) struct ProcessorConfig {
     image_processor_type: Option<String>,
     feature_extractor_type: Option<String>,
     do_resize: Option<bool>,
@@ -105,15 +105,14 @@ pub(super) struct Written {
     others: Map<String, Value>,
 }
 
-impl TryFrom<Written> for PixelConfig {
-    type Error = String;
-
-    fn try_from(written: Written) -> Result<Self, String> {
-        if written.do_resize == Some(false) {
+impl ProcessorConfig {
+    /// Refuses steps that would change the pixels and are not done here.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.do_resize == Some(false) {
             return Err("`do_resize` false is not supported: the model takes one size".to_owned());
         }
         for key in FOREIGN {
-            match written.others.get(key) {
+            match self.others.get(key) {
                 None | Some(Value::Null | Value::Bool(false)) => {}
                 Some(_) => {
                     return Err(format!(
@@ -122,35 +121,28 @@ impl TryFrom<Written> for PixelConfig {
                 }
             }
         }
-        if written.do_pad == Some(true) && !written.is_of("Llava") {
+        if self.pads() && !self.is_of("Llava") {
             return Err("`do_pad` true is not supported by this processor".to_owned());
         }
-        let filter = match written.resample {
-            Some(2) => Filter::Bilinear,
-            Some(3) | None => Filter::Bicubic,
-            Some(other) => {
-                return Err(format!(
-                    "`resample` {other} is not supported: write 2 (bilinear) or 3 (bicubic)"
-                ));
-            }
-        };
-        let (resize, width, height) = written.geometry()?;
-        let (factor, colours) = written.colours()?;
-        Ok(Self {
-            resize,
-            width,
-            height,
-            filter,
-            levels: levels(factor, &colours)?,
-            mean: colours.mean,
-            // LLaVA's own processor, which pads as the original evaluation does.
-            pad_to_square: written.do_pad == Some(true),
-            tiling: written.tiling()?,
-        })
+        Ok(())
     }
-}
 
-impl Written {
+    /// Whether pictures become squares first: LLaVA's own processor pads as the original
+    /// evaluation does.
+    pub(super) fn pads(&self) -> bool {
+        self.do_pad == Some(true)
+    }
+
+    pub(super) fn filter(&self) -> Result<Filter, String> {
+        match self.resample {
+            Some(2) => Ok(Filter::Bilinear),
+            Some(3) | None => Ok(Filter::Bicubic),
+            Some(other) => Err(format!(
+                "`resample` {other} is not supported: write 2 (bilinear) or 3 (bicubic)"
+            )),
+        }
+    }
+
     /// Whether this is the configuration of the `family`'s processor.
     fn is_of(&self, family: &str) -> bool {
         let kind = self.image_processor_type.as_ref();
@@ -160,7 +152,7 @@ impl Written {
     }
 
     /// The grids of tiles, where there are any.
-    fn tiling(&self) -> Result<Option<Tiling>, String> {
+    pub(super) fn tiling(&self) -> Result<Option<Tiling>, String> {
         if self.crop_to_patches != Some(true) {
             return Ok(None);
         }
@@ -178,7 +170,7 @@ impl Written {
     }
 
     /// The resize, and width and height after the crop.
-    fn geometry(&self) -> Result<(Size, usize, usize), String> {
+    pub(super) fn geometry(&self) -> Result<(Size, usize, usize), String> {
         let clip = self.is_of("CLIP") || self.is_of("Llava");
         let resize = match self.size {
             // CLIP's processors read one number as the shortest edge, all others as a square.
@@ -216,7 +208,7 @@ impl Written {
     }
 
     /// The factor of the rescaling, and what normalises.
-    fn colours(&self) -> Result<(f64, Colours), String> {
+    pub(super) fn colours(&self) -> Result<(f64, Colours), String> {
         let factor = match (self.do_rescale.unwrap_or(true), self.rescale_factor) {
             (false, _) => 1.0,
             (true, None) => 1.0 / 255.0,
