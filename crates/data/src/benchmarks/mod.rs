@@ -22,7 +22,7 @@ use serde_json::Value;
 pub use card::{BenchmarkCard, BenchmarkFile};
 pub use source::Source;
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// A benchmark the program knows by name.
 pub trait Benchmark: Sync {
