@@ -36,7 +36,7 @@ pub trait Benchmark: Sync {
     /// one is given; `seed` orders the draw (`hex(sha256("{seed}:{name}:{key}"))` ascending).
     ///
     /// # Errors
-    /// [`Error::MissingData`] with where to get them, unknown parts, [`Error::Rows`].
+    /// [`crate::Error::MissingData`] with where to get them, unknown parts, [`crate::Error::Rows`].
     fn open(
         &self,
         source: &Source,
@@ -62,7 +62,7 @@ pub trait Benchmark: Sync {
     /// Reads stored outputs; `source` is needed where they name items without repeating them.
     ///
     /// # Errors
-    /// A file that is not one of its forms of output, [`Error::Rows`], [`Error::NeedsData`].
+    /// A file that is not one of its forms of output, [`crate::Error::Rows`], [`crate::Error::NeedsData`].
     fn grade(&self, files: &[PathBuf], source: Option<&Source>) -> Result<Graded>;
 
     /// What the columns of one model say, in one sentence that claims nothing whose interval holds
