@@ -11,7 +11,7 @@ use debias_model::Style;
 use debias_model::engine::{Pictures, Unreadable, Watch};
 
 pub use lines::{Continued, Item, Line, Prompt, Score};
-pub use variant::{Asking, Opening, VariantRequest, threads};
+pub use variant::{AskedModel, Opening, VariantRequest, threads};
 
 use crate::exit::Exit;
 use crate::failure::Refusal;

@@ -21,6 +21,7 @@ use crate::printer::Printer;
 use crate::runner::{Execution, Runner};
 
 /// What is asked in the place of the model.
+#[derive(Clone, Debug)]
 pub enum VariantRequest {
     /// The model itself.
     Itself,
@@ -47,7 +48,7 @@ pub struct Opening<'a> {
 }
 
 /// A model that is asked, and the one that stands beside it.
-pub struct Asking {
+pub struct AskedModel {
     model: Model,
     variant: Variant,
 }
@@ -64,11 +65,11 @@ impl Opening<'_> {
     ///
     /// # Errors
     /// An unknown name, a model, recipe or request that cannot be used, or an interrupt.
-    pub fn asking(&self, name: &str, variant: VariantRequest) -> anyhow::Result<Asking> {
+    pub fn asking(&self, name: &str, variant: VariantRequest) -> anyhow::Result<AskedModel> {
         let (model, variant) = match variant {
             VariantRequest::Edited(request) => {
                 let (model, edit) = self.edited(&request)?;
-                return Ok(Asking {
+                return Ok(AskedModel {
                     model,
                     variant: Variant::Edit(Box::new(edit)),
                 });
@@ -83,7 +84,7 @@ impl Opening<'_> {
                 (self.model(name)?, Variant::Model(Box::new(merged)))
             }
         };
-        Ok(Asking { model, variant })
+        Ok(AskedModel { model, variant })
     }
 
     fn model(&self, name: &str) -> anyhow::Result<Model> {
@@ -152,7 +153,7 @@ impl debias_merge::Watch for Stop<'_> {
     }
 }
 
-impl Asking {
+impl AskedModel {
     /// Lets `work` ask: whoever answers, and the model without the variant, where there is one.
     ///
     /// # Errors

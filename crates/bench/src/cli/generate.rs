@@ -7,7 +7,7 @@ use debias_edit::Respondent;
 use debias_model::engine::{Asked, Batching};
 
 use super::Session;
-use super::variant::VariantArgs;
+use super::variant::{EditArgs, VariantArgs};
 use crate::asking::{Continued, Line, PictureFolder, Prompt, Teller, in_item};
 use crate::compute::{Input, Loading, Numbers};
 use crate::exit::Exit;
@@ -37,6 +37,8 @@ pub struct Args {
     models: Vec<String>,
     #[command(flatten)]
     variant: VariantArgs,
+    #[command(flatten)]
+    edit_args: EditArgs,
     /// A prompt, in place of lines
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["file", "input"])]
     prompt: Option<String>,
@@ -74,43 +76,57 @@ impl Args {
         let by_flag = self.prompt.clone().map(|prompt| Prompt {
             id: Id::Text("1".to_owned()),
             prompt,
-            image: self.image.as_ref().map(|path| path.to_string_lossy().into_owned()),
+            image: self
+                .image
+                .as_ref()
+                .map(|path| path.to_string_lossy().into_owned()),
         });
         let mut lines = match by_flag {
             Some(_) => None,
             None => Some(Lines::open(&self.input)?),
         };
         let how = (&self.loading, &self.numbers, None);
-        let asking = self.variant.asking(&self.models, how, session.printer)?;
-        let (pictures, teller) = (PictureFolder::new(&self.images), Teller::new(session.printer));
+        let asking = self
+            .variant
+            .asking(&self.models, &self.edit_args, how, session.printer)?;
+        let (pictures, teller) = (
+            PictureFolder::new(&self.images),
+            Teller::new(session.printer),
+        );
         let plain = by_flag.is_some() && !session.json;
         let mut prompts: Vec<Prompt> = by_flag.into_iter().collect();
-        asking.ask((&pictures, &teller), Batching::default(), |respondent, before| {
-            loop {
-                if let Some(lines) = &mut lines {
-                    prompts = lines.window(WINDOW)?;
+        asking.ask(
+            (&pictures, &teller),
+            Batching::default(),
+            |respondent, before| {
+                loop {
+                    if let Some(lines) = &mut lines {
+                        prompts = lines.window(WINDOW)?;
+                    }
+                    if prompts.is_empty() {
+                        return Ok(Exit::Done);
+                    }
+                    let written = self.continued(respondent, &prompts)?;
+                    let before = before
+                        .map(|before| self.continued(before, &prompts))
+                        .transpose()?;
+                    let mut before = before.map(Vec::into_iter);
+                    for (prompt, answer) in prompts.iter().zip(written) {
+                        let line = Line {
+                            id: &prompt.id,
+                            answer,
+                            before: before.as_mut().and_then(Iterator::next),
+                        };
+                        session.printer.result(&if plain {
+                            said(&line)
+                        } else {
+                            serde_json::to_string(&line)?
+                        })?;
+                    }
+                    prompts.clear();
                 }
-                if prompts.is_empty() {
-                    return Ok(Exit::Done);
-                }
-                let written = self.continued(respondent, &prompts)?;
-                let before = before.map(|before| self.continued(before, &prompts)).transpose()?;
-                let mut before = before.map(Vec::into_iter);
-                for (prompt, answer) in prompts.iter().zip(written) {
-                    let line = Line {
-                        id: &prompt.id,
-                        answer,
-                        before: before.as_mut().and_then(Iterator::next),
-                    };
-                    session.printer.result(&if plain {
-                        said(&line)
-                    } else {
-                        serde_json::to_string(&line)?
-                    })?;
-                }
-                prompts.clear();
-            }
-        })
+            },
+        )
     }
 
     /// What is written behind each prompt; the first that cannot be asked ends the command.

@@ -8,7 +8,7 @@ use debias_edit::Respondent;
 use debias_model::engine::{Asked, Batching};
 
 use super::Session;
-use super::variant::VariantArgs;
+use super::variant::{EditArgs, VariantArgs};
 use crate::asking::{Item, Line, PictureFolder, Score, Teller, in_item};
 use crate::compute::{Input, Loading, MemoryLimit, Numbers};
 use crate::exit::Exit;
@@ -40,6 +40,8 @@ pub struct Args {
     #[command(flatten)]
     variant: VariantArgs,
     #[command(flatten)]
+    edit_args: EditArgs,
+    #[command(flatten)]
     input: Input,
     /// The folder that images are relative to
     #[arg(long, value_name = "DIR", default_value = ".")]
@@ -69,8 +71,13 @@ impl Args {
         let start = Instant::now();
         let mut lines = Lines::open(&self.input)?;
         let how = (&self.loading, &self.numbers, self.memory.max_memory);
-        let asking = self.variant.asking(&self.models, how, session.printer)?;
-        let (pictures, teller) = (PictureFolder::new(&self.images), Teller::new(session.printer));
+        let asking = self
+            .variant
+            .asking(&self.models, &self.edit_args, how, session.printer)?;
+        let (pictures, teller) = (
+            PictureFolder::new(&self.images),
+            Teller::new(session.printer),
+        );
         let batching = Batching {
             tokens: self.batch_tokens.map(|tokens| tokens as usize),
             pictures: self.batch_pictures.map(|pictures| pictures as usize),
@@ -102,7 +109,9 @@ impl Args {
             let mut text = Vec::new();
             let start = Instant::now();
             let scores = self.scores(respondent, &items)?;
-            let before = before.map(|before| self.scores(before, &items)).transpose()?;
+            let before = before
+                .map(|before| self.scores(before, &items))
+                .transpose()?;
             let mut before = before.map(Vec::into_iter);
             seconds += start.elapsed().as_secs_f64();
             scored += scores.len();

@@ -1,18 +1,43 @@
 //! The flags by which commands that ask a model choose a variant of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use debias_core::{Preset, Task};
 
 use super::selection::{PresetName, TaskName};
-use crate::asking::{Asking, Opening, VariantRequest, threads};
-use crate::compute::{Loading, Numbers};
+use crate::asking::{AskedModel, Opening, VariantRequest, threads};
+use crate::compute::{Compute, Loading, Numbers};
 use crate::exit::Exit;
 use crate::failure::Refusal;
 use crate::interrupt::Interrupt;
 use crate::planner::{Batches, Conditions, EditRequest};
 use crate::printer::Printer;
+
+/// Where an edit's trained parts are kept, and its seed: flags of commands without a run folder.
+#[derive(Clone, Debug, Args)]
+pub(super) struct EditArgs {
+    /// Seed of every random stream of the edit
+    #[arg(long, value_name = "N", requires = "edit")]
+    seed: Option<u64>,
+    /// Where trained parts of editors are kept
+    #[arg(short, long, value_name = "DIR", default_value = "results")]
+    out: PathBuf,
+}
+
+/// How variants are computed.
+pub(super) struct How<'a> {
+    /// The device.
+    pub compute: &'a Compute,
+    /// The number format.
+    pub numbers: &'a Numbers,
+    /// The most memory to take, if somebody says so.
+    pub max_memory: Option<u64>,
+    /// Seed of every random stream of an edit.
+    pub seed: Option<u64>,
+    /// Where trained parts of editors are kept.
+    pub out: &'a Path,
+}
 
 /// A variant of the model.
 #[derive(Clone, Debug, Args)]
@@ -41,16 +66,10 @@ pub(super) struct VariantArgs {
     /// The bundle of settings to start from
     #[arg(long, value_enum, requires = "edit")]
     preset: Option<PresetName>,
-    /// Seed of every random stream of the edit
-    #[arg(long, value_name = "N", requires = "edit")]
-    seed: Option<u64>,
-    /// Where trained parts of editors are kept
-    #[arg(short, long, value_name = "DIR", default_value = "results")]
-    out: PathBuf,
     /// Ask what this recipe merges; the answer of --model stands beside
     #[arg(long, value_name = "RECIPE", conflicts_with = "editor")]
     merge: Option<PathBuf>,
-    /// The answer without the variant stands beside, as it always does
+    /// The model without the variant stands beside
     #[arg(long)]
     before: bool,
 }
@@ -63,10 +82,18 @@ impl VariantArgs {
     pub(super) fn asking(
         &self,
         models: &[String],
+        edit: &EditArgs,
         (loading, numbers, max_memory): (&Loading, &Numbers, Option<u64>),
         printer: Printer,
-    ) -> anyhow::Result<Asking> {
-        let (name, variant) = self.chosen(models, (loading, numbers, max_memory))?;
+    ) -> anyhow::Result<AskedModel> {
+        let how = How {
+            compute: &loading.compute,
+            numbers,
+            max_memory,
+            seed: edit.seed,
+            out: &edit.out,
+        };
+        let (name, variant) = self.chosen(models, &how)?;
         loading.prepare()?;
         let interrupt = Interrupt::listen()?;
         let opening = Opening {
@@ -83,7 +110,7 @@ impl VariantArgs {
     fn chosen<'m>(
         &self,
         models: &'m [String],
-        (loading, numbers, max_memory): (&Loading, &Numbers, Option<u64>),
+        how: &How,
     ) -> anyhow::Result<(&'m str, VariantRequest)> {
         let usage = |message: &str, help: &str| Refusal::new(Exit::Usage, message).help(help);
         let (name, other) = match models {
@@ -97,48 +124,66 @@ impl VariantArgs {
                 .into());
             }
         };
-        let variant = match (other, &self.edit, &self.merge) {
-            (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
+        let variant = match (other, self.of(name, how)?) {
+            (Some(_), Some(_)) => {
                 return Err(usage(
                     "a second --model is a variant itself, as --edit and --merge are",
                     "Give one of them.",
                 )
                 .into());
             }
-            (Some(other), None, None) => VariantRequest::Other(other.clone()),
-            (None, _, Some(recipe)) => VariantRequest::Merged(recipe.clone()),
-            (None, Some(path), None) => VariantRequest::Edited(Box::new(EditRequest {
-                path: path.clone(),
-                models: vec![name.clone()],
-                editor: self.editor.clone(),
-                ids: self.ids.clone(),
-                task: self.task.map(Task::from),
-                images: self.edit_images.clone(),
-                rephrase_images: None,
-                train: self.train.clone(),
-                conditions: Conditions {
-                    placement: loading.compute.placement(max_memory)?,
-                    device: loading.compute.device,
-                    dtype: numbers.dtype,
-                    max_memory,
-                    command: None,
-                    limit: None,
-                    seed: self.seed,
-                    batches: Batches::default(),
-                    out: self.out.clone(),
-                    settings: self.settings.clone(),
-                    preset: self.preset.map(Preset::from),
-                },
-            })),
-            (None, None, None) if self.before => {
+            (Some(other), None) => VariantRequest::Other(other.clone()),
+            (None, Some(variant)) => variant,
+            (None, None) if self.before => {
                 return Err(usage(
                     "--before: there is nothing that the model could be compared with",
                     "Give --editor and --edit, --merge, or a second --model.",
                 )
                 .into());
             }
-            (None, None, None) => VariantRequest::Itself,
+            (None, None) => VariantRequest::Itself,
         };
         Ok((name, variant))
+    }
+
+    /// The variant of the model `name` that the flags make, if any do.
+    ///
+    /// # Errors
+    /// A placement that contradicts itself.
+    pub(super) fn of(&self, name: &str, how: &How) -> anyhow::Result<Option<VariantRequest>> {
+        if let Some(recipe) = &self.merge {
+            return Ok(Some(VariantRequest::Merged(recipe.clone())));
+        }
+        let Some(path) = &self.edit else {
+            return Ok(None);
+        };
+        Ok(Some(VariantRequest::Edited(Box::new(EditRequest {
+            path: path.clone(),
+            models: vec![name.to_owned()],
+            editor: self.editor.clone(),
+            ids: self.ids.clone(),
+            task: self.task.map(Task::from),
+            images: self.edit_images.clone(),
+            rephrase_images: None,
+            train: self.train.clone(),
+            conditions: Conditions {
+                placement: how.compute.placement(how.max_memory)?,
+                device: how.compute.device,
+                dtype: how.numbers.dtype,
+                max_memory: how.max_memory,
+                command: None,
+                limit: None,
+                seed: how.seed,
+                batches: Batches::default(),
+                out: how.out.to_owned(),
+                settings: self.settings.clone(),
+                preset: self.preset.map(Preset::from),
+            },
+        }))))
+    }
+
+    /// Whether the model without the variant is wanted beside it.
+    pub(super) fn before(&self) -> bool {
+        self.before
     }
 }

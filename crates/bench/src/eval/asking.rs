@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
-use debias_core::{Cell, CellResult, Cost, FilterCounts, Item, ItemLine, Status};
-use debias_edit::{Answered, Direct, Respondent, answers};
-use debias_model::engine::{Batching, Engine};
-use debias_model::{Model, Parameters};
+use debias_core::{Cell, CellResult, Cost, FilterCounts, Item, ItemLine, Status, Variant};
+use debias_edit::{Answered, Respondent, answers};
+use debias_model::Model;
+use debias_model::engine::Batching;
 
 use super::plan::{PlannedBenchmark, PlannedEval};
-use crate::asking::{PictureFolder, Teller};
+use crate::asking::{AskedModel, Opening, PictureFolder, Teller};
 use crate::interrupt::Interrupt;
 use crate::machine;
 use crate::measuring::measured;
@@ -72,9 +72,10 @@ impl<'a> Asking<'a> {
             cells: Vec::new(),
             computed: 0,
         };
-        for cells in self.planned.plan.cells.chunk_by(|a, b| a.model == b.model) {
+        let same_row = |a: &Cell, b: &Cell| a.model == b.model && a.variant == b.variant;
+        for cells in self.planned.plan.cells.chunk_by(same_row) {
             // Opened once it is needed, and let go before the next.
-            let mut model: Option<Model> = None;
+            let mut model: Option<AskedModel> = None;
             for cell in cells {
                 if let Some(result) = self.stored(cell)? {
                     outcome.cells.push(result);
@@ -125,34 +126,35 @@ impl<'a> Asking<'a> {
         })
     }
 
-    fn open(&self, cell: &Cell) -> anyhow::Result<Model> {
-        let models = self.planned.models.iter();
-        let model = models.clone().find(|model| model.identity == cell.model);
-        let source = &model.context("a cell's model is in the plan")?.source;
+    fn open(&self, cell: &Cell) -> anyhow::Result<AskedModel> {
+        let row = self.planned.row(cell).context("a cell's row is planned")?;
         let request = &self.planned.request;
-        let model = Model::open_across(&source.checkpoint()?, &request.placement)?;
-        Ok(model.computing_in(request.dtype.into()))
+        let opening = Opening {
+            open: &|checkpoint| Ok(Model::open_across(&checkpoint, &request.placement)?),
+            dtype: request.dtype,
+            threads: request.threads,
+            interrupt: self.interrupt,
+            printer: self.printer,
+        };
+        opening.asking(&row.name, row.request.clone())
     }
 
     /// All lines of a cell, those of an interrupted run included, and its numbers.
-    fn cell(&self, cell: &Cell, model: &Model) -> anyhow::Result<(CellResult, Vec<ItemLine>)> {
+    fn cell(&self, cell: &Cell, model: &AskedModel) -> anyhow::Result<(CellResult, Vec<ItemLine>)> {
         let planned = self.planned.benchmark(cell);
         let planned = planned.context("a cell's benchmark is in the plan")?;
         let teller = Teller::new(self.printer);
         let folder = planned.opened.pictures.clone().unwrap_or_default();
         let pictures = PictureFolder::new(&folder);
-        let base = Direct::base(Engine {
-            model,
-            view: model.base(),
-            pictures: &pictures,
-            batching: Batching {
-                tokens: Some(self.planned.request.batch_tokens),
-                pictures: None,
-            },
-            watch: &teller,
-        });
+        let batching = Batching {
+            tokens: Some(self.planned.request.batch_tokens),
+            pictures: None,
+        };
         let items = &planned.opened.items;
-        let what = format!("{} {}", cell.model.id, cell.benchmark.id);
+        let what = match &cell.variant {
+            Variant::Base => format!("{} {}", cell.model.id, cell.benchmark.id),
+            variant => format!("{} {} {}", cell.model.id, variant.name(), cell.benchmark.id),
+        };
         self.progress.start(&what, items.len());
         let start = Instant::now();
         let part = Part::of(self.planned, cell);
@@ -166,16 +168,23 @@ impl<'a> Asking<'a> {
             self.progress.advance(lines.len());
         }
         let mut file = part.open(&lines)?;
-        for window in items[lines.len()..].chunks(WINDOW) {
-            self.interrupt.check()?;
-            let answered = ask(&base, planned.benchmark.compares().then_some(&base), window)?;
-            for line in &answered {
-                let text = serde_json::to_string(line)?;
-                writeln!(file, "{text}").with_context(|| part.said("write"))?;
+        let compares = planned.benchmark.compares();
+        model.ask((&pictures, &teller), batching, |respondent, unchanged| {
+            for window in items[lines.len()..].chunks(WINDOW) {
+                self.interrupt.check()?;
+                let answered = match compares {
+                    true => compared(respondent, unchanged, window)?,
+                    false => asked(respondent, window)?,
+                };
+                for line in &answered {
+                    let text = serde_json::to_string(line)?;
+                    writeln!(file, "{text}").with_context(|| part.said("write"))?;
+                }
+                lines.extend(answered);
+                self.progress.advance(window.len());
             }
-            lines.extend(answered);
-            self.progress.advance(window.len());
-        }
+            Ok(())
+        })?;
         let cost = Cost {
             score_s: start.elapsed().as_secs_f64(),
             peak_bytes: machine::peak_bytes(),
@@ -212,23 +221,33 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// The lines of some items, in their order; with the answers of the unedited model where `unedited`
-/// gives them.
-fn ask(
+/// The lines of some items, in their order.
+fn asked(respondent: &dyn Respondent, items: &[Item]) -> anyhow::Result<Vec<ItemLine>> {
+    let after = answers(respondent, None, items)?;
+    let lines = items.iter().zip(after);
+    Ok(lines.map(|(item, after)| line(item, None, after)).collect())
+}
+
+/// The same, with what the unchanged model says; where there is none, the respondent is it.
+fn compared(
     respondent: &dyn Respondent,
-    unedited: Option<&dyn Respondent>,
+    unchanged: Option<&dyn Respondent>,
     items: &[Item],
 ) -> anyhow::Result<Vec<ItemLine>> {
-    let after = answers(respondent, unedited, items)?;
-    let before: Vec<_> = match unedited {
-        Some(unedited) => answers(unedited, Some(unedited), items)?
+    let after = answers(respondent, Some(unchanged.unwrap_or(respondent)), items)?;
+    let before = match unchanged {
+        Some(unchanged) => answers(unchanged, Some(unchanged), items)?
             .into_iter()
             .map(Some)
             .collect(),
-        None => items.iter().map(|_| None).collect(),
+        // An item without an answer fails by it alone.
+        None => after
+            .iter()
+            .map(|after| after.as_ref().ok().cloned().map(Ok))
+            .collect::<Vec<_>>(),
     };
-    let answered = items.iter().zip(before.into_iter().zip(after));
-    Ok(answered
+    let lines = items.iter().zip(before.into_iter().zip(after));
+    Ok(lines
         .map(|(item, (before, after))| line(item, before, after))
         .collect())
 }
