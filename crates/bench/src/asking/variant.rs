@@ -115,7 +115,8 @@ impl Opening<'_> {
             n => format!("{n} requests"),
         };
         let editor = planned.suite.editors.join(", ");
-        self.printer.note(&format!("Edited {requests} with {editor}."));
+        self.printer
+            .note(&format!("Edited {requests} with {editor}."));
         Ok((model, joint.edit))
     }
 

@@ -74,7 +74,10 @@ impl Args {
         let by_flag = self.prompt.clone().map(|prompt| Prompt {
             id: Id::Text("1".to_owned()),
             prompt,
-            image: self.image.as_ref().map(|path| path.to_string_lossy().into_owned()),
+            image: self
+                .image
+                .as_ref()
+                .map(|path| path.to_string_lossy().into_owned()),
         });
         let mut lines = match by_flag {
             Some(_) => None,
@@ -82,35 +85,44 @@ impl Args {
         };
         let how = (&self.loading, &self.numbers, None);
         let asking = self.variant.asking(&self.models, how, session.printer)?;
-        let (pictures, teller) = (PictureFolder::new(&self.images), Teller::new(session.printer));
+        let (pictures, teller) = (
+            PictureFolder::new(&self.images),
+            Teller::new(session.printer),
+        );
         let plain = by_flag.is_some() && !session.json;
         let mut prompts: Vec<Prompt> = by_flag.into_iter().collect();
-        asking.ask((&pictures, &teller), Batching::default(), |respondent, before| {
-            loop {
-                if let Some(lines) = &mut lines {
-                    prompts = lines.window(WINDOW)?;
+        asking.ask(
+            (&pictures, &teller),
+            Batching::default(),
+            |respondent, before| {
+                loop {
+                    if let Some(lines) = &mut lines {
+                        prompts = lines.window(WINDOW)?;
+                    }
+                    if prompts.is_empty() {
+                        return Ok(Exit::Done);
+                    }
+                    let written = self.continued(respondent, &prompts)?;
+                    let before = before
+                        .map(|before| self.continued(before, &prompts))
+                        .transpose()?;
+                    let mut before = before.map(Vec::into_iter);
+                    for (prompt, answer) in prompts.iter().zip(written) {
+                        let line = Line {
+                            id: &prompt.id,
+                            answer,
+                            before: before.as_mut().and_then(Iterator::next),
+                        };
+                        session.printer.result(&if plain {
+                            said(&line)
+                        } else {
+                            serde_json::to_string(&line)?
+                        })?;
+                    }
+                    prompts.clear();
                 }
-                if prompts.is_empty() {
-                    return Ok(Exit::Done);
-                }
-                let written = self.continued(respondent, &prompts)?;
-                let before = before.map(|before| self.continued(before, &prompts)).transpose()?;
-                let mut before = before.map(Vec::into_iter);
-                for (prompt, answer) in prompts.iter().zip(written) {
-                    let line = Line {
-                        id: &prompt.id,
-                        answer,
-                        before: before.as_mut().and_then(Iterator::next),
-                    };
-                    session.printer.result(&if plain {
-                        said(&line)
-                    } else {
-                        serde_json::to_string(&line)?
-                    })?;
-                }
-                prompts.clear();
-            }
-        })
+            },
+        )
     }
 
     /// What is written behind each prompt; the first that cannot be asked ends the command.

@@ -70,7 +70,10 @@ impl Args {
         let mut lines = Lines::open(&self.input)?;
         let how = (&self.loading, &self.numbers, self.memory.max_memory);
         let asking = self.variant.asking(&self.models, how, session.printer)?;
-        let (pictures, teller) = (PictureFolder::new(&self.images), Teller::new(session.printer));
+        let (pictures, teller) = (
+            PictureFolder::new(&self.images),
+            Teller::new(session.printer),
+        );
         let batching = Batching {
             tokens: self.batch_tokens.map(|tokens| tokens as usize),
             pictures: self.batch_pictures.map(|pictures| pictures as usize),
@@ -102,7 +105,9 @@ impl Args {
             let mut text = Vec::new();
             let start = Instant::now();
             let scores = self.scores(respondent, &items)?;
-            let before = before.map(|before| self.scores(before, &items)).transpose()?;
+            let before = before
+                .map(|before| self.scores(before, &items))
+                .transpose()?;
             let mut before = before.map(Vec::into_iter);
             seconds += start.elapsed().as_secs_f64();
             scored += scores.len();
