@@ -6,13 +6,12 @@ use debias_core::{ContextScore, LocalityScore, RecordScores};
 use debias_model::engine::{Asked, Joining, Reading, Wanted};
 use debias_model::{
     AnswerLikelihood, Batch, Continuation, ImageFeatures, Model, Parameters, Row, Steps, View,
-    locality_of_pairs,
 };
 
 use super::{RecordBatch, in_record};
 use crate::editor::Examples;
 use crate::error::{Error, Result};
-use crate::respondent::{Each, Respondent, likelihoods};
+use crate::respondent::{Each, Respondent, compared, likelihoods};
 
 /// What is asked about one record.
 struct Questions {
@@ -319,47 +318,4 @@ fn drift(
         return Ok(None);
     };
     base().map(|base| compared(&base, edited)).transpose()
-}
-
-/// Compares the positions that `edited` has with the same of `base`, which has all.
-fn compared(base: &Reading, edited: Reading) -> Result<LocalityScore> {
-    let first = edited.positions.start;
-    let answers = base.row.answer_positions();
-    let answers = answers.start.saturating_sub(first)..answers.end.saturating_sub(first);
-    let ids = base.row.answer();
-    let ids = &ids[ids.len() - answers.len()..];
-    let before = base.logits.clone().narrow(0, first, edited.positions.len());
-    Ok(locality_of_pairs(before, edited.logits, answers, ids)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::tensor::Device;
-    use debias_model::host;
-
-    use super::*;
-
-    #[test]
-    fn answers_are_counted_within_what_is_compared() {
-        let row = Row {
-            ids: vec![1, 2, 3, 4, 5],
-            image: None,
-            answer_start: 3,
-        };
-        let reading = |positions: std::ops::Range<usize>| {
-            let values = positions
-                .clone()
-                .flat_map(|p| (4 * p..4 * p + 4).map(|i| i as f32));
-            Reading {
-                row: row.clone(),
-                logits: host::tensor(values.collect(), [positions.len(), 4], &Device::flex()),
-                positions,
-                edited: true,
-            }
-        };
-        // Only the last two are compared, the first answer token's predictor is not among them.
-        let score = compared(&reading(0..5), reading(3..5)).expect("finite");
-        assert_eq!((score.positions, score.answer_positions), (2, 1));
-        assert_eq!((score.top1_kept, score.kl), (2, 0.0));
-    }
 }
