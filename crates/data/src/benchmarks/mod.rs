@@ -36,7 +36,7 @@ pub trait Benchmark: Sync {
     /// one is given; `seed` orders the draw (`hex(sha256("{seed}:{name}:{key}"))` ascending).
     ///
     /// # Errors
-    /// [`Error::MissingData`] with where to get them, unknown parts, [`Error::Rows`].
+    /// [`crate::Error::MissingData`] with where to get them, unknown parts, [`crate::Error::Rows`].
     fn open(
         &self,
         source: &Source,
@@ -44,6 +44,11 @@ pub trait Benchmark: Sync {
         limit: Option<usize>,
         seed: u64,
     ) -> Result<Opened>;
+
+    /// Whether its columns compare with the answers of the unedited model.
+    fn compares(&self) -> bool {
+        false
+    }
 
     /// Every column that is computed from its lines.
     fn columns(&self) -> &'static [Column];
@@ -57,7 +62,7 @@ pub trait Benchmark: Sync {
     /// Reads stored outputs; `source` is needed where they name items without repeating them.
     ///
     /// # Errors
-    /// A file that is not one of its forms of output, [`Error::Rows`], [`Error::NeedsData`].
+    /// A file that is not one of its forms of output, [`crate::Error::Rows`], [`crate::Error::NeedsData`].
     fn grade(&self, files: &[PathBuf], source: Option<&Source>) -> Result<Graded>;
 
     /// What the columns of one model say, in one sentence that claims nothing whose interval holds
@@ -74,6 +79,8 @@ pub struct Opened {
     pub files: BTreeMap<String, String>,
     /// SHA-256 over names and digests.
     pub digest: String,
+    /// The folder that the keys of pictures are relative to, where there are any.
+    pub pictures: Option<PathBuf>,
     /// Whether these are the items as published; a stand-in or a changed file is not.
     pub official: bool,
     /// What every report on them must say.
@@ -99,6 +106,7 @@ debias_core::registry! {
     /// Every benchmark the program knows.
     pub static ALL: dyn Benchmark;
     pub bbq::Bbq,
+    pub debias_edit::DebiasEdit,
     pub stereoset::StereoSet,
 }
 
