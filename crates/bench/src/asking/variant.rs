@@ -50,6 +50,7 @@ pub struct Opening<'a> {
 pub struct Asking {
     model: Model,
     variant: Variant,
+    interrupt: Interrupt,
 }
 
 /// What makes the answers other than those of the model.
@@ -68,10 +69,7 @@ impl Opening<'_> {
         let (model, variant) = match variant {
             VariantRequest::Edited(request) => {
                 let (model, edit) = self.edited(&request)?;
-                return Ok(Asking {
-                    model,
-                    variant: Variant::Edit(Box::new(edit)),
-                });
+                (model, Variant::Edit(Box::new(edit)))
             }
             VariantRequest::Itself => (self.model(name)?, Variant::None),
             VariantRequest::Other(other) => {
@@ -83,7 +81,11 @@ impl Opening<'_> {
                 (self.model(name)?, Variant::Model(Box::new(merged)))
             }
         };
-        Ok(Asking { model, variant })
+        Ok(Asking {
+            model,
+            variant,
+            interrupt: self.interrupt.clone(),
+        })
     }
 
     fn model(&self, name: &str) -> anyhow::Result<Model> {
@@ -154,6 +156,14 @@ impl debias_merge::Watch for Stop<'_> {
 }
 
 impl Asking {
+    /// Ends the work on Ctrl-C; called between windows of lines.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with exit status 130 or 143.
+    pub fn check(&self) -> Result<(), Refusal> {
+        self.interrupt.check()
+    }
+
     /// Lets `work` ask: whoever answers, and the model without the variant, where there is one.
     ///
     /// # Errors
