@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use debias_core::{Answer, Answers, Ask, Choice, Framing, Item, Named, Probe};
 use debias_model::engine::{Asked, Joining, Reading, Wanted};
-use debias_model::{AnswerLikelihood, Model, Style, host, locality_of_pairs};
+use debias_model::{AnswerLikelihood, Model, Style, host};
 
 use crate::error::{Error, Result};
-use crate::respondent::{Each, Respondent};
+use crate::respondent::{self, Each, Respondent};
 
 /// What was answered to an item.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -212,9 +212,6 @@ fn compared(
                 model: respondent.model().name().to_owned(),
             });
         }
-        let answers = base.row.answer_positions();
-        let ids = base.row.answer().to_vec();
-        let score = locality_of_pairs(base.logits, own.logits, answers, &ids)?;
-        Ok(Answer::Drift(score))
+        Ok(Answer::Drift(respondent::compared(&base, own)?))
     }))
 }

@@ -51,6 +51,7 @@ pub struct Opening<'a> {
 pub struct AskedModel {
     model: Model,
     variant: Variant,
+    interrupt: Interrupt,
 }
 
 /// What makes the answers other than those of the model.
@@ -69,10 +70,7 @@ impl Opening<'_> {
         let (model, variant) = match variant {
             VariantRequest::Edited(request) => {
                 let (model, edit) = self.edited(&request)?;
-                return Ok(AskedModel {
-                    model,
-                    variant: Variant::Edit(Box::new(edit)),
-                });
+                (model, Variant::Edit(Box::new(edit)))
             }
             VariantRequest::Itself => (self.model(name)?, Variant::None),
             VariantRequest::Other(other) => {
@@ -84,7 +82,11 @@ impl Opening<'_> {
                 (self.model(name)?, Variant::Model(Box::new(merged)))
             }
         };
-        Ok(AskedModel { model, variant })
+        Ok(AskedModel {
+            model,
+            variant,
+            interrupt: self.interrupt.clone(),
+        })
     }
 
     fn model(&self, name: &str) -> anyhow::Result<Model> {
@@ -116,7 +118,8 @@ impl Opening<'_> {
             n => format!("{n} requests"),
         };
         let editor = planned.suite.editors.join(", ");
-        self.printer.note(&format!("Edited {requests} with {editor}."));
+        self.printer
+            .note(&format!("Edited {requests} with {editor}."));
         Ok((model, joint.edit))
     }
 
@@ -154,6 +157,14 @@ impl debias_merge::Watch for Stop<'_> {
 }
 
 impl AskedModel {
+    /// Ends the work on Ctrl-C; called between windows of lines.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with exit status 130 or 143.
+    pub fn check(&self) -> Result<(), Refusal> {
+        self.interrupt.check()
+    }
+
     /// Lets `work` ask: whoever answers, and the model without the variant, where there is one.
     ///
     /// # Errors

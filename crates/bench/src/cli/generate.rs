@@ -100,6 +100,7 @@ impl Args {
             Batching::default(),
             |respondent, before| {
                 loop {
+                    asking.check()?;
                     if let Some(lines) = &mut lines {
                         prompts = lines.window(WINDOW)?;
                     }

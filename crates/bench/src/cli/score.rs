@@ -9,7 +9,7 @@ use debias_model::engine::{Asked, Batching};
 
 use super::Session;
 use super::variant::{EditArgs, VariantArgs};
-use crate::asking::{Item, Line, PictureFolder, Score, Teller, in_item};
+use crate::asking::{AskedModel, Item, Line, PictureFolder, Score, Teller, in_item};
 use crate::compute::{Input, Loading, MemoryLimit, Numbers};
 use crate::exit::Exit;
 use crate::lines::Lines;
@@ -87,7 +87,7 @@ impl Args {
             .printer
             .detail(&format!("model ready after {ready:.2} s"));
         asking.ask((&pictures, &teller), batching, |respondent, before| {
-            self.score(session, &mut lines, respondent, before)
+            self.score((session, &asking), &mut lines, respondent, before)
         })?;
         Ok(Exit::Done)
     }
@@ -95,13 +95,14 @@ impl Args {
     /// Scores line after line, without the variant too where there is one.
     fn score(
         &self,
-        session: Session,
+        (session, asking): (Session, &AskedModel),
         lines: &mut Lines,
         respondent: &dyn Respondent,
         before: Option<&dyn Respondent>,
     ) -> anyhow::Result<()> {
         let (mut scored, mut tokens, mut seconds) = (0, 0, 0.0);
         loop {
+            asking.check()?;
             let items: Vec<Item> = lines.window(WINDOW)?;
             if items.is_empty() {
                 break;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
 use debias_core::{Preset, Task};
 
@@ -95,7 +96,13 @@ impl VariantArgs {
         };
         let (name, variant) = self.chosen(models, &how)?;
         loading.prepare()?;
-        let interrupt = Interrupt::listen()?;
+        let interrupt = match variant {
+            VariantRequest::Edited(_) | VariantRequest::Merged(_) => {
+                Interrupt::listen().context("cannot listen for SIGINT and SIGTERM")?
+            }
+            // Nothing is begun that would have to be ended in order.
+            VariantRequest::Itself | VariantRequest::Other(_) => Interrupt::default(),
+        };
         let opening = Opening {
             open: &|checkpoint| loading.open_checkpoint(checkpoint, max_memory),
             dtype: numbers.dtype,

@@ -275,7 +275,12 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// A refused input, an interrupt, no request to edit, or whatever the editor refuses.
     pub fn joint(&self) -> anyhow::Result<(Model, Joint)> {
-        let cell = self.planned.plan.cells.last().context("a plan has a cell")?;
+        let cell = self
+            .planned
+            .plan
+            .cells
+            .last()
+            .context("a plan has a cell")?;
         let model = self.open(cell)?;
         let joint = {
             let mut group = self.cell_group(cell, &model)?;
