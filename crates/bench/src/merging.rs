@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use debias_merge::{Folders, Library, Location};
+use debias_merge::{Error, Folders, Library, Location};
 
+use crate::exit::Exit;
+use crate::failure::Refusal;
 use crate::models::{self, ModelSource};
 
 /// Embedded models by name, and folders.
@@ -38,4 +40,15 @@ impl Library for Models {
         let opened = ModelSource::Embedded(model).checkpoint().ok()?;
         Some(Location::Open(opened))
     }
+}
+
+/// What is wrong with the recipe is wrong usage; what is wrong with a model is a refused input.
+pub fn refusal(error: Error) -> anyhow::Error {
+    let exit = match &error {
+        Error::Read { .. } | Error::Yaml { .. } | Error::Recipe { .. } => Exit::Usage,
+        Error::Range { .. } | Error::Memory { .. } | Error::Mask { .. } => Exit::Usage,
+        _ => return error.into(),
+    };
+    let message = error.to_string();
+    anyhow::Error::new(error).context(Refusal::new(exit, message))
 }

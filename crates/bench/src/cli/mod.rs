@@ -17,6 +17,7 @@ mod run;
 mod score;
 mod selection;
 mod show;
+mod variant;
 mod verify;
 
 use clap::{Parser, Subcommand};

@@ -8,11 +8,11 @@ use std::time::Instant;
 use anyhow::Context;
 use debias_core::{Cell, CellResult, Cost, FilterCounts, Item, ItemLine, Status};
 use debias_edit::{Answered, Direct, Respondent, answers};
-use debias_model::engine::{Batching, Engine, NoPictures};
+use debias_model::engine::{Batching, Engine};
 use debias_model::{Model, Parameters};
 
 use super::plan::{PlannedBenchmark, PlannedEval};
-use crate::asking::Teller;
+use crate::asking::{PictureFolder, Teller};
 use crate::interrupt::Interrupt;
 use crate::machine;
 use crate::measuring::measured;
@@ -139,10 +139,12 @@ impl<'a> Asking<'a> {
         let planned = self.planned.benchmark(cell);
         let planned = planned.context("a cell's benchmark is in the plan")?;
         let teller = Teller::new(self.printer);
-        let respondent = Direct::base(Engine {
+        let folder = planned.opened.pictures.clone().unwrap_or_default();
+        let pictures = PictureFolder::new(&folder);
+        let base = Direct::base(Engine {
             model,
             view: model.base(),
-            pictures: &NoPictures,
+            pictures: &pictures,
             batching: Batching {
                 tokens: Some(self.planned.request.batch_tokens),
                 pictures: None,
@@ -166,7 +168,7 @@ impl<'a> Asking<'a> {
         let mut file = part.open(&lines)?;
         for window in items[lines.len()..].chunks(WINDOW) {
             self.interrupt.check()?;
-            let answered = ask(&respondent, window)?;
+            let answered = ask(&base, planned.benchmark.compares().then_some(&base), window)?;
             for line in &answered {
                 let text = serde_json::to_string(line)?;
                 writeln!(file, "{text}").with_context(|| part.said("write"))?;
@@ -210,40 +212,64 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// The lines of some items, in their order.
-fn ask(respondent: &dyn Respondent, items: &[Item]) -> anyhow::Result<Vec<ItemLine>> {
-    let answered = answers(respondent, None, items)?;
-    let lines = items.iter().zip(answered);
-    Ok(lines.map(|(item, answered)| line(item, answered)).collect())
+/// The lines of some items, in their order; with the answers of the unedited model where `unedited`
+/// gives them.
+fn ask(
+    respondent: &dyn Respondent,
+    unedited: Option<&dyn Respondent>,
+    items: &[Item],
+) -> anyhow::Result<Vec<ItemLine>> {
+    let after = answers(respondent, unedited, items)?;
+    let before: Vec<_> = match unedited {
+        Some(unedited) => answers(unedited, Some(unedited), items)?
+            .into_iter()
+            .map(Some)
+            .collect(),
+        None => items.iter().map(|_| None).collect(),
+    };
+    let answered = items.iter().zip(before.into_iter().zip(after));
+    Ok(answered
+        .map(|(item, (before, after))| line(item, before, after))
+        .collect())
 }
 
-fn line(item: &Item, answered: debias_edit::Result<Answered>) -> ItemLine {
+fn line(
+    item: &Item,
+    before: Option<debias_edit::Result<Answered>>,
+    after: debias_edit::Result<Answered>,
+) -> ItemLine {
     let line = ItemLine {
         id: item.id.clone(),
         cluster: item.cluster.clone(),
         tags: item.tags.clone(),
         ..ItemLine::default()
     };
-    match answered {
-        Ok(answered) if answered.answers.is_finite() => {
-            let mut tags = line.tags;
-            if answered.cut > 0 {
-                tags.insert(CUT.to_owned(), answered.cut.to_string());
-            }
-            ItemLine {
-                tags,
-                after: Some(answered.answers),
+    let answered = before.transpose().and_then(|before| Ok((before, after?)));
+    let (before, after) = match answered {
+        Ok(answered) => answered,
+        Err(error) => {
+            return ItemLine {
+                error: Some(error.to_string()),
                 ..line
-            }
+            };
         }
-        Ok(_) => ItemLine {
+    };
+    let finite = |answered: &Answered| answered.answers.is_finite();
+    if !(finite(&after) && before.as_ref().is_none_or(finite)) {
+        return ItemLine {
             error: Some("a log-likelihood is not finite".to_owned()),
             ..line
-        },
-        Err(error) => ItemLine {
-            error: Some(error.to_string()),
-            ..line
-        },
+        };
+    }
+    let mut tags = line.tags;
+    if after.cut > 0 {
+        tags.insert(CUT.to_owned(), after.cut.to_string());
+    }
+    ItemLine {
+        tags,
+        before: before.map(|before| before.answers),
+        after: Some(after.answers),
+        ..line
     }
 }
 

@@ -1,7 +1,6 @@
 //! Which benchmarks, of which models: names checked, files read, cells named.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use debias_core::{
     BenchmarkIdentity, Cell, FORMAT_MAJOR, Identity, Plan, Preset, Protocol, Variant,
@@ -34,7 +33,7 @@ impl Chosen {
     /// it is a benchmark's.
     ///
     /// # Errors
-    /// A name that is none.
+    /// A name that is none, of a benchmark or of a part.
     pub fn list(text: &str) -> debias_data::Result<Vec<Self>> {
         let mut chosen: Vec<Self> = Vec::new();
         for word in text.split(',') {
@@ -54,18 +53,21 @@ impl Chosen {
                 }
             }
         }
+        chosen.iter().try_for_each(Self::check)?;
         Ok(chosen)
     }
-}
 
-impl FromStr for Chosen {
-    type Err = debias_data::Error;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut list = Self::list(text)?;
-        match list.pop() {
-            Some(chosen) if list.is_empty() => Ok(chosen),
-            _ => Err(debias_core::Error::unknown("benchmark", text, []).into()),
+    fn check(&self) -> debias_data::Result<()> {
+        let parts = benchmarks::find(&self.name)?.parts();
+        match self
+            .parts
+            .iter()
+            .find(|part| !parts.contains(&part.as_str()))
+        {
+            Some(part) => {
+                Err(debias_core::Error::unknown("part", part, parts.iter().copied()).into())
+            }
+            None => Ok(()),
         }
     }
 }

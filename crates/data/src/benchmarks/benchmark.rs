@@ -22,7 +22,7 @@ pub trait Benchmark: Sync {
     /// one is given; `seed` orders the draw (`hex(sha256("{seed}:{name}:{key}"))` ascending).
     ///
     /// # Errors
-    /// [`Error::MissingData`] with where to get them, unknown parts, [`Error::Rows`].
+    /// [`crate::Error::MissingData`] with where to get them, unknown parts, [`crate::Error::Rows`].
     fn open(
         &self,
         source: &Source,
@@ -30,6 +30,11 @@ pub trait Benchmark: Sync {
         limit: Option<usize>,
         seed: u64,
     ) -> Result<Opened>;
+
+    /// Whether its columns compare with the answers of the unedited model.
+    fn compares(&self) -> bool {
+        false
+    }
 
     /// Every column that is computed from its lines.
     fn columns(&self) -> &'static [Column];
@@ -43,7 +48,7 @@ pub trait Benchmark: Sync {
     /// Reads stored outputs; `source` is needed where they name items without repeating them.
     ///
     /// # Errors
-    /// A file that is not one of its forms of output, [`Error::Rows`], [`Error::NeedsData`].
+    /// A file that is not one of its forms of output, [`crate::Error::Rows`], [`crate::Error::NeedsData`].
     fn grade(&self, files: &[PathBuf], source: Option<&Source>) -> Result<Graded>;
 
     /// What the columns of one model say, in one sentence that claims nothing whose interval holds

@@ -29,6 +29,7 @@ debias_core::registry! {
     /// Every benchmark the program knows.
     pub static ALL: dyn Benchmark;
     pub bbq::Bbq,
+    pub debias_edit::DebiasEdit,
     pub stereoset::StereoSet,
 }
 

@@ -1,6 +1,7 @@
 //! What is read of a benchmark: its items, or somebody's answers to them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use debias_core::{Item, ItemLine};
 use serde_json::Value;
@@ -14,6 +15,8 @@ pub struct Opened {
     pub files: BTreeMap<String, String>,
     /// SHA-256 over names and digests.
     pub digest: String,
+    /// The folder that the keys of pictures are relative to, where there are any.
+    pub pictures: Option<PathBuf>,
     /// Whether these are the items as published; a stand-in or a changed file is not.
     pub official: bool,
     /// What every report on them must say.

@@ -46,6 +46,11 @@ impl Source {
         Self { dir }
     }
 
+    /// The folder itself.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The file of that name, or that name with `.gz`.
     pub(crate) fn find(&self, name: &str) -> Option<PathBuf> {
         locate(&self.dir.join(name))
@@ -141,6 +146,7 @@ impl<'s> Reading<'s> {
             items,
             digest: sha256_hex(lines.collect::<String>().as_bytes()),
             files: self.files,
+            pictures: None,
             official: self.official,
             notes: self.notes,
             parts: parts.iter().map(|part| (*part).to_owned()).collect(),

@@ -57,11 +57,7 @@ impl Asked {
     /// # Errors
     /// A text that cannot be tokenised, an answer without a token of its own, or under
     /// [`Joining::Own`] and [`Joining::Common`] more tokens than the model has positions.
-    pub fn rows(
-        &self,
-        model: &Model,
-        picture: Option<ImageRef>,
-    ) -> Result<Vec<Option<ChoiceRow>>> {
+    pub fn rows(&self, model: &Model, picture: Option<ImageRef>) -> Result<Vec<Option<ChoiceRow>>> {
         if self.choices.is_empty() {
             return Ok(vec![whole(self.prompt_row(model, picture, 0)?)]);
         }
