@@ -15,9 +15,12 @@ use debias_core::{
 };
 use serde_json::Value;
 
+use super::benchmark::{Benchmark, chosen};
+use super::card::BenchmarkCard;
+use super::opened::{Graded, Opened};
 use super::outputs::lines_of;
 use super::sample::limited;
-use super::{Benchmark, BenchmarkCard, Graded, Opened, Source, chosen};
+use super::source::Source;
 use crate::{Collection, Folder, Result};
 
 /// The benchmark.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use debias_core::{Item, sha256_hex};
 
-use super::{BenchmarkCard, Opened};
+use super::card::BenchmarkCard;
+use super::opened::Opened;
 use crate::source::{locate, read_text};
 use crate::{Error, Listing, Result};
 
