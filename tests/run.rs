@@ -301,7 +301,7 @@ fn a_newer_format_is_left_alone() {
     for (name, bytes) in cells(&run) {
         if name.ends_with(".json") {
             let text = String::from_utf8(bytes).expect("UTF-8");
-            let newer = text.replacen("\"format\": \"1.0\"", "\"format\": \"9.0\"", 1);
+            let newer = text.replacen("\"format\": \"2.0\"", "\"format\": \"9.0\"", 1);
             fs::write(run.join("cells").join(&name), newer).expect("writable");
         }
     }

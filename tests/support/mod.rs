@@ -112,7 +112,7 @@ pub fn run_folder(results: &Path) -> PathBuf {
     let folders: Vec<_> = fs::read_dir(results)
         .expect("a results folder")
         .map(|entry| entry.expect("readable").path())
-        .filter(|path| !path.ends_with("artifacts"))
+        .filter(|path| !path.ends_with("artifacts") && !path.ends_with("base"))
         .collect();
     assert_eq!(folders.len(), 1, "{folders:?}");
     folders[0].clone()
@@ -141,7 +141,12 @@ pub fn real_data() -> Option<PathBuf> {
 
 /// The folder of fixture models, or `None` after saying so; missing fixtures fail on CI.
 pub fn fixtures() -> Option<PathBuf> {
-    Some(given("DEBIAS_BENCH_FIXTURES", "models")?.join("models"))
+    reference("models")
+}
+
+/// The folder `part` of reference values, or `None` after saying so; missing ones fail on CI.
+pub fn reference(part: &str) -> Option<PathBuf> {
+    Some(given("DEBIAS_BENCH_FIXTURES", part)?.join(part))
 }
 
 /// The folder that `variable` names, which must hold the folder `part`.

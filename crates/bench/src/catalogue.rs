@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use debias_core::{Column, Error, Preset, Suite, metrics};
-use debias_data::datasets;
+use debias_data::{benchmarks, datasets};
 use debias_edit::editors;
 use debias_merge::mergers;
 use serde_json::{Value, json};
@@ -21,6 +21,8 @@ pub enum Kind {
     Mergers,
     /// Datasets
     Datasets,
+    /// Benchmarks
+    Benchmarks,
     /// Suites
     Suites,
     /// Metrics
@@ -29,11 +31,12 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of the catalogue.
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 7] = [
         Kind::Models,
         Kind::Editors,
         Kind::Mergers,
         Kind::Datasets,
+        Kind::Benchmarks,
         Kind::Suites,
         Kind::Metrics,
     ];
@@ -45,6 +48,7 @@ impl Kind {
             Kind::Editors => "editors",
             Kind::Mergers => "mergers",
             Kind::Datasets => "datasets",
+            Kind::Benchmarks => "benchmarks",
             Kind::Suites => "suites",
             Kind::Metrics => "metrics",
         }
@@ -91,6 +95,10 @@ pub fn entries(kind: Kind) -> anyhow::Result<Vec<Entry>> {
             .iter()
             .map(|data| dataset_entry(*data))
             .collect()),
+        Kind::Benchmarks => benchmarks::ALL
+            .iter()
+            .map(|benchmark| benchmark_entry(*benchmark))
+            .collect(),
         Kind::Suites => Ok(suites::all()?.iter().map(suite_entry).collect()),
         Kind::Metrics => Ok(metrics::all().map(metric_entry).collect()),
     }
@@ -186,6 +194,20 @@ fn dataset_entry(dataset: &dyn debias_data::Dataset) -> Entry {
         "locality": card.locality,
     });
     entry(Kind::Datasets, &card.name, &card.title, value)
+}
+
+/// The card, then what can be asked alone and what is computed of the answers.
+fn benchmark_entry(benchmark: &dyn benchmarks::Benchmark) -> anyhow::Result<Entry> {
+    let card = benchmark.card();
+    let mut value = serde_json::to_value(card)?;
+    value["parts"] = benchmark.parts().into();
+    value["headline"] = benchmark.headline().into();
+    let columns = benchmark.columns().iter();
+    let columns: serde_json::Map<_, _> = columns
+        .map(|column| (column.id.to_owned(), column.definition.into()))
+        .collect();
+    value["columns"] = columns.into();
+    Ok(entry(Kind::Benchmarks, &card.name, &card.title, value))
 }
 
 fn suite_entry(suite: &Suite) -> Entry {

@@ -128,7 +128,8 @@ fn of_core(error: &debias_core::Error) -> (Exit, Option<String>) {
         Error::Unknown { kind, .. } => {
             let help = match *kind {
                 "setting" => "`bench show EDITOR` lists an editor's settings.".to_owned(),
-                "parameter" => return (Exit::Refused, None),
+                "part" => "`bench show BENCHMARK` lists its parts.".to_owned(),
+                "parameter" | "request" => return (Exit::Refused, None),
                 "name" => "`bench list` shows what there is.".to_owned(),
                 kind => format!("`bench list {kind}s` shows what there is."),
             };

@@ -82,7 +82,7 @@ mod tests {
             }),
             ..CellResult::pending(&cell, FilterCounts::default())
         };
-        folder.put(&cell, &result, &lines(), &[]).expect("stored");
+        folder.put(&result, &lines(), &[]).expect("stored");
         let history = History::read(out.path());
         assert_eq!(history.estimate(&cell, 10), Some(10.0));
         assert_eq!(history.estimate(&crate::fixture::cell("ft-v"), 10), None);

@@ -77,12 +77,11 @@ impl Progress {
 
     /// A cell has its result.
     pub fn finished(&self, done: usize, of: usize, result: &CellResult, seconds: f64) {
-        let what = format!(
-            "[{done}/{of}] {} {} {}",
-            result.model(),
-            result.part(),
-            result.row()
-        );
+        let asked = match result.part() {
+            part if part.is_empty() => result.cell.benchmark.id.clone(),
+            part => part,
+        };
+        let what = format!("[{done}/{of}] {} {asked} {}", result.model(), result.row());
         let outcome = match (&result.error, result.metrics.get("reliability")) {
             (Some(error), _) => format!("failed: {error}"),
             (None, Some(reliability)) => format!(

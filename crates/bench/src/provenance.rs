@@ -43,6 +43,8 @@ pub struct Provenance {
     pub seeds: Vec<u64>,
     /// What the never-edited models cost in this invocation.
     pub groups: Vec<GroupCost>,
+    /// Passes through models in this invocation; none where stored lines were only measured again.
+    pub passes: u64,
     /// What a reader must know.
     pub remarks: Vec<String>,
     /// Begin of this invocation, UTC.
@@ -89,6 +91,7 @@ impl Provenance {
                 .collect(),
             seeds: planned.suite.seeds.clone(),
             groups: Vec::new(),
+            passes: 0,
             remarks: planned.remarks.clone(),
             started: now(),
             finished: None,
@@ -100,6 +103,7 @@ impl Provenance {
     pub fn finish(self, groups: Vec<GroupCost>) -> Self {
         Self {
             groups,
+            passes: debias_model::passes(),
             finished: Some(now()),
             ..self
         }

@@ -22,6 +22,9 @@ use crate::error::{Error, Result};
 ///     pub(crate) toytown::Toytown,
 /// }
 /// ```
+///
+/// Where entries must also be had as values, `fn owned;` behind the list names a function that makes
+/// an `Arc` of each; their items are then constants or unit structs.
 #[macro_export]
 macro_rules! registry {
     (
@@ -33,6 +36,22 @@ macro_rules! registry {
 
         $(#[$about])*
         $visible static $list: &[&$entry] = &[$(&$module::$item $(, &$module::$more)*),+];
+    };
+    (
+        $(#[$about:meta])*
+        $visible:vis static $list:ident: $entry:ty;
+        fn $owned:ident;
+        $($within:vis $module:ident :: $item:ident,)+
+    ) => {
+        $crate::registry! {
+            $(#[$about])*
+            $visible static $list: $entry;
+            $($within $module::$item,)+
+        }
+
+        fn $owned() -> ::std::vec::Vec<::std::sync::Arc<$entry>> {
+            ::std::vec![$(::std::sync::Arc::new($module::$item)),+]
+        }
     };
 }
 

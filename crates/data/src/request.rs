@@ -74,7 +74,13 @@ pub fn read_requests(path: &Path, reading: Reading) -> Result<Requests> {
         of_pictured: task_of_name(path),
         split: reading.split,
     };
-    let (Parsed { mut records, further }, mut found) = parse(path, &text, unsaid)?;
+    let (
+        Parsed {
+            mut records,
+            further,
+        },
+        mut found,
+    ) = parse(path, &text, unsaid)?;
     if records.is_empty() && found.is_empty() {
         return Err(Error::format(
             path,
@@ -149,6 +155,26 @@ impl Requests {
     /// Every request, in file order.
     pub fn all(&self) -> &[Record] {
         &self.records
+    }
+
+    /// Of the requests for evaluation only those of `ids`; what is learnt from stays.
+    ///
+    /// # Errors
+    /// [`Error::Core`] for an id that no request has.
+    pub fn only(mut self, ids: &[String]) -> Result<Self> {
+        let edited = |record: &Record| record.split == Split::Eval;
+        let known: Vec<&str> = self
+            .records
+            .iter()
+            .filter(|record| edited(record))
+            .map(|record| record.id.as_str())
+            .collect();
+        if let Some(id) = ids.iter().find(|id| !known.contains(&id.as_str())) {
+            return Err(debias_core::Error::unknown("request", id, known).into());
+        }
+        self.records
+            .retain(|record| !edited(record) || ids.contains(&record.id));
+        Ok(self)
     }
 
     /// The same requests for evaluation, and those of `training` to learn from: its training and

@@ -152,6 +152,44 @@ fn bbq_is_read_whole_and_says_what_stands_in() {
 }
 
 #[test]
+fn targets_by_the_rule_are_those_of_the_table() {
+    let Some(root) = folder("DEBIAS_BENCH_DATA") else {
+        return;
+    };
+    let benchmark = benchmarks::find("bbq").expect("registered");
+    let bare = tempfile::tempdir().expect("temporary folder");
+    let mut checked = 0;
+    for category in benchmark
+        .parts()
+        .iter()
+        .filter(|category| !category.starts_with("Race_x_"))
+    {
+        for below in ["", "regenerated/"] {
+            for end in ["", ".gz"] {
+                let name = format!("{below}{category}.jsonl{end}");
+                let to = bare.path().join(&name);
+                std::fs::create_dir_all(to.parent().expect("a folder")).expect("create");
+                if root.join("bbq").join(&name).is_file() {
+                    std::fs::copy(root.join("bbq").join(&name), to).expect("copy");
+                }
+            }
+        }
+        let part = [(*category).to_owned()];
+        let open = |dir: &Path| {
+            let source = Source::new(benchmark.card(), dir);
+            benchmark
+                .open(&source, &part, None, 2024)
+                .expect("opened")
+                .items
+        };
+        let (ruled, known) = (open(bare.path()), open(&root));
+        assert!(ruled == known, "{category}");
+        checked += known.len();
+    }
+    assert_eq!(checked, 31_372);
+}
+
+#[test]
 fn stereoset_is_read_whole() {
     let Some(source) = source("stereoset") else {
         return;

@@ -5,7 +5,7 @@
 //! 5). The weights are never looked at, so that nothing has to be undone.
 
 mod fit;
-mod scores;
+mod respondent;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -204,16 +204,16 @@ impl Said<'_> {
     }
 }
 
-/// How many demonstrations were left out, by record and by what it was asked.
+/// How many demonstrations were left out, by the name of what was asked.
 #[derive(Debug, Default)]
-pub(crate) struct Shortened(Mutex<BTreeMap<(String, &'static str), usize>>);
+pub(crate) struct Shortened(Mutex<BTreeMap<String, usize>>);
 
 impl Shortened {
-    /// Notes that `count` demonstrations were left out in front of the prompt `asked` of `record`.
-    /// A record may be scored again, so the entry is replaced, not added to.
-    fn note(&self, record: &str, asked: &'static str, count: usize) {
+    /// Notes that `count` demonstrations were left out in front of the prompt called `asked`. It may
+    /// be asked again, so the entry is replaced, not added to.
+    fn note(&self, asked: &str, count: usize) {
         let mut entries = self.0.lock().unwrap_or_else(|poison| poison.into_inner());
-        entries.insert((record.to_owned(), asked), count);
+        entries.insert(asked.to_owned(), count);
     }
 
     /// What a reader of the result must know, once records have been scored; `None` while nothing

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::memory::Memory;
+use crate::respondent::Respondent;
 
 /// One proposed edit, for a single request or for several together.
 #[derive(Clone, Debug)]
@@ -81,6 +82,16 @@ impl Edit {
         match self {
             Edit::Weights(change) => Some(change),
             Edit::Context(_) | Edit::Memory(_) => None,
+        }
+    }
+
+    /// Who answers in the place of `inner` under this edit; none for a change of weights, which is a view
+    /// of the model itself.
+    pub fn over<'a>(&'a self, inner: &'a dyn Respondent) -> Option<Box<dyn Respondent + 'a>> {
+        match self {
+            Edit::Weights(_) => None,
+            Edit::Context(context) => Some(Box::new(context.over(inner))),
+            Edit::Memory(memory) => Some(Box::new(memory.over(inner))),
         }
     }
 

@@ -4,7 +4,9 @@
 //! edit starts at the first stage the edit touches. Locality is always measured against the
 //! never-edited model (`spec/editors.md` section 2).
 
+mod features;
 mod needs;
+mod recorded;
 mod replaced;
 
 pub use needs::Needs;
@@ -22,6 +24,8 @@ use debias_model::{
     answer_scores, locality,
 };
 
+use self::features::{Features, context_keys, look, no_picture};
+use self::recorded::{Recorded, scores};
 use crate::edit::Edit;
 use crate::editor::{Example, Examples, Request, Wording};
 use crate::error::{Error, Result};
@@ -51,12 +55,6 @@ pub fn context_scores(
     score_contexts(model, batch, &layout, &model.base())
 }
 
-/// The pictures on which both answers of a record are compared.
-fn context_keys(record: &Record) -> impl Iterator<Item = &str> {
-    let keys = [&record.image, &record.image_rephrase];
-    keys.into_iter().flatten().map(String::as_str)
-}
-
 /// A few records, everything the base model says of them, and the means to ask again.
 pub struct RecordBatch<'m> {
     model: &'m Model,
@@ -72,65 +70,6 @@ pub struct RecordBatch<'m> {
     reference: Probes,
     before: Vec<RecordScores>,
     reached: Mutex<HashMap<Stage, Probes>>,
-}
-
-/// What the tower makes of pictures, by record and key.
-struct Features {
-    all: Option<ImageFeatures>,
-    /// Keys of each record with their places in `all`.
-    places: Vec<Vec<(String, usize)>>,
-}
-
-impl Features {
-    /// Lets `model` see the pictures that `keys` names of each record.
-    fn see(
-        model: &Model,
-        records: &[Record],
-        pictures: &HashMap<String, Picture>,
-        keys: impl Fn(&Record) -> Vec<String>,
-    ) -> Result<Self> {
-        let (mut seen, mut places) = (Vec::new(), Vec::with_capacity(records.len()));
-        for record in records {
-            let mut of_record = Vec::new();
-            for key in keys(record) {
-                let picture = pictures.get(&key).ok_or_else(|| no_picture(record, &key))?;
-                of_record.push((key, seen.len()));
-                seen.push(picture);
-            }
-            places.push(of_record);
-        }
-        let all = match seen.is_empty() {
-            true => None,
-            false => Some(model.see(&seen, &model.base())?),
-        };
-        Ok(Self { all, places })
-    }
-
-    /// The picture `key` of record `at`, within all of them.
-    fn image_ref(&self, at: usize, key: Option<&String>) -> Option<ImageRef> {
-        let place = self.place(at, key?)?;
-        Some(self.all.as_ref()?.image_ref(place))
-    }
-
-    /// The same alone.
-    fn only(&self, at: usize, key: &str) -> Option<ImageFeatures> {
-        Some(self.all.as_ref()?.only(self.place(at, key)?))
-    }
-
-    fn place(&self, at: usize, key: &str) -> Option<usize> {
-        let known = self.places[at].iter().find(|(known, _)| known == key);
-        known.map(|(_, place)| *place)
-    }
-}
-
-fn no_picture(record: &Record, key: &str) -> Error {
-    Error::Record {
-        id: record.id.clone(),
-        source: debias_model::Error::Picture {
-            path: key.to_owned(),
-            problem: "is not among the pictures that were given".to_owned(),
-        },
-    }
 }
 
 /// The three batches of a chunk: answers in context, and the two locality items of the records that
@@ -264,10 +203,12 @@ impl<'m> RecordBatch<'m> {
         }
         let asked = (0..self.records.len()).zip(edits);
         asked
-            .map(|(at, edit)| match edit.as_ref() {
-                Edit::Weights(_) => self.alone(at, edit),
-                Edit::Context(context) => context.scores(&self.asked(at)),
-                Edit::Memory(memory) => memory.scores(&self.asked(at)),
+            .map(|(at, edit)| {
+                let base = Recorded::of(self, at);
+                match edit.over(&base) {
+                    Some(respondent) => scores(&base, respondent.as_ref()),
+                    None => self.alone(at, edit),
+                }
             })
             .collect()
     }
@@ -346,11 +287,6 @@ impl<'m> RecordBatch<'m> {
         Ok(())
     }
 
-    /// Record `at` as an edit of input or output is asked about it.
-    fn asked(&self, at: usize) -> Asked<'_> {
-        Asked { chunk: self, at }
-    }
-
     /// The chunk as the base model brings it to `stage`, computed once.
     fn reach(&self, stage: Stage) -> Probes {
         let mut reached = self
@@ -414,93 +350,6 @@ impl Examples for RecordBatch<'_> {
             .only(at, key)
             .or_else(|| self.elsewhere.only(at, key));
         seen.ok_or_else(|| no_picture(&self.records[at], key))
-    }
-}
-
-/// What the tower makes of each record's pictures: own and rephrased, and the locality item's.
-fn look(
-    model: &Model,
-    records: &[Record],
-    pictures: &HashMap<String, Picture>,
-) -> Result<(Features, Features)> {
-    let own = |record: &Record| context_keys(record).map(str::to_owned).collect();
-    let elsewhere = |record: &Record| {
-        let item = record.m_locality.as_ref();
-        item.and_then(|item| item.image.clone())
-            .into_iter()
-            .collect()
-    };
-    Ok((
-        Features::see(model, records, pictures, own)?,
-        Features::see(model, records, pictures, elsewhere)?,
-    ))
-}
-
-/// One record of a chunk, and what the never-edited model said of it.
-#[derive(Clone, Copy)]
-pub struct Asked<'a> {
-    chunk: &'a RecordBatch<'a>,
-    at: usize,
-}
-
-impl<'a> Asked<'a> {
-    /// The never-edited model.
-    pub fn model(&self) -> &'a Model {
-        self.chunk.model
-    }
-
-    /// What the never-edited model scored.
-    pub fn before(&self) -> RecordScores {
-        self.chunk.before[self.at]
-    }
-
-    /// The record with its prompts in their templates and its pictures.
-    pub fn example(&self) -> Example {
-        self.chunk.example(self.at)
-    }
-
-    /// The base model's context rows, two answers for each of [`Example::contexts`], and the logits
-    /// of their answer positions `[rows, a, vocabulary]`.
-    pub fn contexts(&self) -> (Vec<Row>, Tensor<3>) {
-        let rows = self.chunk.layout[self.at].clone();
-        let batch = self.chunk.reference.contexts.part(rows.start, rows.len());
-        let base = self.chunk.model.base();
-        let logits = self.chunk.model.answer_logits(batch.clone(), &base);
-        (batch.rows().to_vec(), logits)
-    }
-
-    /// The base model's text-locality row and its logits `[1, t, vocabulary]`.
-    pub fn t_locality(&self) -> Option<(Row, Tensor<3>)> {
-        self.item(&self.chunk.reference.t_locality, |record| {
-            record.t_locality.is_some()
-        })
-    }
-
-    /// The base model's image-locality row and its logits `[1, t, vocabulary]`.
-    pub fn m_locality(&self) -> Option<(Row, Tensor<3>)> {
-        self.item(&self.chunk.reference.m_locality, |record| {
-            record.m_locality.is_some()
-        })
-    }
-
-    /// The row of this record among those that have such an item.
-    fn item(
-        &self,
-        items: &Option<Batch>,
-        has: impl Fn(&Record) -> bool,
-    ) -> Option<(Row, Tensor<3>)> {
-        let records = &self.chunk.records;
-        let place = records[..self.at]
-            .iter()
-            .filter(|record| has(record))
-            .count();
-        let batch = items
-            .as_ref()
-            .filter(|_| has(&records[self.at]))?
-            .part(place, 1);
-        let base = self.chunk.model.base();
-        let logits = self.chunk.model.logits(batch.clone(), &base);
-        Some((batch.rows()[0].clone(), logits))
     }
 }
 

@@ -32,7 +32,7 @@ pub use editor::{
 };
 pub use embedding::{TextEmbedding, cosine};
 pub use error::{Error, Result};
-pub use judge::{Asked, Needs, PICTURES, RecordBatch, context_scores};
+pub use judge::{Needs, PICTURES, RecordBatch, context_scores};
 pub use memory::Memory;
 pub use own_answer::answer_by_itself;
 pub use probing::{Answered, answers};

@@ -1,7 +1,7 @@
 //! What can go wrong between a checkpoint folder and logits.
 
 use crate::device::Fault;
-use crate::engine::human_bytes;
+use crate::human_bytes::human_bytes;
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -10,6 +10,7 @@ use crate::host;
 use crate::logits::argmax;
 use crate::model::Model;
 use crate::parameter::Stage;
+use crate::passes;
 use crate::positions::{KvCache, Pass, Positions};
 
 /// When a continuation ends.
@@ -226,6 +227,7 @@ impl Model {
         to: Stage,
         view: &View,
     ) -> Tensor<3> {
+        passes::count();
         let decoder = self.decoder();
         let x = decoder.place(x, places, view);
         let from = Stage::Attention(0);

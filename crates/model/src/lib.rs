@@ -19,6 +19,7 @@ mod families;
 mod footprint;
 mod generate;
 pub mod host;
+mod human_bytes;
 mod image_embedding;
 mod layers;
 mod likelihood;
@@ -31,6 +32,7 @@ mod names;
 pub mod optim;
 mod parallel;
 mod parameter;
+mod passes;
 mod pixels;
 mod positions;
 pub mod pretrain;
@@ -54,7 +56,8 @@ pub use families::{VisionSide, family, open_folder};
 pub use footprint::Footprint;
 pub use generate::{Continuation, Limits, Steps, greedy};
 pub use likelihood::{
-    AnswerLikelihood, answer_means, answer_nll, answer_scores, divergence_per_row,
+    AnswerLikelihood, answer_likelihoods, answer_means, answer_nll, answer_scores,
+    divergence_per_row,
 };
 pub use loader::{Fresh, Weights};
 pub use locality::{locality, locality_of_pairs};
@@ -62,6 +65,7 @@ pub use mean_token_embedding::MeanTokenEmbedding;
 pub use model::Model;
 pub use parallel::{Workers, in_order};
 pub use parameter::{Orientation, Parameter, Side, Stage};
+pub use passes::passes;
 pub use pixels::{Colours, PixelConfig, resize_bicubic};
 pub use question::{Question, Style};
 pub use recorder::Recorder;

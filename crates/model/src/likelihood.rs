@@ -16,6 +16,15 @@ use crate::logits::answers;
 /// # Errors
 /// [`Error::NotFinite`] when any needed logit is NaN or infinite.
 pub fn answer_scores(rows: &[Row], logits: Tensor<3>) -> Result<Vec<AnswerScore>> {
+    let scores = answer_likelihoods(rows, logits)?;
+    Ok(scores.iter().map(AnswerLikelihood::score).collect())
+}
+
+/// [`answer_scores`], token by token.
+///
+/// # Errors
+/// As [`answer_scores`].
+pub fn answer_likelihoods(rows: &[Row], logits: Tensor<3>) -> Result<Vec<AnswerLikelihood>> {
     let [b, a, vocabulary] = logits.dims();
     let wanted = rows.iter().enumerate();
     let wanted = wanted.flat_map(|(r, row)| r * a..r * a + row.answer().len());
@@ -26,8 +35,7 @@ pub fn answer_scores(rows: &[Row], logits: Tensor<3>) -> Result<Vec<AnswerScore>
     rows.iter()
         .map(|row| {
             let tokens = tokens.by_ref().take(row.answer().len());
-            let likelihood: AnswerLikelihood = tokens.collect();
-            Ok(likelihood.finite()?.score())
+            tokens.collect::<AnswerLikelihood>().finite()
         })
         .collect()
 }

@@ -26,6 +26,7 @@ use crate::host;
 use crate::loader::{Loaded, Loader, Weights};
 use crate::names::refuse_unused;
 use crate::parameter::{Parameter, Stage};
+use crate::passes;
 use crate::positions::{ImagePositions, Pass, Positions};
 use crate::projector::QUERY_OUTPUT;
 use crate::prompt::{Answer, Prompt};
@@ -319,6 +320,7 @@ impl Model {
             width,
             mut state,
         } = batch;
+        passes::count();
         if let State::ImageFeatures(seen) = &state
             && Stage::Projector.precedes(to)
         {

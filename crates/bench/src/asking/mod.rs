@@ -1,6 +1,7 @@
 //! Questions to a model, line by line: what `bench score` and `bench generate` have in common.
 
 mod lines;
+mod variant;
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use debias_model::Style;
 use debias_model::engine::{Pictures, Unreadable, Watch};
 
 pub use lines::{Continued, Item, Line, Prompt, Score};
+pub use variant::{AskedModel, Opening, VariantRequest, threads};
 
 use crate::exit::Exit;
 use crate::failure::Refusal;

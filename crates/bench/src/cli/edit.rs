@@ -57,7 +57,8 @@ impl Args {
         };
         target.check(&planned)?;
         let carried = self.executing.carry(&planned, session, &interrupt, true)?;
-        if let Some(joint) = carried.joint.transpose()? {
+        let joint = carried.joint.transpose().context("nothing is saved")?;
+        if let Some(joint) = joint {
             session.printer.note(&target.save(&planned, &joint)?);
         }
         Ok(carried.exit)

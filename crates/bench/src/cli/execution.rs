@@ -67,7 +67,7 @@ impl Executing {
         let provenance = Provenance::begin(planned, threads);
         let outcome = Runner::new(planned, execution, interrupt, session.printer).run()?;
         let object = |cells| object(planned, cells);
-        if outcome.computed > 0 || !planned.folder.has_run() {
+        if outcome.computed > 0 || outcome.measured.any() || !planned.folder.has_run() {
             let stored = object(stored_cells(planned, &planned.plan)?);
             let report = report(planned, stored)?;
             let folder = &planned.folder;

@@ -7,7 +7,7 @@ use crate::catalogue::{Kind, entries};
 use crate::exit::Exit;
 use crate::printer::wrapped;
 
-/// List models, editors, datasets, suites and metrics
+/// List models, editors, datasets, benchmarks, suites and metrics
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bench list

@@ -8,6 +8,7 @@ mod embed;
 mod eval;
 mod execution;
 mod generate;
+mod grade;
 mod list;
 mod merge;
 mod plan;
@@ -16,6 +17,7 @@ mod run;
 mod score;
 mod selection;
 mod show;
+mod variant;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -86,6 +88,7 @@ enum Command {
     Verify(verify::Args),
     Score(score::Args),
     Generate(generate::Args),
+    Grade(grade::Args),
     Embed(embed::Args),
     Doctor(doctor::Args),
 }
@@ -141,6 +144,7 @@ impl Args {
             Command::Verify(args) => args.execute(session),
             Command::Score(args) => args.execute(session),
             Command::Generate(args) => args.execute(session),
+            Command::Grade(args) => args.execute(session),
             Command::Embed(args) => args.execute(session),
             Command::Doctor(args) => args.execute(session),
         }

@@ -7,7 +7,7 @@ use crate::catalogue::find;
 use crate::exit::Exit;
 use crate::printer::{TEXT_WIDTH, wrapped};
 
-/// Show the card of a model, editor, dataset, suite or metric
+/// Show the card of a model, editor, dataset, benchmark, suite or metric
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bench show ft-l

@@ -74,6 +74,9 @@ fn opened(requested: &EditRequest) -> anyhow::Result<(Requests, Vec<Task>)> {
     if let Some(train) = &requested.train {
         requests = requests.with_training(read(requested, train, Split::Train)?)?;
     }
+    if !requested.ids.is_empty() {
+        requests = requests.only(&requested.ids)?;
+    }
     let edited = |task: &Task| {
         let mut all = requests.all().iter();
         all.any(|record| record.task == *task && record.split == Split::Eval)

@@ -7,13 +7,13 @@ use debias_core::{
     CONTEXTS, Cell, FilterCounts, ItemLine, OWN_ANSWER, Picture, Record, Split, Verdict,
 };
 use debias_edit::{Error, Needs, RecordBatch};
+use debias_model::engine::{Portion, retry_in_halves};
 use debias_model::{Model, in_order};
 use rayon::prelude::*;
 
 use super::CellGroup;
 use super::cell::tags;
 use crate::planner::CHUNK;
-use debias_model::engine::{Portion, retry_in_halves};
 
 /// Takes the record that `error` is about out of `records`; any other error is passed on.
 pub(super) fn refuse(records: &mut Vec<Record>, error: Error) -> anyhow::Result<ItemLine> {

@@ -12,6 +12,7 @@ use debias_core::{
     FilterCounts, ItemLine, Preset, Record, Split, Variant, Verdict, Y_LESS, Y_MORE,
 };
 use debias_edit::{answer_by_itself, context_scores};
+use debias_model::engine::{Portion, retry_in_halves};
 use debias_model::in_order;
 
 use super::CellGroup;
@@ -19,7 +20,6 @@ use super::admission::refuse;
 use super::cell::{label, tags};
 use crate::machine;
 use crate::store::{Again, Lookup};
-use debias_model::engine::{Portion, retry_in_halves};
 
 /// The cell of the never-edited model behind `cell`, on the records of one split.
 fn base_of(cell: &Cell, split: Split) -> Cell {

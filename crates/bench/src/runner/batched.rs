@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use debias_core::{Applied, Cell, GAP_RECORDS, Mode, Record, seed};
 use debias_edit::{Edit, Prepared, RecordBatch, Request, Sequence};
+use debias_model::engine::Portion;
 use debias_model::in_order;
 
 use super::CellGroup;
 use super::cell::{Edited, all, costs, lines, score};
-use debias_model::engine::Portion;
 
 /// One edit for some requests, or why there is none.
 type Outcome = Result<Arc<Edit>, String>;

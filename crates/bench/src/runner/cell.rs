@@ -12,6 +12,7 @@ use debias_core::{
     TargetRule, Variant,
 };
 use debias_edit::{Ctx, Edit, Effect, Learns, Lessons, Prepared, RecordBatch, Request};
+use debias_model::engine::{Portion, retry_in_halves};
 use debias_model::{Change, in_order};
 
 use super::CellGroup;
@@ -22,7 +23,6 @@ use crate::machine;
 use crate::measuring::measured;
 use crate::planner::PlannedEditor;
 use crate::store::RecordCost;
-use debias_model::engine::{Portion, retry_in_halves};
 
 /// A computed cell, as it is stored.
 pub(super) struct Computed {
@@ -181,18 +181,22 @@ impl CellGroup<'_> {
         }
     }
 
-    /// The result of a cell without a record to edit.
-    fn nothing_to_edit(&self, cell: &Cell) -> CellResult {
-        let why = match self.refused.iter().find_map(|line| line.error.as_ref()) {
+    /// Why no request is edited.
+    pub(super) fn without_requests(&self) -> String {
+        match self.refused.iter().find_map(|line| line.error.as_ref()) {
             Some(error) => format!("every record failed: {error}"),
             None => format!(
-                "the filter admitted none of {} records; --set filter.contexts=1 asks for bias in one context only",
+                "the filter admitted none of {} records; --set filter.contexts=1 asks for bias in one context only, 0 takes them as they are",
                 self.filter.candidates
             ),
-        };
+        }
+    }
+
+    /// The result of a cell without a record to edit.
+    fn nothing_to_edit(&self, cell: &Cell) -> CellResult {
         CellResult {
             failed: self.refused.len(),
-            ..CellResult::failed(cell, self.filter, why)
+            ..CellResult::failed(cell, self.filter, self.without_requests())
         }
     }
 
@@ -205,10 +209,7 @@ impl CellGroup<'_> {
         store: &Bench,
     ) -> anyhow::Result<debias_edit::Result<Box<dyn Prepared + 's>>> {
         let nobody = Admitted::default();
-        let admitted = match (
-            planned.learns,
-            self.admitted.get(),
-        ) {
+        let admitted = match (planned.learns, self.admitted.get()) {
             (Learns::Nothing, _) => &nobody,
             (_, Some(admitted)) => admitted,
             (_, None) => {

@@ -149,7 +149,7 @@ impl Earlier {
 }
 
 /// What made `cell`, in the words of format 1; none for what format 1 could not ask.
-fn description(cell: &Cell) -> Option<Value> {
+pub(super) fn description(cell: &Cell) -> Option<Value> {
     let editor = match &cell.variant {
         Variant::Edit {
             editor,

@@ -2,23 +2,21 @@
 
 use super::*;
 use crate::fixture::{cell, lines};
-use debias_core::{FilterCounts, measure, metrics, seed};
+use debias_core::FilterCounts;
+use serde_json::{Value, json};
 
 fn plan() -> Plan {
     Plan::new(vec![cell("ft-l")])
 }
 
 fn result(cell: &Cell, edit_s: f64) -> CellResult {
-    let lines = lines();
-    let rng = seed::stream(0, &["test"]);
+    let pending = CellResult::pending(cell, FilterCounts::default());
     CellResult {
-        n: lines.len(),
-        metrics: measure(metrics::all(), &lines, cell.protocol.norm, rng).expect("finite"),
         cost: Some(Cost {
             edit_s,
             ..Cost::default()
         }),
-        ..CellResult::pending(cell, FilterCounts::default())
+        ..measured(pending, &lines()).expect("finite")
     }
 }
 
@@ -28,7 +26,7 @@ fn stored() -> (tempfile::TempDir, RunFolder, Cell) {
     let folder = RunFolder::of(out.path(), "suite", &plan());
     let cell = cell("ft-l");
     folder
-        .put(&cell, &result(&cell, 1.5), &lines(), &[])
+        .put(&result(&cell, 1.5), &lines(), &[])
         .expect("stored");
     (out, folder, cell)
 }
@@ -58,7 +56,7 @@ fn what_each_record_cost_stands_beside_the_cell() {
     };
     let one = std::slice::from_ref(&cost);
     folder
-        .put(&cell, &result(&cell, 1.5), &lines(), one)
+        .put(&result(&cell, 1.5), &lines(), one)
         .expect("stored");
     let text = fs::read(folder.file(&cell.key(), "run.json")).expect("stored");
     let found: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
@@ -91,7 +89,7 @@ fn timings_do_not_change_the_stored_bytes() {
     let bytes = |extension| fs::read(folder.file(&cell.key(), extension)).expect("stored");
     let (json, jsonl) = (bytes("json"), bytes("jsonl"));
     folder
-        .put(&cell, &result(&cell, 99.0), &lines(), &[])
+        .put(&result(&cell, 99.0), &lines(), &[])
         .expect("stored again");
     assert_eq!((bytes("json"), bytes("jsonl")), (json, jsonl));
 }
@@ -123,7 +121,7 @@ fn damaged_files_are_noticed() {
 fn a_failure_is_stored_and_tried_again() {
     let (_out, folder, cell) = stored();
     let failed = CellResult::failed(&cell, FilterCounts::default(), "no gradient".to_owned());
-    folder.put(&cell, &failed, &[], &[]).expect("stored");
+    folder.put(&failed, &[], &[]).expect("stored");
     let found = folder.get(&cell).expect("readable");
     let expected = CellResult {
         cost: Some(Cost::default()),
@@ -136,7 +134,7 @@ fn a_failure_is_stored_and_tried_again() {
 fn a_newer_format_is_refused_with_status_5() {
     let (_out, folder, cell) = stored();
     damage(&folder, &cell, "json", |text| {
-        text.replacen("\"1.0\"", "\"2.0\"", 1)
+        text.replacen("\"2.0\"", "\"3.0\"", 1)
     });
     let error = folder.get(&cell).expect_err("newer");
     let (exit, help) = crate::failure::classify(&error);
@@ -166,4 +164,107 @@ fn checking_leaves_no_trace_and_a_file_is_no_folder() {
         .expect_err("a file");
     assert_eq!(crate::failure::classify(&error).0, Exit::Refused);
     assert!(error.to_string().starts_with("cannot write results below"));
+}
+
+/// Changes the JSON of the stored cell.
+fn rewrite(folder: &RunFolder, cell: &Cell, change: impl Fn(&mut Value)) {
+    damage(folder, cell, "json", |text| {
+        let mut value: Value = serde_json::from_str(&text).expect("JSON");
+        change(&mut value);
+        value.to_string()
+    });
+}
+
+#[test]
+fn a_new_column_is_measured_from_the_stored_lines() {
+    let (_out, folder, cell) = stored();
+    rewrite(&folder, &cell, |stored| {
+        for part in ["metrics", "versions"] {
+            let columns = stored[part].as_object_mut().expect("columns");
+            columns.remove("balance").expect("it was measured");
+        }
+    });
+    let whole = result(&cell, 1.5);
+    let Lookup::Measured(found, again) = folder.get(&cell).expect("readable") else {
+        panic!("the column is missing");
+    };
+    assert_eq!(*found, whole);
+    assert_eq!(again, Again::Columns(vec!["balance".to_owned()]));
+    folder.keep(&found, &again).expect("kept");
+    assert_eq!(
+        folder.get(&cell).expect("readable"),
+        Lookup::Hit(Box::new(whole))
+    );
+}
+
+#[test]
+fn a_column_of_a_newer_bench_is_refused_with_status_5() {
+    let (_out, folder, cell) = stored();
+    rewrite(&folder, &cell, |stored| {
+        stored["versions"]["reliability"] = json!(99)
+    });
+    let error = folder.get(&cell).expect_err("newer");
+    assert_eq!(crate::failure::classify(&error).0, Exit::NewerFormat);
+    assert!(
+        error.to_string().contains("`reliability` is of version 99"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_cell_of_format_1_is_found_by_the_key_it_had() {
+    let (out, folder, cell) = stored();
+    let lines = fs::read(folder.file(&cell.key(), "jsonl")).expect("stored");
+    let described = earlier::description(&cell).expect("an edit");
+    assert_eq!(
+        (&described["task"], &described["batch"]),
+        (&json!("vqa"), &json!(1))
+    );
+    let key = sha256_hex(debias_core::canonical_json(&described).as_bytes());
+    let old = out.path().join("suite-of-format-1/cells");
+    fs::create_dir_all(&old).expect("a folder");
+    let file = |extension: &str| old.join(format!("{key}.{extension}"));
+    let stored = json!({
+        "format": "1.0",
+        "cell": described,
+        "records_sha256": sha256_hex(&lines),
+        "key": key,
+        "status": "done",
+        "error": null,
+        "filter": FilterCounts::default(),
+    });
+    fs::write(file("json"), stored.to_string()).expect("written");
+    fs::write(file("jsonl"), &lines).expect("written");
+    fs::write(file("run.json"), json!(Cost::default()).to_string()).expect("written");
+
+    let fresh = RunFolder::of(out.path(), "another", &plan());
+    let Lookup::Measured(found, again) = fresh.get(&cell).expect("readable") else {
+        panic!("format 1 is not found");
+    };
+    assert_eq!(found.metrics, result(&cell, 0.0).metrics);
+    fresh.keep(&found, &again).expect("kept");
+    assert_eq!(fresh.get(&cell).expect("readable"), Lookup::Hit(found));
+    assert_eq!(
+        fresh.lines(&result(&cell, 0.0)).expect("readable"),
+        self::lines()
+    );
+}
+
+#[test]
+fn a_claim_keeps_others_waiting_until_it_is_dropped() {
+    let out = tempfile::tempdir().expect("a temporary folder");
+    let folder = RunFolder::of_bases(out.path());
+    let key = cell("ft-l").key();
+    let claim = folder.claim(&key).expect("free");
+    let (sent, received) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _second = folder.claim(&key).expect("free in the end");
+            sent.send(()).expect("somebody listens");
+        });
+        let waiting = received.recv_timeout(std::time::Duration::from_millis(200));
+        assert!(waiting.is_err(), "the second has what the first holds");
+        drop(claim);
+        received.recv().expect("the second goes on");
+    });
 }

@@ -131,6 +131,11 @@ pub struct Folder {
 }
 
 impl Folder {
+    /// The folder that the keys of pictures are relative to.
+    pub fn images(&self) -> PathBuf {
+        self.dir.join(IMAGES)
+    }
+
     /// Whether `dir` has a manifest.
     pub fn is_built(dir: &Path) -> bool {
         dir.join(MANIFEST).is_file()
@@ -253,7 +258,10 @@ fn requests(dir: &Path, manifest: &Manifest) -> Result<(Vec<Record>, Mistakes)> 
             };
             let (read, broken) = parse(&path, &read_text(&path)?, unsaid)?;
             found.extend(broken.into_iter().map(|mistake| mistake.within(&file)));
-            let strays = read.records.iter().filter(|r| r.split != split || r.task != task);
+            let strays = read
+                .records
+                .iter()
+                .filter(|r| r.split != split || r.task != task);
             found.extend(strays.map(|stray| {
                 let name = format!("{file}: record `{}`", stray.id);
                 Mistake::new(name, "`split` or `task`", "belongs to another file")

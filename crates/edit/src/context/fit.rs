@@ -1,90 +1,70 @@
 //! A context that fits: demonstrations are left out from the front, farthest from the prompt,
 //! until the model's positions suffice.
 
-use debias_model::{Error as ModelError, ImageRef, Model, Question, Row};
+use debias_model::engine::Asked;
+use debias_model::{Error as ModelError, ImageRef, Model};
 
 use super::{Context, Manner};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
-/// One record to be asked behind a context.
-pub(super) struct Asking<'a> {
-    pub context: &'a Context,
-    pub model: &'a Model,
-    /// Id of the record.
-    pub record: &'a str,
-}
-
-impl Asking<'_> {
-    /// Both answers to `prompt`, behind the same text.
-    pub fn pair(
+impl Context {
+    /// The question `asked`, whose picture is `picture`, behind as much of the context as leaves room
+    /// for its answers, or for a continuation of `more` tokens.
+    ///
+    /// # Errors
+    /// A question that does not fit even behind the bare fact, or cannot be tokenised.
+    pub(super) fn in_front_of(
         &self,
-        asked: &'static str,
-        (picture, prompt): (Option<ImageRef>, &str),
-        answers: [&str; 2],
-    ) -> Result<[Row; 2]> {
-        self.fitting(asked, prompt, |text| {
-            self.model.row_pair(picture, text, answers)
-        })
-    }
-
-    /// One answer to `prompt`.
-    pub fn item(
-        &self,
-        asked: &'static str,
-        (picture, prompt): (Option<ImageRef>, &str),
-        answer: &str,
-    ) -> Result<Row> {
-        let [row] = self.fitting(asked, prompt, |text| {
-            let question = Question::new(picture, text, answer);
-            let rows = self.model.rows(&[question])?;
-            Ok(<[Row; 1]>::try_from(rows).expect("one question gives one row"))
-        })?;
-        Ok(row)
-    }
-
-    /// Rows of `prompt` behind as much of the context as fits.
-    fn fitting<const N: usize>(
-        &self,
-        asked: &'static str,
-        prompt: &str,
-        rows: impl Fn(&str) -> debias_model::Result<[Row; N]>,
-    ) -> Result<[Row; N]> {
-        let said = self.context.said(prompt)?;
-        let manner = self.context.manner.as_deref();
+        asked: &Asked,
+        (model, picture): (&Model, Option<ImageRef>),
+        more: usize,
+    ) -> Result<Asked> {
+        let said = self.said(&asked.prompt)?;
+        let manner = self.manner.as_deref();
         let cap = manner.and_then(|manner| manner.cap).unwrap_or(usize::MAX);
-        let tokens: Vec<usize> = said
-            .demonstrations
-            .iter()
-            .map(|shown| shown.tokens)
-            .collect();
+        let shown = said.demonstrations.iter();
+        let tokens: Vec<usize> = shown.map(|shown| shown.tokens).collect();
         let mut left_out = 0;
-        let rows = loop {
-            let found = rows(&said.before(left_out, prompt));
+        loop {
+            let behind = Asked {
+                prompt: said.before(left_out, &asked.prompt),
+                ..asked.clone()
+            };
+            let found = longest(&behind, model, picture, more);
             let excess = match &found {
-                Ok(rows) => longest(rows).saturating_sub(cap),
+                Ok((longest, cut)) => longest.saturating_sub(cap).max(*cut),
                 Err(ModelError::TooLong { length, limit, .. }) => {
                     length.saturating_sub(cap.min(*limit))
                 }
                 Err(_) => 0,
             };
             if excess == 0 || left_out == tokens.len() {
-                break found;
+                found?;
+                if let Some(Manner { shortened, .. }) = manner {
+                    shortened.note(&asked.name, left_out);
+                }
+                return Ok(behind);
             }
             left_out = enough(&tokens, left_out, excess);
-        };
-        let rows = rows.map_err(|source| Error::Record {
-            id: self.record.to_owned(),
-            source,
-        })?;
-        if let Some(Manner { shortened, .. }) = manner {
-            shortened.note(self.record, asked, left_out);
         }
-        Ok(rows)
     }
 }
 
-fn longest(rows: &[Row]) -> usize {
-    rows.iter().map(|row| row.ids.len()).max().unwrap_or(0)
+/// Tokens of the longest row of `asked`, and the most that are cut off one.
+fn longest(
+    asked: &Asked,
+    model: &Model,
+    picture: Option<ImageRef>,
+    more: usize,
+) -> debias_model::Result<(usize, usize)> {
+    if asked.choices.is_empty() {
+        let row = asked.prompt_row(model, picture, more)?;
+        return Ok((row.ids.len(), 0));
+    }
+    let rows = asked.rows(model, picture)?;
+    let rows = rows.iter().flatten();
+    let sizes = rows.map(|choice| (choice.row.ids.len(), choice.cut));
+    Ok(sizes.fold((0, 0), |(n, cut), (m, more)| (n.max(m), cut.max(more))))
 }
 
 /// How many pieces must go in all, so that those behind the first `gone` spare `excess` tokens;

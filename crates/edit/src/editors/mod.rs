@@ -2,22 +2,14 @@
 
 use std::sync::Arc;
 
+use debias_core::registry;
+
 use crate::editor::Editor;
 
-macro_rules! registry {
-    ($($module:ident :: $editor:ident,)*) => {
-        $(mod $module;)*
-
-        /// All built-in editors, controls first.
-        pub static ALL: &[&dyn Editor] = &[$(&$module::$editor),*];
-
-        fn owned() -> Vec<Arc<dyn Editor>> {
-            vec![$(Arc::new($module::$editor)),*]
-        }
-    };
-}
-
-registry! {
+debias_core::registry! {
+    /// All built-in editors, controls first.
+    pub static ALL: dyn Editor;
+    fn owned;
     nothing::Nothing,
     random::Random,
     ft_l::EDITOR,
@@ -34,13 +26,7 @@ registry! {
 /// # Errors
 /// [`debias_core::Error::Unknown`] with the nearest name.
 pub fn find(name: &str) -> debias_core::Result<&'static dyn Editor> {
-    ALL.iter()
-        .copied()
-        .find(|editor| editor.card().id == name)
-        .ok_or_else(|| {
-            let known = ALL.iter().map(|editor| editor.card().id);
-            debias_core::Error::unknown("editor", name, known)
-        })
+    registry::find("editor", name, ALL, |editor| editor.card().id)
 }
 
 /// As [`find`], as a value beside editors that are not built in.
@@ -54,4 +40,27 @@ pub fn shared(name: &str) -> debias_core::Result<Arc<dyn Editor>> {
         .into_iter()
         .find(same)
         .expect("both lists come from one registry"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_kebab_case_and_cards_complete() {
+        let entries = ALL.iter().map(|editor| {
+            let card = editor.card();
+            let texts = [
+                card.title,
+                card.summary,
+                card.paper,
+                card.equation,
+                card.touches,
+                card.cost,
+            ];
+            (card.id, texts)
+        });
+        assert_eq!(registry::flaws(entries), Vec::<String>::new());
+        assert!(ALL.iter().all(|editor| !editor.card().id.contains('_')));
+    }
 }

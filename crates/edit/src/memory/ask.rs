@@ -1,6 +1,7 @@
 //! A remembered request in front of a question, as the counterfactual model reads it.
 
-use debias_model::{Error, ImageRef, Model, Question, Result, Row};
+use debias_model::engine::{Asked, ChoiceRow};
+use debias_model::{Error, ImageRef, Model, Result, Row};
 
 /// Prompt and target of a request, kept as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +25,8 @@ impl Remembered {
         &self.text
     }
 
-    /// The question `prompt` behind the remembered text, one row per answer.
+    /// The question `asked` behind the remembered text, one row per answer, or that of the prompt alone
+    /// with room for `more` tokens where it has none.
     ///
     /// Where the model's positions do not suffice, words of the remembered *prompt* are left out
     /// from the front, as few as make every row fit; its target and the question stay whole.
@@ -35,19 +37,19 @@ impl Remembered {
         &self,
         model: &Model,
         picture: Option<ImageRef>,
-        prompt: &str,
-        answers: &[&str],
+        asked: &Asked,
+        more: usize,
     ) -> Result<Vec<Row>> {
         let mut from = 0;
         loop {
-            let whole = format!("{} {prompt}", &self.text[from..]);
-            let questions: Vec<Question> = answers
-                .iter()
-                .map(|answer| Question::new(picture, &whole, answer))
-                .collect();
-            match (model.rows(&questions), self.next_word(from)) {
+            let behind = Asked {
+                prompt: format!("{} {}", &self.text[from..], asked.prompt),
+                ..asked.clone()
+            };
+            match (rows(&behind, model, picture, more), self.next_word(from)) {
                 (Err(Error::TooLong { .. }), Some(next)) => from = next,
-                (rows, _) => return rows,
+                (Ok(rows), Some(next)) if rows.iter().any(|choice| choice.cut > 0) => from = next,
+                (rows, _) => return Ok(rows?.into_iter().map(|choice| choice.row).collect()),
             }
         }
     }
@@ -60,6 +62,27 @@ impl Remembered {
         let next = from + space + word;
         (next <= self.target).then_some(next)
     }
+}
+
+/// The rows of `asked`, all of which must fit.
+fn rows(
+    asked: &Asked,
+    model: &Model,
+    picture: Option<ImageRef>,
+    more: usize,
+) -> Result<Vec<ChoiceRow>> {
+    if asked.choices.is_empty() {
+        let row = asked.prompt_row(model, picture, more)?;
+        return Ok(vec![ChoiceRow { row, cut: 0 }]);
+    }
+    let rows = asked.rows(model, picture)?.into_iter();
+    let fits = |row: Option<ChoiceRow>| {
+        row.ok_or_else(|| Error::Prompt {
+            prompt: asked.prompt.chars().take(60).collect(),
+            problem: "has an answer with more tokens than the model has positions".into(),
+        })
+    };
+    rows.map(fits).collect()
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@
 pub(crate) mod ask;
 pub(crate) mod gate;
 pub(crate) mod mix;
+mod rank;
+mod respondent;
 pub(crate) mod scope;
-mod scoring;
 
 use std::sync::Arc;
 
-use debias_core::RecordScores;
 use debias_model::{Model, View};
 use serde::{Deserialize, Serialize};
 
@@ -21,10 +21,8 @@ use self::ask::Remembered;
 use self::gate::Gate;
 pub use self::mix::{Align, Mix};
 use self::scope::Scope;
-use self::scoring::MemoryScoring;
 use crate::editor::Request;
 use crate::error::{Error, Result};
-use crate::judge::Asked;
 
 /// Remembered requests, and the trained parts that all of them share.
 #[derive(Clone, Debug, Default)]
@@ -144,29 +142,6 @@ impl Memory {
             kept.text.text().len() + kept.about.len() + values * size_of::<f32>()
         };
         self.entries.iter().map(of).sum()
-    }
-
-    /// Scores one record with the memory in place. What no entry is about keeps the bits of the
-    /// never-edited model.
-    pub(crate) fn scores(&self, asked: &Asked) -> Result<RecordScores> {
-        let mut scores = asked.before();
-        if self.is_empty() {
-            return Ok(scores);
-        }
-        let mut scoring = MemoryScoring::of(self, asked);
-        let example = asked.example();
-        let names = example.contexts().into_iter().map(|context| context.name);
-        for (name, found) in names.zip(scoring.contexts()?) {
-            let Some(found) = found else { continue };
-            match name {
-                "rephrase" => scores.rephrase = Some(found),
-                "image_rephrase" => scores.image_rephrase = Some(found),
-                _ => scores.prompt = found,
-            }
-        }
-        scores.t_locality = scoring.t_locality()?.or(scores.t_locality);
-        scores.m_locality = scoring.m_locality()?.or(scores.m_locality);
-        Ok(scores)
     }
 }
 

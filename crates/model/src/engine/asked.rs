@@ -43,7 +43,8 @@ pub enum Joining {
 
 /// A prompt and one of its answers as tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ChoiceRow {
+pub struct ChoiceRow {
+    /// The tokens.
     pub row: Row,
     /// Tokens of the prompt that were left out.
     pub cut: usize,
@@ -56,11 +57,7 @@ impl Asked {
     /// # Errors
     /// A text that cannot be tokenised, an answer without a token of its own, or under
     /// [`Joining::Own`] and [`Joining::Common`] more tokens than the model has positions.
-    pub(super) fn rows(
-        &self,
-        model: &Model,
-        picture: Option<ImageRef>,
-    ) -> Result<Vec<Option<ChoiceRow>>> {
+    pub fn rows(&self, model: &Model, picture: Option<ImageRef>) -> Result<Vec<Option<ChoiceRow>>> {
         if self.choices.is_empty() {
             return Ok(vec![whole(self.prompt_row(model, picture, 0)?)]);
         }

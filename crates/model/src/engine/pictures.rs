@@ -6,7 +6,10 @@ use std::time::Instant;
 use debias_core::Picture;
 use rayon::prelude::*;
 
-use super::{Asked, Engine, Portion, retry_in_halves};
+use super::asked::Asked;
+use super::asking::Engine;
+use super::portion::{Portion, retry_in_halves};
+use super::source::Unreadable;
 use crate::batch::{ImageFeatures, ImageRef};
 use crate::error::{Error, Result};
 use crate::parallel::Workers;
@@ -16,43 +19,6 @@ const PICTURES: usize = 8;
 
 /// The same on a card, which is idle where little is asked of it at a time.
 const PICTURES_ON_CARD: usize = 64;
-
-/// Where pictures come from.
-pub trait Pictures: Sync {
-    /// The picture called `key`.
-    ///
-    /// # Errors
-    /// Why there is none.
-    fn picture(&self, key: &str) -> std::result::Result<Picture, Unreadable>;
-}
-
-/// A picture that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {problem}")]
-pub struct Unreadable {
-    /// The file, or the name that was asked for.
-    pub path: String,
-    /// What is wrong, and how to mend it.
-    pub problem: String,
-}
-
-impl From<Unreadable> for Error {
-    fn from(Unreadable { path, problem }: Unreadable) -> Self {
-        Self::Picture { path, problem }
-    }
-}
-
-/// A collection without pictures, for questions of text alone.
-pub struct NoPictures;
-
-impl Pictures for NoPictures {
-    fn picture(&self, key: &str) -> std::result::Result<Picture, Unreadable> {
-        Err(Unreadable {
-            path: key.to_owned(),
-            problem: "there are no pictures here; give their folder".to_owned(),
-        })
-    }
-}
 
 /// An item of a group: its index, and its picture among those seen.
 pub(super) type Member = (usize, Option<ImageRef>);

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use debias_core::{Answer, Answers, ItemLine};
 use serde_json::{Map, Value, json};
 
+use super::super::opened::Graded;
 use super::super::outputs::{certain, is_table, names};
 use super::super::rows::{Flaw, Ids, Row, id, index, inner, numbers, rows_in, word};
-use super::super::source::{Reading, read_output};
+use super::super::source::{Reading, Source, read_output};
 use super::super::table::records_of;
 use super::columns::{Answered, Tally};
+use super::items::tags;
+use super::names::{CARD, CATEGORIES, LM_EVAL, OPTIONS, THREE_WAY, UNKNOWNS};
 use super::read::{self, CategoryFile, Question, REGENERATED, RELEASED};
 use super::targets::{LABEL_TYPES, Target, Targets};
-use super::{CARD, CATEGORIES, LM_EVAL, OPTIONS, THREE_WAY, UNKNOWNS, tags};
-use crate::benchmarks::{Graded, Source};
 use crate::{Error, Result};
 
 /// Reads the files as the outputs of one model.
@@ -61,7 +62,7 @@ pub(super) fn graded(files: &[PathBuf], source: Option<&Source>) -> Result<Grade
 struct Gold<'s> {
     reading: Option<Reading<'s>>,
     source: Option<&'s Source>,
-    targets: Option<Targets>,
+    targets: Targets,
     rows: HashMap<&'static str, HashMap<String, (Question, &'static str)>>,
     /// Why rows could not be read; a mistake of the folder, not of the outputs.
     failed: Option<Error>,
@@ -70,10 +71,11 @@ struct Gold<'s> {
 impl<'s> Gold<'s> {
     fn open(source: Option<&'s Source>) -> Result<Self> {
         let mut reading = source.map(|source| Reading::new(&CARD, source));
-        let targets = match &mut reading {
-            Some(reading) if Targets::are_in(reading) => Some(Targets::read(reading)?),
-            _ => None,
-        };
+        let targets = reading
+            .as_mut()
+            .map(Targets::read)
+            .transpose()?
+            .unwrap_or_default();
         Ok(Self {
             reading,
             source,
@@ -118,11 +120,6 @@ impl<'s> Gold<'s> {
         Ok(rows)
     }
 
-    /// The target of a row, as far as the tables know it.
-    fn target(&self, question: &Question, origin: Option<&str>) -> Option<Target> {
-        self.targets.as_ref()?.of(question, origin)
-    }
-
     /// The rows, unless the folder could not be read.
     fn checked<T>(&mut self, rows: Result<T>) -> Result<T> {
         self.failed.take().map_or(rows, Err)
@@ -144,13 +141,10 @@ impl<'s> Gold<'s> {
             .filter(|line| !line.tags.contains_key("target"))
             .count();
         if without > 0 {
-            let mut note = format!(
-                "{without} of {} rows have no target of the bias and enter the harness's scores alone",
-                lines.len()
+            let n = lines.len();
+            let note = format!(
+                "{without} of {n} rows have no target of the bias and enter the harness's scores alone; the targets of two social variables are read of --data bbq=DIR, or of the fields `target_loc` and `label_type`"
             );
-            if self.targets.is_none() {
-                note.push_str("; targets are read of --data bbq=DIR, or of the fields `target_loc` and `label_type`");
-            }
             notes.push(note);
         }
         (official && regenerated == 0, notes)
@@ -171,7 +165,7 @@ fn scored(path: &Path, gold: &mut Gold, ids: &mut Ids) -> Result<Vec<ItemLine>> 
         ids.fresh("example_id", &question.key())?;
         let target = match given_target(row)? {
             Some(target) => Some(target),
-            None => gold.target(&question, given),
+            None => gold.targets.of(&question, given),
         };
         Ok(line(&question, origin, target, answers(row, &question)?))
     });
@@ -207,7 +201,7 @@ fn chosen(
                 &record.get("pred").into(),
             )
         })?;
-        let target = gold.target(&question, Some(origin));
+        let target = gold.targets.of(&question, Some(origin));
         let said = Answer::Text(vec![(*option).to_owned()]);
         Ok(Some(line(
             &question,

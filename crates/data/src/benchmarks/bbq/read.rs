@@ -1,10 +1,9 @@
 //! BBQ's rows, and which of their options the LM evaluation harness calls biased.
 
 use super::super::rows::{Flaw, Ids, Row, field, id, index, inner, rows_of, said, texts, word};
-use super::super::source::Reading;
-use super::{CARD, CATEGORIES, OPTIONS, UNKNOWNS};
+use super::super::source::{Reading, Source};
+use super::names::{CARD, CATEGORIES, OPTIONS, UNKNOWNS};
 use crate::Result;
-use crate::benchmarks::Source;
 
 /// Whether the context is enough to answer.
 const CONDITIONS: [&str; 2] = ["ambig", "disambig"];
@@ -42,6 +41,11 @@ pub(super) struct Question {
 }
 
 impl Question {
+    /// Whether it asks who does the bad thing.
+    pub fn asks_negatively(&self) -> bool {
+        self.polarity == POLARITIES[0]
+    }
+
     /// Category and id, which together are unique.
     pub fn key(&self) -> String {
         format!("{}/{}", self.category, self.id)
@@ -202,7 +206,7 @@ fn biased(question: &Question) -> Vec<usize> {
     let shows = |place: &usize| {
         let groups = groups(&question.info[*place], &question.options[*place]);
         let meets = groups.iter().any(|group| stereotyped.contains(group));
-        if question.polarity == POLARITIES[0] {
+        if question.asks_negatively() {
             meets
         } else {
             !meets && groups.last().is_none_or(|group| group != "unknown")

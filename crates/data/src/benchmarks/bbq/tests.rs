@@ -1,10 +1,11 @@
 use std::fs;
 use std::path::Path;
 
-use debias_core::{Ask, ItemLine, Norm, measure, seed};
+use debias_core::{Ask, ItemLine, Norm, Probe, measure, seed};
 use serde_json::{Value, json};
 
 use super::columns::{Answered, Tally};
+use super::names::{LM_EVAL, OPTIONS, THREE_WAY};
 use super::*;
 
 /// A row on two people, the first of whom is of the stereotyped group.
@@ -155,9 +156,12 @@ fn groups_are_made_as_the_harness_makes_them() {
     assert_eq!(groups("", "", "The one percenter"), [""; 0]);
 }
 
+/// Makes a mistake in a row.
+type Change<'c> = &'c dyn Fn(&mut Value);
+
 #[test]
 fn mistakes_name_line_and_field() {
-    let cases: [(&dyn Fn(&mut Value), &str); 10] = [
+    let cases: [(Change, &str); 10] = [
         (
             &|row| drop(row.as_object_mut().and_then(|row| row.remove("question"))),
             "line 1: `question` is missing",
@@ -236,12 +240,16 @@ fn what_is_missing_is_named_with_where_to_get_it() {
         said.contains("Fetch https://") && !said.contains('\n'),
         "{said}"
     );
+    let whole = opened(dir.path(), None).expect("opened").items;
     fs::remove_file(dir.path().join("additional_metadata.csv")).expect("remove");
-    let said = opened(dir.path(), None)
+    assert_eq!(opened(dir.path(), None).expect("by the rule").items, whole);
+    fs::write(dir.path().join("Race_x_SES.jsonl"), "{}").expect("write");
+    let said = Bbq
+        .open(&source, &["Race_x_SES".to_owned()], None, 0)
         .expect_err("no targets")
         .to_string();
     assert!(
-        said.contains("target_loc.csv or additional_metadata.csv"),
+        said.contains("additional_metadata.csv or target_loc.csv"),
         "{said}"
     );
     let error = Bbq
@@ -376,10 +384,6 @@ fn rows_without_a_target_leave_the_scores_that_need_one_and_are_counted() {
         output["target_loc"] = Value::Null;
         output["loglik_12"] = json!([-1, -2, -3, -4, -5, -6, -7, -8, -9, -10, -11, -12]);
     }
-    outputs[0]
-        .as_object_mut()
-        .expect("an object")
-        .remove("target_loc");
     let graded = graded("out.jsonl", &lines(&outputs), None).expect("graded");
     assert_eq!(
         graded.figures["paper"]["rows_dropped_without_target"],

@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use debias_core::Record;
 use debias_model::{
     Batch, ImageFeatures, Model, Parameters, Question, Row, Side, Stage, View, answer_nll,
-    divergence_per_row, host,
+    divergence_per_row, engine, host,
 };
 
 use super::distances::{best_gain, calibrated, repulsion};
@@ -125,6 +125,16 @@ struct Asked<'e> {
 }
 
 impl<'e> Asked<'e> {
+    /// The question as the engine is asked it.
+    fn question(&self) -> engine::Asked {
+        engine::Asked {
+            prompt: self.prompt.to_owned(),
+            choices: vec![self.answer.to_owned()],
+            join: " ".to_owned(),
+            ..engine::Asked::default()
+        }
+    }
+
     fn of(posed: &'e Posed) -> Option<Self> {
         Some(Self {
             image: posed.image.as_ref(),
@@ -175,7 +185,7 @@ impl Student<'_> {
             let base = self.model.rows(&[question]).map_err(refused)?;
             let remembered = Remembered::new(&example.request.prompt, &record.y_less);
             let own = remembered
-                .rows(self.model, sighting, asked.prompt, &[asked.answer])
+                .rows(self.model, sighting, &asked.question(), 0)
                 .map_err(refused)?;
             for mut row in own {
                 row.answer_start = row.ids.len() - base[0].answer().len();
