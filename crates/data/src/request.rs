@@ -74,7 +74,13 @@ pub fn read_requests(path: &Path, reading: Reading) -> Result<Requests> {
         of_pictured: task_of_name(path),
         split: reading.split,
     };
-    let (Parsed { mut records, further }, mut found) = parse(path, &text, unsaid)?;
+    let (
+        Parsed {
+            mut records,
+            further,
+        },
+        mut found,
+    ) = parse(path, &text, unsaid)?;
     if records.is_empty() && found.is_empty() {
         return Err(Error::format(
             path,

@@ -253,7 +253,10 @@ fn requests(dir: &Path, manifest: &Manifest) -> Result<(Vec<Record>, Mistakes)> 
             };
             let (read, broken) = parse(&path, &read_text(&path)?, unsaid)?;
             found.extend(broken.into_iter().map(|mistake| mistake.within(&file)));
-            let strays = read.records.iter().filter(|r| r.split != split || r.task != task);
+            let strays = read
+                .records
+                .iter()
+                .filter(|r| r.split != split || r.task != task);
             found.extend(strays.map(|stray| {
                 let name = format!("{file}: record `{}`", stray.id);
                 Mistake::new(name, "`split` or `task`", "belongs to another file")
