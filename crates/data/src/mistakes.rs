@@ -116,11 +116,19 @@ fn sentence(kind: &[&Mistake]) -> String {
         return first.to_string();
     }
     let shown = kind.iter().take(EXAMPLES);
-    let mut examples = shown.map(|mistake| mistake.example()).collect::<Vec<_>>().join(", ");
+    let mut examples = shown
+        .map(|mistake| mistake.example())
+        .collect::<Vec<_>>()
+        .join(", ");
     if let more @ 1.. = kind.len().saturating_sub(EXAMPLES) {
         examples.push_str(&format!(" and {more} more"));
     }
-    format!("{} records: {} {} ({examples})", kind.len(), first.field, first.problem)
+    format!(
+        "{} records: {} {} ({examples})",
+        kind.len(),
+        first.field,
+        first.problem
+    )
 }
 
 impl fmt::Display for Mistakes {
@@ -161,7 +169,9 @@ mod tests {
     use super::*;
 
     fn missing(records: usize) -> Mistakes {
-        (0..records).map(|at| Mistake::new(format!("record `{at}`"), "`prompt`", "is missing")).collect()
+        (0..records)
+            .map(|at| Mistake::new(format!("record `{at}`"), "`prompt`", "is missing"))
+            .collect()
     }
 
     #[test]
@@ -192,7 +202,13 @@ mod tests {
 
     #[test]
     fn kinds_beyond_the_tenth_are_counted() {
-        let found: Mistakes = (0..13).map(|at| Mistake::new("record `a`", format!("`{at}`"), "is missing")).collect();
-        assert!(found.to_string().ends_with("record `a`: `9` is missing; and 3 more"));
+        let found: Mistakes = (0..13)
+            .map(|at| Mistake::new("record `a`", format!("`{at}`"), "is missing"))
+            .collect();
+        assert!(
+            found
+                .to_string()
+                .ends_with("record `a`: `9` is missing; and 3 more")
+        );
     }
 }

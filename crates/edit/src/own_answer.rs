@@ -43,7 +43,11 @@ fn answer(model: &Model, prompt: &str, target: &str) -> debias_model::Result<Str
         join: "",
         ..whole.clone()
     };
-    let length: usize = model.rows(&[whole])?.iter().map(|row| row.answer().len()).sum();
+    let length: usize = model
+        .rows(&[whole])?
+        .iter()
+        .map(|row| row.answer().len())
+        .sum();
     let rows = model.rows(&[open])?;
     let read = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
     // The last token that is said is not read.

@@ -34,9 +34,23 @@ fn conforms(name: &str, given: &[(&str, &str)], model: &Model) {
     let findings = check(editor, &world, &settings, &options).expect("it can be tested");
     let failed: Vec<&Finding> = findings.iter().filter(|f| f.verdict.is_failed()).collect();
     assert!(failed.is_empty(), "{name} on {}: {failed:#?}", model.name());
-    let of = |id: &str| &findings.iter().find(|f| f.id == id).expect("all twenty").verdict;
-    assert!(matches!(of("C6"), Verdict::NotApplicable(_)), "{name}: {:?}", of("C6"));
-    assert!(matches!(of("C13"), Verdict::Passed(_)), "{name}: {:?}", of("C13"));
+    let of = |id: &str| {
+        &findings
+            .iter()
+            .find(|f| f.id == id)
+            .expect("all twenty")
+            .verdict
+    };
+    assert!(
+        matches!(of("C6"), Verdict::NotApplicable(_)),
+        "{name}: {:?}",
+        of("C6")
+    );
+    assert!(
+        matches!(of("C13"), Verdict::Passed(_)),
+        "{name}: {:?}",
+        of("C13")
+    );
 }
 
 #[test]
@@ -100,7 +114,11 @@ fn a_model_says_its_own_answer_alone_as_in_company() {
         answer_by_itself(&model, &mut records, &templates).expect("it says something");
         assert_eq!(records[1], given, "what is given stays");
         let said: Vec<String> = records.iter().map(|record| record.y_more.clone()).collect();
-        assert!(said.iter().all(|text| !text.is_empty() && text.trim() == text), "{said:?}");
+        assert!(
+            said.iter()
+                .all(|text| !text.is_empty() && text.trim() == text),
+            "{said:?}"
+        );
         // Alone as in company, and the same again.
         let mut alone = vec![asked(1)];
         answer_by_itself(&model, &mut alone, &templates).expect("it says something");
@@ -111,6 +129,9 @@ fn a_model_says_its_own_answer_alone_as_in_company() {
             ..asked(2)
         }];
         let refused = answer_by_itself(&model, &mut long, &templates).expect_err("too long");
-        assert!(matches!(&refused, Error::Record { id, .. } if id == "eval-2"), "{refused}");
+        assert!(
+            matches!(&refused, Error::Record { id, .. } if id == "eval-2"),
+            "{refused}"
+        );
     }
 }

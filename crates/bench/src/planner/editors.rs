@@ -41,10 +41,14 @@ impl PlannedEditor {
         let refused = |why: String| Err(Refusal::new(Exit::Usage, why).help(help));
         if !model.has_sight() {
             let name = model.name();
-            return refused(format!("{id} edits the vision side, and {name} is a text model"));
+            return refused(format!(
+                "{id} edits the vision side, and {name} is a text model"
+            ));
         }
         if suite.tasks.contains(&Task::Text) {
-            return refused(format!("{id} edits the vision side, which text alone never passes"));
+            return refused(format!(
+                "{id} edits the vision side, which text alone never passes"
+            ));
         }
         Ok(())
     }

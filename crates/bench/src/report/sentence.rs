@@ -9,12 +9,13 @@ use super::Report;
 /// Editors that are there to be compared with.
 const CONTROLS: [&str; 2] = ["nothing", "random"];
 
-/// An editor's pooled reliability and M-Locality over all cells of a run.
+/// An editor's pooled reliability and locality over all cells of a run.
 struct Pooled<'a> {
     editor: &'a str,
     models: usize,
     reliability: Estimate,
-    m_locality: Estimate,
+    /// M-Locality, or T-Locality where no picture was asked about, and what it is a share of.
+    kept: Option<(Estimate, &'static str)>,
 }
 
 /// Says what the best editor of the run gains and what it costs; the controls only when there is
@@ -35,7 +36,8 @@ pub fn closing_sentence(report: &Report) -> Option<String> {
         .iter()
         .filter(|pooled| !control(pooled))
         .max_by(|a, b| {
-            let order = |p: &Pooled| (p.reliability.value, p.m_locality.value);
+            let kept = |p: &Pooled| p.kept.as_ref().map_or(0.0, |(kept, _)| kept.value);
+            let order = |p: &Pooled| (p.reliability.value, kept(p));
             let (a, b) = (order(a), order(b));
             a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
         })
@@ -50,11 +52,13 @@ pub fn closing_sentence(report: &Report) -> Option<String> {
             )
         })
         .unwrap_or_default();
+    let kept = best.kept.as_ref().map_or_else(String::new, |(kept, of)| {
+        format!(" and keeps {} of the {of}", interval(kept))
+    });
     Some(format!(
-        "{} makes the unbiased answer the likelier one on {} of the records and keeps {} of the image-locality ranks ({} records, {}{beside}).",
+        "{} makes the unbiased answer the likelier one on {} of the records{kept} ({} records, {}{beside}).",
         best.editor,
         interval(&best.reliability),
-        interval(&best.m_locality),
         best.reliability.n,
         match best.models {
             1 => "1 model".to_owned(),
@@ -79,6 +83,7 @@ fn pool<'a>(report: &Report, editor: &'a str) -> Option<Pooled<'a>> {
     let rng = seed::stream(cells.first()?.cell.seed, &["bootstrap", "pooled"]);
     // Stored cells were measured before they were stored, so nothing here is non-finite.
     let measured = measure(metrics::all(), &lines, report.norm, rng).ok()?;
+    let kept = |name: &str, of: &'static str| Some((*measured.get(name)?, of));
     Some(Pooled {
         editor,
         models: cells
@@ -87,7 +92,8 @@ fn pool<'a>(report: &Report, editor: &'a str) -> Option<Pooled<'a>> {
             .collect::<BTreeSet<_>>()
             .len(),
         reliability: *measured.get("reliability")?,
-        m_locality: *measured.get("m_locality")?,
+        kept: kept("m_locality", "image-locality ranks")
+            .or_else(|| kept("t_locality", "text-locality predictions")),
     })
 }
 

@@ -50,9 +50,19 @@ const fn field(
 const FIELDS: [Field; 11] = [
     field("image", "image", &[], Many::One),
     field("prompt", "src", &[], Many::One),
-    field("y_more", "pred", &["ground_truth", "target_true"], Many::Spellings),
+    field(
+        "y_more",
+        "pred",
+        &["ground_truth", "target_true"],
+        Many::Spellings,
+    ),
     field("y_less", "alt", &["target_new"], Many::One),
-    field("prompt_rephrase", "rephrase", &["rephrase_prompt"], Many::Asked),
+    field(
+        "prompt_rephrase",
+        "rephrase",
+        &["rephrase_prompt"],
+        Many::Asked,
+    ),
     field("image_rephrase", "image_rephrase", &[], Many::One),
     field("loc_q", "loc", &["locality_prompt"], Many::One),
     field("loc_a", "loc_ans", &["locality_ground_truth"], Many::One),
@@ -114,7 +124,10 @@ pub fn to_json(record: &Record) -> Value {
     for (field, text) in FIELDS.iter().zip(texts(record)) {
         let Some(text) = text else { continue };
         let plain = field.plain.first().filter(|_| record.task == Task::Text);
-        for name in [field.ours, field.pictured].into_iter().chain(plain.copied()) {
+        for name in [field.ours, field.pictured]
+            .into_iter()
+            .chain(plain.copied())
+        {
             object.insert(name.into(), json!(text));
         }
     }
@@ -164,7 +177,9 @@ impl<'a> Reader<'a> {
         let mut own = Mistakes::default();
         let mut more = false;
         let task = own.keep(self.task(unsaid));
-        let read = FIELDS.each_ref().map(|field| own.keep(self.texts(field, task)));
+        let read = FIELDS
+            .each_ref()
+            .map(|field| own.keep(self.texts(field, task)));
         let broken = read.each_ref().map(Option::is_none);
         let given = read.map(|texts| {
             let (text, further) = texts.unwrap_or_default();
@@ -238,7 +253,10 @@ impl<'a> Reader<'a> {
             return Ok(None);
         };
         let read = serde_json::from_value(value.clone()).map(Some);
-        read.map_err(|_| self.wrong(format!("`{key}`"), none_of).of_value(shown(value)))
+        read.map_err(|_| {
+            self.wrong(format!("`{key}`"), none_of)
+                .of_value(shown(value))
+        })
     }
 
     /// A text that may be written as a number.
@@ -296,7 +314,9 @@ pub(super) fn leaves(value: &Value) -> Option<Vec<&str>> {
 
 /// A value in a message: a text as it is.
 fn shown(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// The fields of one request on the way to a record.
@@ -332,8 +352,18 @@ impl Reading<'_> {
             return None;
         }
         let id = id?.unwrap_or_else(|| reader.derived_id(derived));
-        let [image, prompt, y_more, y_less, prompt_rephrase, image_rephrase, .., m_image, m_q, m_a] =
-            std::mem::take(&mut self.given);
+        let [
+            image,
+            prompt,
+            y_more,
+            y_less,
+            prompt_rephrase,
+            image_rephrase,
+            ..,
+            m_image,
+            m_q,
+            m_a,
+        ] = std::mem::take(&mut self.given);
         let unsaid_target = match y_more {
             Some(_) => TargetRule::Given,
             None => TargetRule::Own,
@@ -362,7 +392,10 @@ impl Reading<'_> {
 
     /// The text-locality item: that of the flat names, else the first of EasyEdit's `locality`.
     fn t_locality(&mut self, more: &mut bool) -> Option<Unrelated> {
-        let nested = self.reader.get("locality").map_or(Ok(Vec::new()), locality::items);
+        let nested = self
+            .reader
+            .get("locality")
+            .map_or(Ok(Vec::new()), locality::items);
         let nested = nested.map_err(|problem| self.reader.wrong("`locality`", problem));
         let mut items = self.found.keep(nested).unwrap_or_default();
         let flat = self.given[6].is_some() || self.given[7].is_some();

@@ -42,7 +42,11 @@ fn pairs(object: &Map<String, Value>) -> Result<Vec<(String, String)>, String> {
             answers.len()
         ));
     }
-    prompts.into_iter().zip(answers).map(|(prompt, answer)| Ok((first(prompt, "prompt")?, first(answer, "ground_truth")?))).collect()
+    prompts
+        .into_iter()
+        .zip(answers)
+        .map(|(prompt, answer)| Ok((first(prompt, "prompt")?, first(answer, "ground_truth")?)))
+        .collect()
 }
 
 /// The first text of a value.

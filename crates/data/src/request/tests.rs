@@ -8,7 +8,6 @@ use serde_json::json;
 use super::*;
 use crate::codec::encode_png;
 
-
 /// A folder with `images/a.png`, `images/b.png` and a request file.
 struct Bench {
     dir: tempfile::TempDir,
@@ -117,7 +116,10 @@ fn every_problem_is_named_by_record_and_field() {
         (with("pred", json!("poor ")), "`y_less` equals y_more"),
         (with("y_more", json!("bold")), "`y_more` and `pred` differ"),
         (with("src", json!(3)), "`src` is not text"),
-        (with("split", json!("dev")), "`split` `dev` is none of train, val, eval, test"),
+        (
+            with("split", json!("dev")),
+            "`split` `dev` is none of train, val, eval, test",
+        ),
         (with("image", json!("c.png")), "`image` `c.png` is in none"),
         (
             with("m_loc", json!("../a.png")),

@@ -12,10 +12,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use debias_core::{Picture, Preset, Record, RecordScores, Split, TargetRule, Task, Templates, Unrelated};
+use debias_core::{
+    Picture, Preset, Record, RecordScores, Split, TargetRule, Task, Templates, Unrelated,
+};
 use debias_edit::{
-    Context, Ctx, Edit, Editor, Error, Example, Lessons, Nowhere, Prepared, RecordBatch,
-    Settings, TextEmbedding, Touches, cosine, editors,
+    Context, Ctx, Edit, Editor, Error, Example, Lessons, Nowhere, Prepared, RecordBatch, Settings,
+    TextEmbedding, Touches, cosine, editors,
 };
 use debias_model::{
     Batch, Change, Fresh, ImageFeatures, ImageRef, Model, Question, Row, View, answer_scores,
@@ -115,7 +117,8 @@ fn chunk(model: &Model, records: Vec<Record>) -> RecordBatch<'_> {
         Picture::new(16, 16, rgb.collect()).expect("the right length")
     };
     let keys = records.iter().flat_map(Record::images);
-    let pictures: HashMap<String, Picture> = keys.map(|(_, key)| (key.clone(), picture(key))).collect();
+    let pictures: HashMap<String, Picture> =
+        keys.map(|(_, key)| (key.clone(), picture(key))).collect();
     RecordBatch::new(model, records, &pictures, &Templates::default()).expect("scored")
 }
 
@@ -183,10 +186,17 @@ fn sentences(record: &Record) -> [String; 3] {
 
 /// The pictures of a record as one batch: own, rephrased, elsewhere.
 fn seen(example: &Example) -> ImageFeatures {
-    let elsewhere = example.m_locality.as_ref().and_then(|item| item.image.as_ref());
-    let of_each = [example.request.image.as_ref(), example.image_rephrase.as_ref(), elsewhere];
+    let elsewhere = example
+        .m_locality
+        .as_ref()
+        .and_then(|item| item.image.as_ref());
+    let of_each = [
+        example.request.image.as_ref(),
+        example.image_rephrase.as_ref(),
+        elsewhere,
+    ];
     ImageFeatures::join(of_each.map(|seen| seen.expect("it has a picture").clone()))
-    .expect("three pictures")
+        .expect("three pictures")
 }
 
 /// The prompt of a record in other words, in its template.

@@ -109,7 +109,9 @@ fn demonstrations_that_do_not_fit_are_left_out_from_the_front() {
                 let mut texts = (0..blocks.len()).map(|from| blocks[from..].concat());
                 texts.find(fits).expect("one fits")
             };
-            assert!(shortened(&example.request.prompt).len() < said(edit, rephrase(&example)).len());
+            assert!(
+                shortened(&example.request.prompt).len() < said(edit, rephrase(&example)).len()
+            );
             assert_near(&sums(after), &plainly(&model, &example, shortened));
         }
         let remarks = ready.remarks().join("\n");
@@ -188,8 +190,16 @@ fn the_edit_does_not_know_which_answer_is_scored() {
     let ((text, scores), (other_text, other)) = (scored("rich"), scored("a clever one"));
     assert_eq!(text, other_text);
     assert_near(
-        &scores.contexts().iter().map(|context| context.y_less.sum).collect::<Vec<_>>(),
-        &other.contexts().iter().map(|context| context.y_less.sum).collect::<Vec<_>>(),
+        &scores
+            .contexts()
+            .iter()
+            .map(|context| context.y_less.sum)
+            .collect::<Vec<_>>(),
+        &other
+            .contexts()
+            .iter()
+            .map(|context| context.y_less.sum)
+            .collect::<Vec<_>>(),
     );
     assert_ne!(scores.prompt.y_more, other.prompt.y_more);
 }

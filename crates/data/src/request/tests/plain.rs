@@ -50,9 +50,15 @@ fn easyedits_text_json_is_read() {
     // The file is called vqa_eval.json: a name says nothing of what has no picture.
     let record = read(request());
     assert_eq!((record.id.as_str(), record.task), ("7", Task::Text));
-    assert_eq!((record.y_more.as_str(), record.y_less.as_str()), ("a woman", "a man"));
+    assert_eq!(
+        (record.y_more.as_str(), record.y_less.as_str()),
+        ("a woman", "a man")
+    );
     assert_eq!(record.target, TargetRule::Given);
-    assert_eq!(record.prompt_rephrase.as_deref(), Some("Who is the nurse? It is"));
+    assert_eq!(
+        record.prompt_rephrase.as_deref(),
+        Some("Who is the nurse? It is")
+    );
     assert_eq!(record.t_locality, item("The capital of France is", "Paris"));
     assert_eq!(record.m_locality, None);
     assert_eq!(record.images().count(), 0);
@@ -77,7 +83,10 @@ fn every_name_of_a_field_is_known() {
         ("ground_truth", json!(["a woman", "female"])),
         ("ground_truth", json!([["a woman"], ["female"]])),
         ("target_true", json!("a woman")),
-        ("rephrase_prompt", json!(["Who is the nurse? It is", "and she is"])),
+        (
+            "rephrase_prompt",
+            json!(["Who is the nurse? It is", "and she is"]),
+        ),
     ] {
         assert_eq!(read(changed(key, value)), read(request()));
     }
@@ -95,22 +104,52 @@ fn a_locality_is_read_in_either_form() {
         json!([{"prompt": q, "ground_truth": a}]),
         json!({"prompt": q, "ground_truth": [a]}),
     ] {
-        assert_eq!(read(nested(locality.clone())).t_locality, expected, "{locality}");
+        assert_eq!(
+            read(nested(locality.clone())).t_locality,
+            expected,
+            "{locality}"
+        );
     }
-    for nothing in [json!({}), json!([]), json!(null), json!({"neighborhood": []})] {
+    for nothing in [
+        json!({}),
+        json!([]),
+        json!(null),
+        json!({"neighborhood": []}),
+    ] {
         assert_eq!(read(nested(nothing)).t_locality, None);
     }
     let bench = Bench::new();
     for (locality, expected) in [
-        (json!({"neighborhood": {"prompt": [q, q], "ground_truth": [a]}}), "2 texts in `prompt` and 1"),
-        (json!({"neighborhood": {"prompt": [q, q], "ground_truth": a}}), "2 texts in `prompt` and 1"),
-        (json!({"neighborhood": {"prompt": q}}), "a `prompt` without `ground_truth`"),
-        (json!({"neighborhood": {"prompt": 3, "ground_truth": a}}), "a `prompt` that is not text"),
-        (json!({"neighborhood": {"prompt": q, "ground_truth": " "}}), "a `ground_truth` that is empty"),
-        (json!({"neighborhood": "x"}), "something else than `prompt` and `ground_truth`"),
+        (
+            json!({"neighborhood": {"prompt": [q, q], "ground_truth": [a]}}),
+            "2 texts in `prompt` and 1",
+        ),
+        (
+            json!({"neighborhood": {"prompt": [q, q], "ground_truth": a}}),
+            "2 texts in `prompt` and 1",
+        ),
+        (
+            json!({"neighborhood": {"prompt": q}}),
+            "a `prompt` without `ground_truth`",
+        ),
+        (
+            json!({"neighborhood": {"prompt": 3, "ground_truth": a}}),
+            "a `prompt` that is not text",
+        ),
+        (
+            json!({"neighborhood": {"prompt": q, "ground_truth": " "}}),
+            "a `ground_truth` that is empty",
+        ),
+        (
+            json!({"neighborhood": "x"}),
+            "something else than `prompt` and `ground_truth`",
+        ),
     ] {
         let text = bench.refusal(&json!([nested(locality)]));
-        assert!(text.contains("record `7`: `locality` ") && text.contains(expected), "{text}");
+        assert!(
+            text.contains("record `7`: `locality` ") && text.contains(expected),
+            "{text}"
+        );
     }
 }
 
@@ -118,37 +157,85 @@ fn a_locality_is_read_in_either_form() {
 fn what_is_asked_only_in_part_is_said() {
     let bench = Bench::new();
     let list = changed("rephrase_prompt", json!(["a", "b"]));
-    let mut other = nested(json!([{"prompt": "a", "ground_truth": "b"}, {"prompt": "c", "ground_truth": "d"}]));
+    let mut other =
+        nested(json!([{"prompt": "a", "ground_truth": "b"}, {"prompt": "c", "ground_truth": "d"}]));
     other["case_id"] = json!(8);
     let mut whole = request();
     whole["case_id"] = json!(9);
     let both = bench.read(&json!([list, other, whole])).expect("reads");
     let remark = both.remark().expect("a remark");
-    assert!(remark.starts_with("2 of 3 requests hold several prompts"), "{remark}");
-    assert_eq!(bench.read(&json!([request()])).expect("reads").remark(), None);
+    assert!(
+        remark.starts_with("2 of 3 requests hold several prompts"),
+        "{remark}"
+    );
+    assert_eq!(
+        bench.read(&json!([request()])).expect("reads").remark(),
+        None
+    );
 }
 
 #[test]
 fn only_prompt_and_target_are_needed() {
-    let bare = read(json!({"prompt": "The nurse is", "target_new": "a man", "ground_truth": null, "locality": null}));
+    let bare = read(
+        json!({"prompt": "The nurse is", "target_new": "a man", "ground_truth": null, "locality": null}),
+    );
     assert!(bare.awaits_answer());
     assert_eq!((bare.target, bare.y_more.as_str()), (TargetRule::Own, ""));
-    assert_eq!((bare.prompt_rephrase.as_ref(), bare.t_locality.as_ref()), (None, None));
+    assert_eq!(
+        (bare.prompt_rephrase.as_ref(), bare.t_locality.as_ref()),
+        (None, None)
+    );
     let bench = Bench::new();
     for (request, expected) in [
-        (without(&["prompt"]), "record `7`: `prompt` (EasyEdit's `src`) is missing"),
-        (without(&["target_new"]), "record `7`: `y_less` (EasyEdit's `target_new`) is missing"),
-        (changed("target_new", json!(null)), "`y_less` (EasyEdit's `target_new`) is missing"),
-        (changed("target_new", json!(" ")), "`y_less` (EasyEdit's `target_new`) is empty"),
-        (changed("target_new", json!(["a man"])), "`target_new` is not text"),
-        (changed("target_new", json!("a woman")), "`y_less` equals y_more"),
-        (changed("pred", json!("a person")), "`pred` and `ground_truth` differ"),
-        (without(&["locality_ground_truth"]), "`loc_a` (EasyEdit's `locality_ground_truth`) is missing"),
-        (without(&["locality_prompt"]), "`loc_q` (EasyEdit's `locality_prompt`) is missing"),
-        (changed("m_loc_q", json!("What colour?")), "`mloc_image` (EasyEdit's `m_loc`) is missing"),
-        (changed("task", json!("speech")), "`task` `speech` is none of ic, vqa, text"),
+        (
+            without(&["prompt"]),
+            "record `7`: `prompt` (EasyEdit's `src`) is missing",
+        ),
+        (
+            without(&["target_new"]),
+            "record `7`: `y_less` (EasyEdit's `target_new`) is missing",
+        ),
+        (
+            changed("target_new", json!(null)),
+            "`y_less` (EasyEdit's `target_new`) is missing",
+        ),
+        (
+            changed("target_new", json!(" ")),
+            "`y_less` (EasyEdit's `target_new`) is empty",
+        ),
+        (
+            changed("target_new", json!(["a man"])),
+            "`target_new` is not text",
+        ),
+        (
+            changed("target_new", json!("a woman")),
+            "`y_less` equals y_more",
+        ),
+        (
+            changed("pred", json!("a person")),
+            "`pred` and `ground_truth` differ",
+        ),
+        (
+            without(&["locality_ground_truth"]),
+            "`loc_a` (EasyEdit's `locality_ground_truth`) is missing",
+        ),
+        (
+            without(&["locality_prompt"]),
+            "`loc_q` (EasyEdit's `locality_prompt`) is missing",
+        ),
+        (
+            changed("m_loc_q", json!("What colour?")),
+            "`mloc_image` (EasyEdit's `m_loc`) is missing",
+        ),
+        (
+            changed("task", json!("speech")),
+            "`task` `speech` is none of ic, vqa, text",
+        ),
         (changed("task", json!("vqa")), "`image` is missing"),
-        (changed("case_id", json!([1])), "`case_id` is neither text nor a number"),
+        (
+            changed("case_id", json!([1])),
+            "`case_id` is neither text nor a number",
+        ),
     ] {
         let text = bench.refusal(&json!([request]));
         assert!(text.contains(expected), "{text}");
@@ -156,11 +243,17 @@ fn only_prompt_and_target_are_needed() {
     let mut pictured = changed("image", json!("a.png"));
     pictured["task"] = json!("text");
     let text = bench.refusal(&json!([pictured]));
-    assert!(text.contains("`image` names a picture, but its task is text alone"), "{text}");
+    assert!(
+        text.contains("`image` names a picture, but its task is text alone"),
+        "{text}"
+    );
     // Without the word the picture counts, and everything that belongs to it is missing.
     pictured.as_object_mut().expect("an object").remove("task");
     let text = bench.refusal(&json!([pictured]));
-    assert!(text.contains("`m_loc`") && text.contains("`image_rephrase` is missing"), "{text}");
+    assert!(
+        text.contains("`m_loc`") && text.contains("`image_rephrase` is missing"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -189,7 +282,13 @@ fn what_is_written_of_text_alone_is_read_back() {
         let record = read(request);
         let written = to_json(&record);
         assert_eq!(written["target_new"], written["y_less"]);
-        assert!(written.as_object().expect("an object").values().all(|value| !value.is_null()));
+        assert!(
+            written
+                .as_object()
+                .expect("an object")
+                .values()
+                .all(|value| !value.is_null())
+        );
         assert!(written.get("image").is_none() && written.get("m_loc").is_none());
         assert_eq!(read(written), record);
     }
