@@ -9,9 +9,9 @@ use debias_model::device::{DeviceName, NoCard, Placement, free_memory};
 use debias_model::{DType, Device, Model, View};
 use debias_weights::Checkpoint;
 
-use crate::exit::Exit;
-use crate::failure::Refusal;
 use crate::models::ModelSource;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
 
 /// A number format on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

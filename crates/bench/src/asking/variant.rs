@@ -10,15 +10,15 @@ use debias_model::{Model, Parameters};
 use debias_weights::Checkpoint;
 
 use crate::compute::Dtype;
-use crate::exit::Exit;
-use crate::failure::Refusal;
-use crate::interrupt::Interrupt;
-use crate::machine;
-use crate::merging::{Models, refusal};
 use crate::models::ModelSource;
+use crate::models::merging::{Models, refusal};
 use crate::planner::{EditRequest, Planned};
-use crate::printer::Printer;
 use crate::runner::{Execution, Runner};
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
+use crate::terminal::interrupt::Interrupt;
+use crate::terminal::machine;
+use crate::terminal::printer::Printer;
 
 /// What is asked in the place of the model.
 #[derive(Clone, Debug)]

@@ -6,10 +6,10 @@ use anyhow::Context;
 
 use super::execution::Executing;
 use super::{Requested, Session};
-use crate::exit::Exit;
-use crate::interrupt::Interrupt;
 use crate::planner::Planned;
 use crate::saving::Target;
+use crate::terminal::exit::Exit;
+use crate::terminal::interrupt::Interrupt;
 
 /// Edit a model by a file of requests, and score every edit
 ///

@@ -10,8 +10,8 @@ use super::variant::{How, VariantArgs};
 use crate::asking::{VariantRequest, threads};
 use crate::compute::{Compute, MemoryLimit, Numbers};
 use crate::eval::{Asking, Chosen, EvalRequest, PlannedEval, json, table};
-use crate::exit::Exit;
-use crate::interrupt::Interrupt;
+use crate::terminal::exit::Exit;
+use crate::terminal::interrupt::Interrupt;
 
 /// Ask published benchmarks of models: cells, lines per item, intervals
 ///

@@ -10,8 +10,8 @@ use super::Session;
 use super::variant::{EditArgs, VariantArgs};
 use crate::asking::{Continued, Line, PictureFolder, Prompt, Teller, in_item};
 use crate::compute::{Input, Loading, Numbers};
-use crate::exit::Exit;
-use crate::lines::{Id, Lines};
+use crate::terminal::exit::Exit;
+use crate::terminal::lines::{Id, Lines};
 
 /// Continue prompts greedily
 ///

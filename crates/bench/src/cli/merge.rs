@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 
 use super::Session;
 use crate::compute::size;
-use crate::exit::Exit;
-use crate::interrupt::Interrupt;
-use crate::machine::{self, AnonymousPeak};
-use crate::merging::{Models, refusal};
-use crate::progress::Progress;
+use crate::models::merging::{Models, refusal};
+use crate::terminal::exit::Exit;
+use crate::terminal::interrupt::Interrupt;
+use crate::terminal::machine::{self, AnonymousPeak};
+use crate::terminal::progress::Progress;
 
 /// Merge checkpoints by a recipe; mergekit's recipes are read unchanged
 ///

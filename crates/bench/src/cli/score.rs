@@ -11,8 +11,8 @@ use super::Session;
 use super::variant::{EditArgs, VariantArgs};
 use crate::asking::{AskedModel, Item, Line, PictureFolder, Score, Teller, in_item};
 use crate::compute::{Input, Loading, MemoryLimit, Numbers};
-use crate::exit::Exit;
-use crate::lines::Lines;
+use crate::terminal::exit::Exit;
+use crate::terminal::lines::Lines;
 
 /// Score answers: the log-likelihood of each under a model, token by token
 ///

@@ -9,11 +9,11 @@ use debias_core::{Preset, Task};
 use super::selection::{PresetName, TaskName};
 use crate::asking::{AskedModel, Opening, VariantRequest, threads};
 use crate::compute::{Compute, Loading, Numbers};
-use crate::exit::Exit;
-use crate::failure::Refusal;
-use crate::interrupt::Interrupt;
 use crate::planner::{Batches, Conditions, EditRequest};
-use crate::printer::Printer;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
+use crate::terminal::interrupt::Interrupt;
+use crate::terminal::printer::Printer;
 
 /// Where an edit's trained parts are kept, and its seed: flags of commands without a run folder.
 #[derive(Clone, Debug, Args)]

@@ -13,12 +13,12 @@ use debias_model::engine::Batching;
 
 use super::plan::{PlannedBenchmark, PlannedEval};
 use crate::asking::{AskedModel, Opening, PictureFolder, Teller};
-use crate::interrupt::Interrupt;
-use crate::machine;
-use crate::measuring::measured;
-use crate::printer::Printer;
-use crate::progress::Progress;
-use crate::store::Lookup;
+use crate::results::measured;
+use crate::results::store::Lookup;
+use crate::terminal::interrupt::Interrupt;
+use crate::terminal::machine;
+use crate::terminal::printer::Printer;
+use crate::terminal::progress::Progress;
 
 /// Items that are asked before their lines are kept. Fixed, because batches are cut within it and
 /// their composition shows in last bits.

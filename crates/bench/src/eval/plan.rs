@@ -13,14 +13,14 @@ use debias_model::device::{DeviceName, Placement};
 
 use crate::asking::VariantRequest;
 use crate::compute::Dtype;
-use crate::exit::Exit;
-use crate::failure::Refusal;
-use crate::interrupt::Interrupt;
-use crate::merging::Models;
 use crate::models::ModelSource;
+use crate::models::merging::Models;
 use crate::planner::{EditRequest, Planned};
+use crate::results::store::RunFolder;
 use crate::roots::Roots;
-use crate::store::RunFolder;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
+use crate::terminal::interrupt::Interrupt;
 
 /// The name in front of the run folder.
 const NAME: &str = "eval";

@@ -18,11 +18,11 @@ use debias_model::{Change, in_order};
 use super::CellGroup;
 use super::lessons::{Admitted, OfChunks, OfSplit};
 use super::merged::finite;
-use crate::artifacts::{Bench, Identity};
-use crate::machine;
-use crate::measuring::measured;
 use crate::planner::PlannedEditor;
-use crate::store::RecordCost;
+use crate::results::artifacts::{Bench, Identity};
+use crate::results::measured;
+use crate::results::store::RecordCost;
+use crate::terminal::machine;
 
 /// A computed cell, as it is stored.
 pub(super) struct Computed {

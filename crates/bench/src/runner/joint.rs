@@ -4,8 +4,8 @@ use debias_core::Cell;
 use debias_edit::{Edit, RecordBatch, Request};
 
 use super::CellGroup;
-use crate::exit::Exit;
-use crate::failure::Refusal;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
 
 /// One edit for several requests.
 #[derive(Clone, Debug)]

@@ -24,11 +24,11 @@ use debias_model::{Model, Workers};
 use self::cell::Computed;
 pub use self::joint::Joint;
 use self::lessons::Admitted;
-use crate::interrupt::Interrupt;
 use crate::planner::{self, Planned, PlannedData, PlannedModel};
-use crate::printer::Printer;
-use crate::progress::Progress;
-use crate::store::{Again, Lookup};
+use crate::results::store::{Again, Lookup};
+use crate::terminal::interrupt::Interrupt;
+use crate::terminal::printer::Printer;
+use crate::terminal::progress::Progress;
 
 /// How a run is carried out; none of it changes a number.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,10 +7,10 @@ use debias_core::MergeIdentity;
 use debias_merge::{Error, Folders, Library, Location, Options, Planned, Recipe};
 use serde_json::{Map, json};
 
-use crate::digest::digest_of;
-use crate::exit::Exit;
-use crate::failure::Refusal;
 use crate::models::{self, ModelSource};
+use crate::results::digest::digest_of;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
 
 /// Embedded models by name, and folders.
 pub struct Models {
@@ -35,7 +35,10 @@ impl Models {
         Planned::new(read.clone(), self, Options::default()).map_err(refusal)?;
         let mut inputs = Map::new();
         for model in read.models() {
-            for name in [Some(&model.path), model.adapter.as_ref()].into_iter().flatten() {
+            for name in [Some(&model.path), model.adapter.as_ref()]
+                .into_iter()
+                .flatten()
+            {
                 inputs.insert(name.clone(), json!({ "digest": self.digest(name)? }));
             }
         }

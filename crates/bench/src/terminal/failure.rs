@@ -4,7 +4,7 @@ use std::fmt;
 
 use debias_model::device::Fault;
 
-use crate::exit::Exit;
+use crate::terminal::exit::Exit;
 
 /// An error of the program itself, with its exit status and what to do about it.
 #[derive(Debug)]
