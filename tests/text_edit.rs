@@ -273,7 +273,8 @@ fn without_an_answer_to_edit_away_it_is_the_models_own() {
         "8",
     ];
     let written = run_in(dir.path(), &asked);
-    let written: Value = serde_json::from_slice(&written.stdout).expect(&stderr(&written));
+    let written: Value = serde_json::from_slice(&written.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", stderr(&written)));
     let text = written["text"].as_str().expect("text");
     assert!(text.trim_start().starts_with(&own), "{own:?} of {text:?}");
     // A model that says the target by itself has no bias to be edited away.

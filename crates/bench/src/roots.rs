@@ -63,13 +63,11 @@ impl Roots {
 
     /// The folder a dataset is read from: its own where one was given, none where it is generated,
     /// the common one otherwise.
-    pub fn root_of(&self, dataset: &dyn Dataset, seed: u64) -> Option<PathBuf> {
-        if let Some(dir) = self.given(&dataset.card().name) {
-            return Some(dir.to_owned());
-        }
-        match dataset.open(None, seed) {
-            Err(debias_data::Error::NeedsFolder { .. }) => self.common.clone(),
-            _ => None,
+    pub fn root_of(&self, dataset: &dyn Dataset) -> Option<PathBuf> {
+        match self.given(&dataset.card().name) {
+            Some(dir) => Some(dir.to_owned()),
+            None if dataset.is_generated() => None,
+            None => self.common.clone(),
         }
     }
 
@@ -82,7 +80,7 @@ impl Roots {
         dataset: &dyn Dataset,
         seed: u64,
     ) -> debias_data::Result<Box<dyn Collection>> {
-        dataset.open(self.root_of(dataset, seed).as_deref(), seed)
+        dataset.open(self.root_of(dataset).as_deref(), seed)
     }
 }
 

@@ -16,6 +16,11 @@ pub trait Dataset: Sync {
     /// The tasks it has records for.
     fn tasks(&self) -> &'static [Task];
 
+    /// Whether it is made by the program and needs no folder.
+    fn is_generated(&self) -> bool {
+        false
+    }
+
     /// Opens the dataset. `root` is the folder the user gave for *this* dataset (or the common
     /// data folder, for datasets made of files); a generated dataset is opened without one, and
     /// with one reads the folder that [`crate::build`] wrote there. `seed` decides wordings and

@@ -90,7 +90,7 @@ fn build(
     force: bool,
 ) -> anyhow::Result<Manifest> {
     let dataset = datasets::find(name)?;
-    let root = roots.root_of(dataset, seed);
+    let root = roots.root_of(dataset);
     let progress = Progress::new(session.printer);
     progress.start(&format!("building {name}"), 0);
     let built = debias_data::build(

@@ -13,6 +13,9 @@ use crate::eval::{Asking, Chosen, EvalRequest, PlannedEval, json, table};
 use crate::terminal::exit::Exit;
 use crate::terminal::interrupt::Interrupt;
 
+/// The seed of published samples, where none is given.
+const SEED: u64 = 2024;
+
 /// Ask published benchmarks of models: cells, lines per item, intervals
 ///
 /// The same command again goes on where the last one stopped, within a benchmark too; nothing is asked
@@ -41,9 +44,9 @@ pub struct Args {
     /// Only N of each stratum, clusters whole: bias types, categories
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// Seed of what --limit draws, of the intervals and of an edit
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    /// Seed of what --limit draws and of the intervals [default: 2024], and of an edit [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Where run folders and trained parts of editors are kept
     #[arg(short, long, value_name = "DIR", default_value = "results")]
     out: PathBuf,
@@ -102,7 +105,7 @@ impl Args {
             rows,
             data: self.data,
             limit: self.limit.map(|limit| limit as usize),
-            seed: self.seed,
+            seed: self.seed.unwrap_or(SEED),
             out: self.out,
             placement: self.compute.placement(self.memory.max_memory)?,
             device: self.compute.device,
@@ -119,7 +122,7 @@ impl Args {
             compute: &self.compute,
             numbers: &self.numbers,
             max_memory: self.memory.max_memory,
-            seed: Some(self.seed),
+            seed: self.seed,
             out: &self.out,
         };
         let mut rows = Vec::new();

@@ -2,12 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use debias_core::{Estimate, ItemLine, Status, measure, metrics, seed};
+use debias_core::{Estimate, ItemLine, Preset, Status, measure, metrics, seed};
+use debias_edit::{Effect, editors};
 
 use super::Report;
 
-/// Editors that are there to be compared with.
-const CONTROLS: [&str; 2] = ["nothing", "random"];
+/// Whether a row is an editor that is there to be compared with.
+fn is_control(row: &str) -> bool {
+    let Ok(editor) = editors::find(row) else {
+        return false;
+    };
+    let claims = editor.claims(&editor.defaults(Preset::default()));
+    claims.is_ok_and(|claims| matches!(claims.effect, Effect::Identity | Effect::Control))
+}
 
 /// An editor's pooled reliability and locality over all cells of a run.
 struct Pooled<'a> {
@@ -31,7 +38,7 @@ pub fn closing_sentence(report: &Report) -> Option<String> {
         .into_iter()
         .filter_map(|editor| pool(report, editor))
         .collect();
-    let control = |pooled: &&Pooled| CONTROLS.contains(&pooled.editor);
+    let control = |pooled: &&Pooled| is_control(pooled.editor);
     let best = pooled
         .iter()
         .filter(|pooled| !control(pooled))

@@ -30,6 +30,10 @@ impl Dataset for Toytown {
         })
     }
 
+    fn is_generated(&self) -> bool {
+        true
+    }
+
     fn tasks(&self) -> &'static [Task] {
         &Task::PICTURED
     }
