@@ -273,7 +273,7 @@ fn the_catalogue_has_benchmarks_and_their_cards() {
         .iter()
         .filter_map(|entry| entry["name"].as_str())
         .collect();
-    assert_eq!(names, ["bbq", "stereoset"]);
+    assert_eq!(names, ["bbq", "debias-edit", "stereoset"]);
     let card = support::json(&run_in(dir.path(), &["show", "bbq", "--json"]));
     assert_eq!(card["parts"].as_array().expect("parts").len(), 11);
     assert!(card["files"].as_array().expect("files").len() > 11);

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use debias_bench::made::moved;
+use debias_bench::models::made::moved;
 use debias_bench::models::{Embedded, ModelSource, embedded};
-use debias_bench::recipe::Stereotype;
-use debias_bench::{planner, recipe, training};
+use debias_bench::planner;
+use debias_bench::pretrain::recipe::Stereotype;
+use debias_bench::pretrain::{recipe, training};
 use debias_core::{Picture, Preset, Record, Split, TargetRule, Task, Templates, Unrelated};
 use debias_edit::{Ctx, Lessons, Nowhere, RecordBatch, editors};
 use debias_model::device::Placement;

@@ -7,10 +7,11 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use debias_model::device::{DeviceName, NoCard, Placement, free_memory};
 use debias_model::{DType, Device, Model, View};
+use debias_weights::Checkpoint;
 
-use crate::exit::Exit;
-use crate::failure::Refusal;
 use crate::models::ModelSource;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
 
 /// A number format on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -225,7 +226,19 @@ impl Loading {
     /// Anything in its folder that cannot be used.
     pub fn open_source(&self, source: &ModelSource, most: Option<u64>) -> anyhow::Result<Model> {
         self.prepare()?;
-        let checkpoint = source.checkpoint()?.allow_nan(self.allow_nan);
+        self.open_checkpoint(source.checkpoint()?, most)
+    }
+
+    /// The same of a checkpoint.
+    ///
+    /// # Errors
+    /// Anything in it that cannot be used.
+    pub fn open_checkpoint(
+        &self,
+        checkpoint: Checkpoint,
+        most: Option<u64>,
+    ) -> anyhow::Result<Model> {
+        let checkpoint = checkpoint.allow_nan(self.allow_nan);
         let placement = self.compute.placement(most)?;
         Ok(Model::open_across(&checkpoint, &placement)?)
     }

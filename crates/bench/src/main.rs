@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use debias_bench::cli::Args;
-use debias_bench::exit::Exit;
-use debias_bench::failure::classify;
-use debias_bench::printer::OutputClosed;
+use debias_bench::terminal::exit::Exit;
+use debias_bench::terminal::failure::classify;
+use debias_bench::terminal::printer::OutputClosed;
 use debias_model::device::guard;
 
 /// Tensors are large and short-lived: the system's allocator gives each back to the kernel and

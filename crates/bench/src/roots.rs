@@ -8,8 +8,8 @@ use debias_data::benchmarks::{self, Benchmark, Source};
 use debias_data::{Collection, Dataset, datasets};
 use etcetera::BaseStrategy;
 
-use crate::exit::Exit;
-use crate::failure::Refusal;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
 
 /// The variable that names the common data folder.
 pub const VARIABLE: &str = "DEBIAS_BENCH_DATA";

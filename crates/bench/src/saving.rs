@@ -7,11 +7,11 @@ use debias_edit::{Edit, Editor};
 use debias_model::{Change, host};
 use debias_weights::{check_target, write_edited};
 
-use crate::exit::Exit;
-use crate::failure::Refusal;
 use crate::models::CARD;
 use crate::planner::Planned;
 use crate::runner::Joint;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
 
 /// Files that speak of the model as it was: reference values, and measurements.
 const OUTDATED: [&str; 2] = ["golden.safetensors", CARD];

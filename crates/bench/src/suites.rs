@@ -6,8 +6,8 @@ use std::path::Path;
 use debias_core::{Error, Suite};
 use include_dir::{Dir, include_dir};
 
-use crate::exit::Exit;
-use crate::failure::Refusal;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
 
 static FOLDERS: Dir = include_dir!("$CARGO_MANIFEST_DIR/../../benchmarks");
 
@@ -78,6 +78,6 @@ mod tests {
             "unknown suite `debias-edt` — did you mean `debias-edit`?"
         );
         let error = find("no/such.toml").expect_err("no file");
-        assert_eq!(crate::failure::classify(&error).0, Exit::Usage);
+        assert_eq!(crate::terminal::failure::classify(&error).0, Exit::Usage);
     }
 }

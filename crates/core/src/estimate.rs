@@ -84,14 +84,17 @@ impl Ratio {
     }
 }
 
-/// One line's contribution to a figure of the whole set, as a resample weighs it.
+/// What lines contribute to a figure of the whole set, as a resample weighs them: all lines of one
+/// cluster and part that contribute the same numbers, which are always drawn together.
 #[derive(Clone, Copy, Debug)]
 pub struct Weighed<'t> {
-    /// The part of the set that it belongs to, numbered from 0 in order of first appearance.
+    /// The part of the set that they belong to, numbered from 0 in order of first appearance.
     pub part: usize,
-    /// How often it was drawn; 1 in the set as it is.
+    /// How many lines they are in the set as it is.
+    pub lines: f64,
+    /// How many they are in the resample: `lines` times how often their cluster was drawn.
     pub weight: f64,
-    /// Its numbers.
+    /// The numbers of each.
     pub values: &'t [f64],
 }
 
@@ -105,10 +108,12 @@ enum Contributions {
     },
 }
 
-/// What one line contributes to a figure of the whole set.
+/// Lines of one cluster and part that contribute the same numbers. Right or wrong answers to a few
+/// hundred templates are a few entries each, however many thousand rows there are.
 struct Entry {
-    line: usize,
+    cluster: usize,
     part: usize,
+    lines: f64,
     values: Vec<f64>,
 }
 
@@ -156,16 +161,24 @@ impl Bootstrap {
     pub fn add_whole(&mut self, taken: Vec<Option<Taken>>, value: fn(&[Weighed]) -> Option<f64>) {
         assert_eq!(taken.len(), self.clusters.len(), "every line has one entry");
         let parts = numbered(taken.iter().flatten().map(|taken| taken.part.as_str()));
-        let entering = taken.into_iter().enumerate();
-        let entering = entering.filter_map(|(line, taken)| Some((line, taken?.values)));
-        let entries =
-            entering
-                .zip(parts)
-                .map(|((line, values), part)| Entry { line, part, values });
-        self.columns.push(Contributions::Whole {
-            entries: entries.collect(),
-            value,
-        });
+        let entering = self.clusters.iter().zip(taken);
+        let entering = entering.filter_map(|(cluster, taken)| Some((*cluster, taken?.values)));
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut known = HashMap::new();
+        for ((cluster, values), part) in entering.zip(parts) {
+            let bits: Vec<u64> = values.iter().map(|value| value.to_bits()).collect();
+            let at = *known.entry((cluster, part, bits)).or_insert_with(|| {
+                entries.push(Entry {
+                    cluster,
+                    part,
+                    lines: 0.0,
+                    values,
+                });
+                entries.len() - 1
+            });
+            entries[at].lines += 1.0;
+        }
+        self.columns.push(Contributions::Whole { entries, value });
     }
 
     /// The estimate of every column, in the order in which they were added; none for one without
@@ -221,7 +234,7 @@ impl Contributions {
             Contributions::Ratios(ratios) => resample(ratios, clusters, counts, values),
             Contributions::Whole { entries, value } => {
                 for b in 0..TILE {
-                    let weight = |line: usize| f64::from(counts[clusters[line] * TILE + b]);
+                    let weight = |cluster: usize| f64::from(counts[cluster * TILE + b]);
                     values.extend(value(&weighed(entries, weight)));
                 }
             }
@@ -239,17 +252,20 @@ impl Contributions {
                 (whole > 0.0).then_some((part / whole, n))
             }
             Contributions::Whole { entries, value } => {
-                Some((value(&weighed(entries, |_| 1.0))?, entries.len()))
+                let n: f64 = entries.iter().map(|entry| entry.lines).sum();
+                Some((value(&weighed(entries, |_| 1.0))?, n as usize))
             }
         }
     }
 }
 
-/// The contributions to a figure of the whole set; those that were not drawn are left out.
-fn weighed(entries: &[Entry], weight: impl Fn(usize) -> f64) -> Vec<Weighed<'_>> {
+/// The contributions to a figure of the whole set; those that were not drawn are left out. `drawn`
+/// says how often a cluster was.
+fn weighed(entries: &[Entry], drawn: impl Fn(usize) -> f64) -> Vec<Weighed<'_>> {
     let weighed = entries.iter().map(|entry| Weighed {
         part: entry.part,
-        weight: weight(entry.line),
+        lines: entry.lines,
+        weight: entry.lines * drawn(entry.cluster),
         values: &entry.values,
     });
     weighed.filter(|entry| entry.weight > 0.0).collect()
@@ -411,6 +427,34 @@ mod tests {
         assert_eq!((first.value, first.n), (0.5, 4));
         assert!(first.low == 0.0 && first.high >= 0.5);
         assert_eq!(got[1], None);
+    }
+
+    #[test]
+    fn lines_that_are_drawn_together_and_say_the_same_are_weighed_once() {
+        let taken = |value: f64| {
+            Some(Taken {
+                part: String::new(),
+                values: vec![value],
+            })
+        };
+        let clusters: Vec<&str> = (0..900).map(|i| if i < 600 { "a" } else { "b" }).collect();
+        let lines = (0..900)
+            .map(|i| taken(f64::from(u8::from(i % 3 == 0))))
+            .collect();
+        let mean = |lines: &[Weighed]| {
+            assert!(lines.len() <= 4);
+            let sums = lines.iter().fold((0.0, 0.0), |(sum, n), line| {
+                (sum + line.weight * line.values[0], n + line.weight)
+            });
+            Some(sums.0 / sums.1)
+        };
+        let mut bootstrap = Bootstrap::new(rng(), &clusters);
+        bootstrap.add_whole(lines, mean);
+        let got = bootstrap.estimates().remove(0).expect("lines");
+        assert_eq!(
+            (got.value, got.low, got.high, got.n),
+            (1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0, 900)
+        );
     }
 
     #[test]

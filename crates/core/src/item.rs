@@ -26,8 +26,20 @@ pub struct Probe {
     pub join: String,
     /// Key of its picture; none for text alone.
     pub image: Option<String>,
+    /// What stands around the prompt.
+    pub framing: Framing,
     /// What is wanted.
     pub ask: Ask,
+}
+
+/// What stands around a prompt, and how its answers are joined to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// Nothing: the rules of the LM evaluation harness.
+    #[default]
+    Bare,
+    /// What the model's family puts around a picture; the rules of edits.
+    Model,
 }
 
 impl Probe {
@@ -38,6 +50,7 @@ impl Probe {
             prompt: prompt.into(),
             join: " ".to_owned(),
             image: None,
+            framing: Framing::Bare,
             ask: Ask::Choose(choices),
         }
     }

@@ -37,7 +37,7 @@ pub use column::{Better, Column, Statistic, measure, versions};
 pub use error::{Error, Result, nearest};
 pub use estimate::{CONFIDENCE, Estimate, RESAMPLES, Ratio, Taken, Weighed};
 pub use filter::{Admission, FilterContexts, FilterCounts, MIN_PREFERENCE, Verdict};
-pub use item::{Ask, Choice, Decoding, Item, Probe};
+pub use item::{Ask, Choice, Decoding, Framing, Item, Probe};
 pub use merger::{Grid, Intermediate, Merged, Merger, Merging, Moved, Point, symbol, written};
 pub use picture::Picture;
 pub use plan::{Plan, Shard};

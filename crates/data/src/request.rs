@@ -157,6 +157,26 @@ impl Requests {
         &self.records
     }
 
+    /// Of the requests for evaluation only those of `ids`; what is learnt from stays.
+    ///
+    /// # Errors
+    /// [`Error::Core`] for an id that no request has.
+    pub fn only(mut self, ids: &[String]) -> Result<Self> {
+        let edited = |record: &Record| record.split == Split::Eval;
+        let known: Vec<&str> = self
+            .records
+            .iter()
+            .filter(|record| edited(record))
+            .map(|record| record.id.as_str())
+            .collect();
+        if let Some(id) = ids.iter().find(|id| !known.contains(&id.as_str())) {
+            return Err(debias_core::Error::unknown("request", id, known).into());
+        }
+        self.records
+            .retain(|record| !edited(record) || ids.contains(&record.id));
+        Ok(self)
+    }
+
     /// The same requests for evaluation, and those of `training` to learn from: its training and
     /// validation records in place of its own.
     ///

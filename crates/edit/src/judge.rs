@@ -4,6 +4,7 @@
 //! edit starts at the first stage the edit touches. Locality is always measured against the
 //! never-edited model (`spec/editors.md` section 2).
 
+mod features;
 mod needs;
 mod recorded;
 mod replaced;
@@ -23,6 +24,7 @@ use debias_model::{
     answer_scores, locality,
 };
 
+use self::features::{Features, context_keys, look, no_picture};
 use self::recorded::{Recorded, scores};
 use crate::edit::Edit;
 use crate::editor::{Example, Examples, Request, Wording};
@@ -53,12 +55,6 @@ pub fn context_scores(
     score_contexts(model, batch, &layout, &model.base())
 }
 
-/// The pictures on which both answers of a record are compared.
-fn context_keys(record: &Record) -> impl Iterator<Item = &str> {
-    let keys = [&record.image, &record.image_rephrase];
-    keys.into_iter().flatten().map(String::as_str)
-}
-
 /// A few records, everything the base model says of them, and the means to ask again.
 pub struct RecordBatch<'m> {
     model: &'m Model,
@@ -74,65 +70,6 @@ pub struct RecordBatch<'m> {
     reference: Probes,
     before: Vec<RecordScores>,
     reached: Mutex<HashMap<Stage, Probes>>,
-}
-
-/// What the tower makes of pictures, by record and key.
-struct Features {
-    all: Option<ImageFeatures>,
-    /// Keys of each record with their places in `all`.
-    places: Vec<Vec<(String, usize)>>,
-}
-
-impl Features {
-    /// Lets `model` see the pictures that `keys` names of each record.
-    fn see(
-        model: &Model,
-        records: &[Record],
-        pictures: &HashMap<String, Picture>,
-        keys: impl Fn(&Record) -> Vec<String>,
-    ) -> Result<Self> {
-        let (mut seen, mut places) = (Vec::new(), Vec::with_capacity(records.len()));
-        for record in records {
-            let mut of_record = Vec::new();
-            for key in keys(record) {
-                let picture = pictures.get(&key).ok_or_else(|| no_picture(record, &key))?;
-                of_record.push((key, seen.len()));
-                seen.push(picture);
-            }
-            places.push(of_record);
-        }
-        let all = match seen.is_empty() {
-            true => None,
-            false => Some(model.see(&seen, &model.base())?),
-        };
-        Ok(Self { all, places })
-    }
-
-    /// The picture `key` of record `at`, within all of them.
-    fn image_ref(&self, at: usize, key: Option<&String>) -> Option<ImageRef> {
-        let place = self.place(at, key?)?;
-        Some(self.all.as_ref()?.image_ref(place))
-    }
-
-    /// The same alone.
-    fn only(&self, at: usize, key: &str) -> Option<ImageFeatures> {
-        Some(self.all.as_ref()?.only(self.place(at, key)?))
-    }
-
-    fn place(&self, at: usize, key: &str) -> Option<usize> {
-        let known = self.places[at].iter().find(|(known, _)| known == key);
-        known.map(|(_, place)| *place)
-    }
-}
-
-fn no_picture(record: &Record, key: &str) -> Error {
-    Error::Record {
-        id: record.id.clone(),
-        source: debias_model::Error::Picture {
-            path: key.to_owned(),
-            problem: "is not among the pictures that were given".to_owned(),
-        },
-    }
 }
 
 /// The three batches of a chunk: answers in context, and the two locality items of the records that
@@ -414,25 +351,6 @@ impl Examples for RecordBatch<'_> {
             .or_else(|| self.elsewhere.only(at, key));
         seen.ok_or_else(|| no_picture(&self.records[at], key))
     }
-}
-
-/// What the tower makes of each record's pictures: own and rephrased, and the locality item's.
-fn look(
-    model: &Model,
-    records: &[Record],
-    pictures: &HashMap<String, Picture>,
-) -> Result<(Features, Features)> {
-    let own = |record: &Record| context_keys(record).map(str::to_owned).collect();
-    let elsewhere = |record: &Record| {
-        let item = record.m_locality.as_ref();
-        item.and_then(|item| item.image.clone())
-            .into_iter()
-            .collect()
-    };
-    Ok((
-        Features::see(model, records, pictures, own)?,
-        Features::see(model, records, pictures, elsewhere)?,
-    ))
 }
 
 /// Two rows for each context of a record, `y_more` first, and which rows are whose.

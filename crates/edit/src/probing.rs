@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use debias_core::{Answer, Answers, Ask, Choice, Item, Named, Probe};
+use debias_core::{Answer, Answers, Ask, Choice, Framing, Item, Named, Probe};
 use debias_model::engine::{Asked, Joining, Reading, Wanted};
-use debias_model::{AnswerLikelihood, Model, Style, host, locality_of_pairs};
+use debias_model::{AnswerLikelihood, Model, Style, host};
 
 use crate::error::{Error, Result};
-use crate::respondent::{Each, Respondent};
+use crate::respondent::{self, Each, Respondent};
 
 /// What was answered to an item.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,8 +22,7 @@ pub struct Answered {
 
 /// Puts every probe of `items` to `respondent`; items in their order.
 ///
-/// What is compared with a reference model is compared with `reference`. Prompts are asked as they
-/// stand, by the rules of the LM evaluation harness ([`Joining::Harness`]).
+/// What is compared with a reference model is compared with `reference`.
 ///
 /// # Errors
 /// Of an item: what the respondent refuses, a comparison without a reference. Of all: a lost device.
@@ -99,8 +98,15 @@ fn put(item: &Item, probe: &Probe, choices: Vec<String>) -> Asked {
         image: probe.image.clone(),
         choices,
         join: probe.join.clone(),
-        style: Style::Raw,
-        joining: Joining::Harness,
+        style: match probe.framing {
+            Framing::Bare => Style::Raw,
+            Framing::Model => Style::Framed,
+        },
+        joining: match (probe.framing, &probe.ask) {
+            (Framing::Bare, _) => Joining::Harness,
+            (Framing::Model, Ask::Choose(_)) => Joining::Common,
+            (Framing::Model, _) => Joining::Own,
+        },
     }
 }
 
@@ -206,9 +212,6 @@ fn compared(
                 model: respondent.model().name().to_owned(),
             });
         }
-        let answers = base.row.answer_positions();
-        let ids = base.row.answer().to_vec();
-        let score = locality_of_pairs(base.logits, own.logits, answers, &ids)?;
-        Ok(Answer::Drift(score))
+        Ok(Answer::Drift(respondent::compared(&base, own)?))
     }))
 }

@@ -1,10 +1,14 @@
 //! A model as it answers now: unedited, behind a change of weights, another model in its place, or
 //! under an edit of its input or output.
 
-use debias_core::Decoding;
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use debias_core::{Decoding, LocalityScore};
 use debias_model::engine::{Asked, Engine, Reading, Wanted, Written};
 use debias_model::{
-    AnswerLikelihood, Continuation, ImageFeatures, Limits, Model, Steps, answer_likelihoods, greedy,
+    AnswerLikelihood, Continuation, ImageFeatures, Limits, Model, Steps, answer_likelihoods,
+    greedy, locality_of_pairs,
 };
 
 use crate::error::{Error, Result};
@@ -60,11 +64,15 @@ pub trait Respondent: Send + Sync {
     }
 }
 
+/// Pictures whose features are remembered: some respondents look at one again for every question.
+const PICTURES: usize = 32;
+
 /// A model looked at through one view: the base, a change of weights, or another folder's model.
 pub struct Direct<'a> {
     engine: Engine<'a>,
     /// Whether the view is that of an edit.
     edited: bool,
+    seen: Mutex<HashMap<String, ImageFeatures>>,
 }
 
 impl<'a> Direct<'a> {
@@ -73,6 +81,7 @@ impl<'a> Direct<'a> {
         Self {
             engine,
             edited: false,
+            seen: Mutex::default(),
         }
     }
 
@@ -81,6 +90,7 @@ impl<'a> Direct<'a> {
         Self {
             engine,
             edited: true,
+            seen: Mutex::default(),
         }
     }
 }
@@ -91,9 +101,21 @@ impl Respondent for Direct<'_> {
     }
 
     fn see(&self, key: &str) -> Result<ImageFeatures> {
+        let mut seen = self
+            .seen
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner());
+        if let Some(known) = seen.get(key) {
+            return Ok(known.clone());
+        }
         let picture = self.engine.pictures.picture(key);
         let picture = picture.map_err(debias_model::Error::from)?;
-        Ok(self.engine.model.see(&[&picture], &self.engine.view)?)
+        let found = self.engine.model.see(&[&picture], &self.engine.view)?;
+        if seen.len() == PICTURES {
+            seen.clear();
+        }
+        seen.insert(key.to_owned(), found.clone());
+        Ok(found)
     }
 
     fn choices(&self, asked: &[Asked]) -> Each<Vec<Option<AnswerLikelihood>>> {
@@ -172,8 +194,61 @@ pub(crate) fn likelihoods(readings: &[Reading]) -> Result<Vec<AnswerLikelihood>>
     readings.iter().map(of).collect()
 }
 
+/// How far `edited` is from `base`, which has all positions of its row: at the positions that `edited`
+/// has, as locality compares them.
+///
+/// # Errors
+/// Logits that are not finite.
+pub(crate) fn compared(base: &Reading, edited: Reading) -> Result<LocalityScore> {
+    let first = edited.positions.start;
+    let answers = base.row.answer_positions();
+    let answers = answers.start.saturating_sub(first)..answers.end.saturating_sub(first);
+    let ids = base.row.answer();
+    let ids = &ids[ids.len() - answers.len()..];
+    let n = edited.positions.len();
+    let before = base
+        .logits
+        .clone()
+        .narrow(0, first - base.positions.start, n);
+    Ok(locality_of_pairs(before, edited.logits, answers, ids)?)
+}
+
 /// The same answers with this crate's errors.
 fn each<T>(found: debias_model::engine::Each<T>) -> Each<T> {
     let of_item = |answer: debias_model::Result<T>| answer.map_err(Error::from);
     Ok(found?.into_iter().map(of_item).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use debias_model::host;
+
+    use debias_model::Row;
+
+    use super::*;
+
+    #[test]
+    fn answers_are_counted_within_what_is_compared() {
+        let row = Row {
+            ids: vec![1, 2, 3, 4, 5],
+            image: None,
+            answer_start: 3,
+        };
+        let reading = |positions: std::ops::Range<usize>| {
+            let values = positions
+                .clone()
+                .flat_map(|p| (4 * p..4 * p + 4).map(|i| i as f32));
+            Reading {
+                row: row.clone(),
+                logits: host::tensor(values.collect(), [positions.len(), 4], &Device::flex()),
+                positions,
+                edited: true,
+            }
+        };
+        // Only the last two are compared, the first answer token's predictor is not among them.
+        let score = compared(&reading(0..5), reading(3..5)).expect("finite");
+        assert_eq!((score.positions, score.answer_positions), (2, 1));
+        assert_eq!((score.top1_kept, score.kl), (2, 0.0));
+    }
 }

@@ -151,7 +151,7 @@ fn bbq_choices(item: &Value) -> Vec<String> {
     let known = ["ans0", "ans1", "ans2"].map(|field| text(item, field));
     let known = known.into_iter().filter(|option| {
         let same = |unknown: &&str| unknown.to_lowercase() == option.to_lowercase();
-        !UNKNOWN.iter().any(|unknown| same(unknown))
+        !UNKNOWN.iter().any(same)
     });
     known.chain(UNKNOWN).map(str::to_owned).collect()
 }

@@ -5,7 +5,7 @@ use debias_model::engine::Asked;
 use serde::{Deserialize, Serialize};
 
 use super::style;
-use crate::lines::{Id, image};
+use crate::terminal::lines::{Id, image};
 
 /// A line of `bench score`.
 #[derive(Clone, Debug, Deserialize)]

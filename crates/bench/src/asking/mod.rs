@@ -1,6 +1,7 @@
 //! Questions to a model, line by line: what `bench score` and `bench generate` have in common.
 
 mod lines;
+mod variant;
 
 use std::path::{Path, PathBuf};
 
@@ -10,11 +11,12 @@ use debias_model::Style;
 use debias_model::engine::{Pictures, Unreadable, Watch};
 
 pub use lines::{Continued, Item, Line, Prompt, Score};
+pub use variant::{AskedModel, Opening, VariantRequest, threads};
 
-use crate::exit::Exit;
-use crate::failure::Refusal;
-use crate::lines::Id;
-use crate::printer::Printer;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
+use crate::terminal::lines::Id;
+use crate::terminal::printer::Printer;
 
 /// Pictures by their paths below a folder.
 pub struct PictureFolder(PathBuf);

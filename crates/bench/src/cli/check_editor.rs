@@ -13,16 +13,16 @@ use debias_model::device::Placement;
 use serde::Serialize;
 
 use super::{PresetName, Session, TaskName};
-use crate::check_world::{self, Size};
-use crate::exit::Exit;
 use crate::external::External;
-use crate::failure::Refusal;
-use crate::interrupt::Interrupt;
-use crate::machine;
 use crate::models::{self, ModelSource};
 use crate::planner::{self, merged_settings};
-use crate::printer::wrapped;
+use crate::pretrain::check_world::{self, Size};
 use crate::roots::Roots;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
+use crate::terminal::interrupt::Interrupt;
+use crate::terminal::machine;
+use crate::terminal::printer::wrapped;
 
 /// Test an editor against the twenty properties that every editor must have
 ///

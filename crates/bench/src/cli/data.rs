@@ -7,9 +7,9 @@ use debias_data::{Manifest, check, datasets};
 use serde_json::{Value, json};
 
 use super::Session;
-use crate::exit::Exit;
-use crate::progress::Progress;
 use crate::roots::Roots;
+use crate::terminal::exit::Exit;
+use crate::terminal::progress::Progress;
 
 /// List, build and check datasets
 #[derive(Debug, clap::Args)]

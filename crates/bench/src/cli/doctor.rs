@@ -6,10 +6,10 @@ use debias_model::engine::human_bytes;
 use serde_json::{Value, json};
 
 use super::Session;
-use crate::exit::Exit;
-use crate::machine::{self, Machine};
 use crate::models;
 use crate::roots::{Roots, VARIABLE};
+use crate::terminal::exit::Exit;
+use crate::terminal::machine::{self, Machine};
 
 /// Show what this machine can run: devices, memory, threads, data found, versions
 #[derive(Debug, clap::Args)]

@@ -6,10 +6,10 @@ use anyhow::Context;
 
 use super::execution::Executing;
 use super::{Requested, Session};
-use crate::exit::Exit;
-use crate::interrupt::Interrupt;
 use crate::planner::Planned;
 use crate::saving::Target;
+use crate::terminal::exit::Exit;
+use crate::terminal::interrupt::Interrupt;
 
 /// Edit a model by a file of requests, and score every edit
 ///
@@ -57,7 +57,8 @@ impl Args {
         };
         target.check(&planned)?;
         let carried = self.executing.carry(&planned, session, &interrupt, true)?;
-        if let Some(joint) = carried.joint.transpose()? {
+        let joint = carried.joint.transpose().context("nothing is saved")?;
+        if let Some(joint) = joint {
             session.printer.note(&target.save(&planned, &joint)?);
         }
         Ok(carried.exit)

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Session;
 use crate::compute::{Input, Loading, Numbers};
-use crate::exit::Exit;
-use crate::lines::{Id, Lines};
 use crate::models::ModelSource;
+use crate::terminal::exit::Exit;
+use crate::terminal::lines::{Id, Lines};
 
 /// Embed texts: one vector each, from a sentence encoder (BERT, DistilBERT)
 ///

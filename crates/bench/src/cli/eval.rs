@@ -6,20 +6,24 @@ use anyhow::Context;
 use debias_core::Status;
 
 use super::Session;
+use super::variant::{How, VariantArgs};
+use crate::asking::{VariantRequest, threads};
 use crate::compute::{Compute, MemoryLimit, Numbers};
 use crate::eval::{Asking, Chosen, EvalRequest, PlannedEval, json, table};
-use crate::exit::Exit;
-use crate::interrupt::Interrupt;
+use crate::terminal::exit::Exit;
+use crate::terminal::interrupt::Interrupt;
 
 /// Ask published benchmarks of models: cells, lines per item, intervals
 ///
 /// The same command again goes on where the last one stopped, within a benchmark too; nothing is asked
-/// twice unless --fresh is given. Prompts are asked as they stand, by the rules of lm-eval.
+/// twice unless --fresh is given. Prompts are asked as they stand, by the rules of lm-eval. With
+/// --editor and --edit, or --merge, each model is asked edited or merged; with --before, unchanged too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bench eval --benchmark stereoset --model path/to/gpt2
   bench eval --benchmark stereoset:intrasentence,bbq:Age,Religion --model path/to/a --model path/to/b
   bench eval --benchmark bbq --model tiny-blip2 --limit 5 --data bbq=/data/bbq --json
+  bench eval --benchmark stereoset --model path/to/gpt2 --editor ft-l --edit requests.json --before
 
 bench list benchmarks shows what there is; bench show bbq says what it needs and where it comes from.")]
 pub struct Args {
@@ -29,16 +33,18 @@ pub struct Args {
     /// The model: a name, or a Hugging Face folder (repeatable)
     #[arg(long = "model", value_name = "ID|DIR", required = true)]
     models: Vec<String>,
+    #[command(flatten)]
+    variant: VariantArgs,
     /// Where a benchmark is; else DEBIAS_BENCH_DATA, else the cache folder (repeatable)
     #[arg(long, value_name = "NAME=DIR")]
     data: Vec<String>,
     /// Only N of each stratum, clusters whole: bias types, categories
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// Seed of what --limit draws, and of the intervals
+    /// Seed of what --limit draws, of the intervals and of an edit
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Where run folders are kept
+    /// Where run folders and trained parts of editors are kept
     #[arg(short, long, value_name = "DIR", default_value = "results")]
     out: PathBuf,
     /// Tokens per batch, padding included; changes last bits only
@@ -67,7 +73,7 @@ impl Args {
             let _ = pool.build_global();
         }
         let fresh = self.fresh;
-        let planned = PlannedEval::new(self.request()?)?;
+        let planned = PlannedEval::new(self.request()?, &interrupt)?;
         planned.folder.check_writable()?;
         let outcome = Asking::new(&planned, fresh, &interrupt, session.printer).run()?;
         let object = json(&planned, &outcome.cells)?;
@@ -90,9 +96,10 @@ impl Args {
     fn request(self) -> anyhow::Result<EvalRequest> {
         let lists = self.benchmarks.iter().map(|list| Chosen::list(list));
         let benchmarks = lists.collect::<debias_data::Result<Vec<_>>>()?;
+        let rows = self.rows()?;
         Ok(EvalRequest {
             benchmarks: benchmarks.concat(),
-            models: self.models,
+            rows,
             data: self.data,
             limit: self.limit.map(|limit| limit as usize),
             seed: self.seed,
@@ -102,6 +109,27 @@ impl Args {
             dtype: self.numbers.dtype,
             max_memory: self.memory.max_memory,
             batch_tokens: self.batch_tokens as usize,
+            threads: threads(self.threads),
         })
+    }
+
+    /// Each model as it is, unless a variant of it is wanted alone, and the variant.
+    fn rows(&self) -> anyhow::Result<Vec<(String, VariantRequest)>> {
+        let how = How {
+            compute: &self.compute,
+            numbers: &self.numbers,
+            max_memory: self.memory.max_memory,
+            seed: Some(self.seed),
+            out: &self.out,
+        };
+        let mut rows = Vec::new();
+        for name in &self.models {
+            let variant = self.variant.of(name, &how)?;
+            if variant.is_none() || self.variant.before() {
+                rows.push((name.clone(), VariantRequest::Itself));
+            }
+            rows.extend(variant.map(|variant| (name.clone(), variant)));
+        }
+        Ok(rows)
     }
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use debias_core::{CellResult, Status};
 
 use super::Session;
-use crate::exit::Exit;
-use crate::interrupt::Interrupt;
-use crate::machine;
 use crate::planner::Planned;
-use crate::provenance::{Provenance, RunFile};
 use crate::report::{Exporter, Json, Report, RunObject, Table, chart, merges, retention};
+use crate::results::provenance::{Provenance, RunFile};
 use crate::runner::{Execution, Joint, Runner, stored_cells};
+use crate::terminal::exit::Exit;
+use crate::terminal::interrupt::Interrupt;
+use crate::terminal::machine;
 
 /// How a plan is carried out.
 #[derive(Debug, clap::Args)]

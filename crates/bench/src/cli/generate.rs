@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 
 use debias_core::Decoding;
-use debias_edit::{Direct, Respondent};
-use debias_model::engine::{Asked, Batching, Engine};
+use debias_edit::Respondent;
+use debias_model::engine::{Asked, Batching};
 
 use super::Session;
+use super::variant::{EditArgs, VariantArgs};
 use crate::asking::{Continued, Line, PictureFolder, Prompt, Teller, in_item};
 use crate::compute::{Input, Loading, Numbers};
-use crate::exit::Exit;
-use crate::lines::{Id, Lines};
+use crate::terminal::exit::Exit;
+use crate::terminal::lines::{Id, Lines};
 
 /// Continue prompts greedily
 ///
@@ -21,12 +22,23 @@ use crate::lines::{Id, Lines};
   bench generate --model path/to/gpt2 --prompt 'The nurse said that'
   bench generate --model path/to/blip2 --prompt 'Question: Who is it? Answer:' --image a.png
   bench generate --model path/to/folder --json < prompts.jsonl
+  bench generate --model path/to/blip2 --editor ike --edit request.json --prompt 'Who is it?' --image a.png
+  bench generate --model base --merge recipe.yaml --prompt 'The nurse said that'
+  bench generate --model base --model tuned --prompt 'The nurse said that'
 
-With --json or lines as input, one line each: {\"id\", \"text\", \"tokens\"}.")]
+With --json or lines as input, one line each: {\"id\", \"text\", \"tokens\"}. With a variant
+(--editor and --edit, --merge, a second --model) the same of the model without it stands beside: as
+\"before\", or for people on a line of its own. An edit is made as `bench edit` makes it: of requests on
+which the model shows the bias, unless --set filter.contexts=0.")]
 pub struct Args {
-    /// The model: a name, or a Hugging Face folder
-    #[arg(long, value_name = "ID|DIR")]
-    model: String,
+    /// The model: a name, or a Hugging Face folder; given twice, the second is asked and the first
+    /// stands beside
+    #[arg(long = "model", value_name = "ID|DIR", required = true)]
+    models: Vec<String>,
+    #[command(flatten)]
+    variant: VariantArgs,
+    #[command(flatten)]
+    edit_args: EditArgs,
     /// A prompt, in place of lines
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["file", "input"])]
     prompt: Option<String>,
@@ -73,41 +85,49 @@ impl Args {
             Some(_) => None,
             None => Some(Lines::open(&self.input)?),
         };
-        let model = self.loading.open(&self.model)?;
+        let how = (&self.loading, &self.numbers, None);
+        let asking = self
+            .variant
+            .asking(&self.models, &self.edit_args, how, session.printer)?;
         let (pictures, teller) = (
             PictureFolder::new(&self.images),
             Teller::new(session.printer),
         );
-        let respondent = Direct::base(Engine {
-            model: &model,
-            view: self.numbers.view(),
-            pictures: &pictures,
-            batching: Batching::default(),
-            watch: &teller,
-        });
         let plain = by_flag.is_some() && !session.json;
         let mut prompts: Vec<Prompt> = by_flag.into_iter().collect();
-        loop {
-            if let Some(lines) = &mut lines {
-                prompts = lines.window(WINDOW)?;
-            }
-            if prompts.is_empty() {
-                return Ok(Exit::Done);
-            }
-            for (prompt, answer) in prompts.iter().zip(self.continued(&respondent, &prompts)?) {
-                if plain {
-                    session.printer.result(&answer.text)?;
-                } else {
-                    let line = Line {
-                        id: &prompt.id,
-                        answer,
-                        before: None,
-                    };
-                    session.printer.result(&serde_json::to_string(&line)?)?;
+        asking.ask(
+            (&pictures, &teller),
+            Batching::default(),
+            |respondent, before| {
+                loop {
+                    asking.check()?;
+                    if let Some(lines) = &mut lines {
+                        prompts = lines.window(WINDOW)?;
+                    }
+                    if prompts.is_empty() {
+                        return Ok(Exit::Done);
+                    }
+                    let written = self.continued(respondent, &prompts)?;
+                    let before = before
+                        .map(|before| self.continued(before, &prompts))
+                        .transpose()?;
+                    let mut before = before.map(Vec::into_iter);
+                    for (prompt, answer) in prompts.iter().zip(written) {
+                        let line = Line {
+                            id: &prompt.id,
+                            answer,
+                            before: before.as_mut().and_then(Iterator::next),
+                        };
+                        session.printer.result(&if plain {
+                            said(&line)
+                        } else {
+                            serde_json::to_string(&line)?
+                        })?;
+                    }
+                    prompts.clear();
                 }
-            }
-            prompts.clear();
-        }
+            },
+        )
     }
 
     /// What is written behind each prompt; the first that cannot be asked ends the command.
@@ -131,5 +151,13 @@ impl Args {
             Ok(Continued::from(written))
         });
         written.collect()
+    }
+}
+
+/// A continuation for people: alone, or below that of the model without the variant.
+fn said(line: &Line<Continued>) -> String {
+    match &line.before {
+        None => line.answer.text.clone(),
+        Some(before) => format!("before: {}\nafter:  {}", before.text, line.answer.text),
     }
 }

@@ -8,9 +8,9 @@ use debias_data::benchmarks::{self, Benchmark, Graded, undefined};
 use serde_json::{Map, Value, json};
 
 use super::Session;
-use crate::exit::Exit;
 use crate::report::grid;
 use crate::roots::Roots;
+use crate::terminal::exit::Exit;
 
 /// Score stored outputs of a benchmark, without a model
 ///

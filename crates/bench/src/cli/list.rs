@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::Session;
 use crate::catalogue::{Kind, entries};
-use crate::exit::Exit;
-use crate::printer::wrapped;
+use crate::terminal::exit::Exit;
+use crate::terminal::printer::wrapped;
 
 /// List models, editors, datasets, benchmarks, suites and metrics
 #[derive(Debug, clap::Args)]

@@ -11,12 +11,11 @@ use serde_json::{Value, json};
 
 use super::Session;
 use crate::compute::size;
-use crate::exit::Exit;
-use crate::failure::Refusal;
-use crate::interrupt::Interrupt;
-use crate::machine::{self, AnonymousPeak};
-use crate::merging::Models;
-use crate::progress::Progress;
+use crate::models::merging::{Models, refusal};
+use crate::terminal::exit::Exit;
+use crate::terminal::interrupt::Interrupt;
+use crate::terminal::machine::{self, AnonymousPeak};
+use crate::terminal::progress::Progress;
 
 /// Merge checkpoints by a recipe; mergekit's recipes are read unchanged
 ///
@@ -208,17 +207,6 @@ impl Watch for Watched<'_> {
     fn stop(&self) -> bool {
         self.interrupt.is_raised()
     }
-}
-
-/// What is wrong with the recipe is wrong usage; what is wrong with a model is a refused input.
-fn refusal(error: Error) -> anyhow::Error {
-    let exit = match &error {
-        Error::Read { .. } | Error::Yaml { .. } | Error::Recipe { .. } => Exit::Usage,
-        Error::Range { .. } | Error::Memory { .. } | Error::Mask { .. } => Exit::Usage,
-        _ => return error.into(),
-    };
-    let message = error.to_string();
-    anyhow::Error::new(error).context(Refusal::new(exit, message))
 }
 
 fn sentence(report: &Report, out: &std::path::Path) -> String {

@@ -17,14 +17,15 @@ mod run;
 mod score;
 mod selection;
 mod show;
+mod variant;
 mod verify;
 
 use clap::{Parser, Subcommand};
 
 pub use selection::{Common, PresetName, Requested, Selection, TaskName};
 
-use crate::exit::Exit;
-use crate::printer::{ColorChoice, Printer};
+use crate::terminal::exit::Exit;
+use crate::terminal::printer::{ColorChoice, Printer};
 
 /// Measures and removes bias in multimodal language models.
 #[derive(Debug, Parser)]
@@ -123,7 +124,7 @@ impl Args {
     /// Runs the command.
     ///
     /// # Errors
-    /// Whatever stopped it; [`crate::failure::classify`] gives the exit status.
+    /// Whatever stopped it; [`crate::terminal::failure::classify`] gives the exit status.
     pub fn execute(self) -> anyhow::Result<Exit> {
         let session = Session {
             printer: self.printer(),

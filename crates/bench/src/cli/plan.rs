@@ -8,12 +8,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Selection, Session};
-use crate::artifacts::Identity;
-use crate::exit::Exit;
-use crate::history::History;
-use crate::interrupt::Interrupt;
 use crate::planner::{Planned, PlannedEditor};
-use crate::store::Lookup;
+use crate::results::artifacts::Identity;
+use crate::results::history::History;
+use crate::results::store::Lookup;
+use crate::terminal::exit::Exit;
+use crate::terminal::interrupt::Interrupt;
 
 /// Show what `run` would compute: cells, hits, misses, cost, merged settings
 #[derive(Debug, clap::Args)]

@@ -10,11 +10,13 @@ use debias_weights::{Checkpoint, write_folder};
 use serde_json::json;
 
 use super::Session;
-use crate::exit::Exit;
-use crate::interrupt::Interrupt;
 use crate::models::{self, CARD, ModelCard};
-use crate::progress::Progress;
-use crate::{curve, machine, recipe, training};
+use crate::pretrain::{recipe, training};
+use crate::report::curve;
+use crate::terminal::exit::Exit;
+use crate::terminal::interrupt::Interrupt;
+use crate::terminal::machine;
+use crate::terminal::progress::Progress;
 
 /// Train an embedded tiny model again from its recipe, reproducibly
 ///
@@ -94,7 +96,7 @@ impl Args {
 /// Says before half an hour of work that its result could not be written.
 fn refuse_occupied(out: &std::path::Path, force: bool) -> anyhow::Result<()> {
     if out.exists() && !force {
-        return Err(crate::failure::Refusal::new(
+        return Err(crate::terminal::failure::Refusal::new(
             Exit::Refused,
             format!("{} is there already", out.display()),
         )

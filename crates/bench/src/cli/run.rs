@@ -4,9 +4,9 @@ use anyhow::Context;
 
 use super::execution::Executing;
 use super::{Selection, Session};
-use crate::exit::Exit;
-use crate::interrupt::Interrupt;
 use crate::planner::Planned;
+use crate::terminal::exit::Exit;
+use crate::terminal::interrupt::Interrupt;
 
 /// Run a suite: compute what is missing, print the table
 ///

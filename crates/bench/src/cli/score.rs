@@ -1,19 +1,18 @@
 //! `bench score`: log-likelihoods of answers.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
-use debias_edit::{Direct, Respondent};
-use debias_model::engine::{Asked, Batching, Engine};
+use debias_edit::Respondent;
+use debias_model::engine::{Asked, Batching};
 
 use super::Session;
-use crate::asking::{Item, Line, PictureFolder, Score, Teller, in_item};
+use super::variant::{EditArgs, VariantArgs};
+use crate::asking::{AskedModel, Item, Line, PictureFolder, Score, Teller, in_item};
 use crate::compute::{Input, Loading, MemoryLimit, Numbers};
-use crate::exit::Exit;
-use crate::lines::Lines;
-use crate::models::ModelSource;
+use crate::terminal::exit::Exit;
+use crate::terminal::lines::Lines;
 
 /// Score answers: the log-likelihood of each under a model, token by token
 ///
@@ -24,13 +23,24 @@ use crate::models::ModelSource;
 #[command(after_help = "Examples:
   bench score --model path/to/folder questions.jsonl
   bench score --model path/to/blip2 --images photos/ --raw < questions.jsonl
+  bench score --model path/to/blip2 --editor ike --edit request.json questions.jsonl
+  bench score --model base --model tuned questions.jsonl
+  bench score --model base --merge recipe.yaml questions.jsonl
 
 A line: {\"id\": \"1\", \"prompt\": \"Question: Who is it? Answer:\", \"answer\": \"a nurse\", \"image\": \"a.png\"}
-Rows with the same picture and prompt are read once for all their answers.")]
+Rows with the same picture and prompt are read once for all their answers. With a variant (--editor
+and --edit, --merge, a second --model) each line has the same of the model without it as \"before\".
+An edit is made as `bench edit` makes it: of requests on which the model shows the bias, unless
+--set filter.contexts=0; MEND, KE and SERAC train first, or take what is trained below --out.")]
 pub struct Args {
-    /// The model: a name, or a Hugging Face folder
-    #[arg(long, value_name = "ID|DIR")]
-    model: String,
+    /// The model: a name, or a Hugging Face folder; given twice, the second is asked and the first
+    /// stands beside
+    #[arg(long = "model", value_name = "ID|DIR", required = true)]
+    models: Vec<String>,
+    #[command(flatten)]
+    variant: VariantArgs,
+    #[command(flatten)]
+    edit_args: EditArgs,
     #[command(flatten)]
     input: Input,
     /// The folder that images are relative to
@@ -60,37 +70,50 @@ impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let start = Instant::now();
         let mut lines = Lines::open(&self.input)?;
-        let model = self
-            .loading
-            .open_source(&ModelSource::resolve(&self.model)?, self.memory.max_memory)?
-            .computing_in(self.numbers.dtype.into());
+        let how = (&self.loading, &self.numbers, self.memory.max_memory);
+        let asking = self
+            .variant
+            .asking(&self.models, &self.edit_args, how, session.printer)?;
         let (pictures, teller) = (
             PictureFolder::new(&self.images),
             Teller::new(session.printer),
         );
-        let respondent = Direct::base(Engine {
-            model: &model,
-            view: self.numbers.view(),
-            pictures: &pictures,
-            batching: Batching {
-                tokens: self.batch_tokens.map(|tokens| tokens as usize),
-                pictures: self.batch_pictures.map(|pictures| pictures as usize),
-            },
-            watch: &teller,
-        });
+        let batching = Batching {
+            tokens: self.batch_tokens.map(|tokens| tokens as usize),
+            pictures: self.batch_pictures.map(|pictures| pictures as usize),
+        };
         let ready = start.elapsed().as_secs_f64();
         session
             .printer
             .detail(&format!("model ready after {ready:.2} s"));
+        asking.ask((&pictures, &teller), batching, |respondent, before| {
+            self.score((session, &asking), &mut lines, respondent, before)
+        })?;
+        Ok(Exit::Done)
+    }
+
+    /// Scores line after line, without the variant too where there is one.
+    fn score(
+        &self,
+        (session, asking): (Session, &AskedModel),
+        lines: &mut Lines,
+        respondent: &dyn Respondent,
+        before: Option<&dyn Respondent>,
+    ) -> anyhow::Result<()> {
         let (mut scored, mut tokens, mut seconds) = (0, 0, 0.0);
         loop {
+            asking.check()?;
             let items: Vec<Item> = lines.window(WINDOW)?;
             if items.is_empty() {
                 break;
             }
             let mut text = Vec::new();
             let start = Instant::now();
-            let scores = self.scores(&respondent, &items)?;
+            let scores = self.scores(respondent, &items)?;
+            let before = before
+                .map(|before| self.scores(before, &items))
+                .transpose()?;
+            let mut before = before.map(Vec::into_iter);
             seconds += start.elapsed().as_secs_f64();
             scored += scores.len();
             for (item, answer) in items.iter().zip(scores) {
@@ -98,17 +121,17 @@ impl Args {
                 let line = Line {
                     id: &item.id,
                     answer,
-                    before: None,
+                    before: before.as_mut().and_then(Iterator::next),
                 };
                 serde_json::to_writer(&mut text, &line)?;
-                text.write_all(b"\n").context("cannot write to memory")?;
+                text.push(b'\n');
             }
             session.printer.lines(&text)?;
         }
         session.printer.detail(&format!(
             "scored {scored} lines, {tokens} answer tokens, in {seconds:.3} s"
         ));
-        Ok(Exit::Done)
+        Ok(())
     }
 
     /// The score of each item; the first that cannot be asked ends the command.

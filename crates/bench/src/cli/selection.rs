@@ -220,6 +220,7 @@ impl Requested {
                 .context("the parser asks for one of the two")?,
             models: self.models.clone(),
             editor: self.editor.clone(),
+            ids: Vec::new(),
             task: self.task.map(Task::from),
             images: self.images.clone(),
             rephrase_images: self.rephrase_images.clone(),

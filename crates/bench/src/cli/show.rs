@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::Session;
 use crate::catalogue::find;
-use crate::exit::Exit;
-use crate::printer::{TEXT_WIDTH, wrapped};
+use crate::terminal::exit::Exit;
+use crate::terminal::printer::{TEXT_WIDTH, wrapped};
 
 /// Show the card of a model, editor, dataset, benchmark, suite or metric
 #[derive(Debug, clap::Args)]

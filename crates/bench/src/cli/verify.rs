@@ -12,9 +12,9 @@ use serde::Serialize;
 
 use super::Session;
 use crate::compute::Loading;
-use crate::exit::Exit;
 use crate::models::ModelSource;
 use crate::report::grid;
+use crate::terminal::exit::Exit;
 
 /// Compare a checkpoint folder with what the reference implementation computes from it
 ///

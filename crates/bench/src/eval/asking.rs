@@ -6,19 +6,19 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
-use debias_core::{Cell, CellResult, Cost, FilterCounts, Item, ItemLine, Status};
-use debias_edit::{Answered, Direct, Respondent, answers};
-use debias_model::engine::{Batching, Engine, NoPictures};
-use debias_model::{Model, Parameters};
+use debias_core::{Cell, CellResult, Cost, FilterCounts, Item, ItemLine, Status, Variant};
+use debias_edit::{Answered, Respondent, answers};
+use debias_model::Model;
+use debias_model::engine::Batching;
 
 use super::plan::{PlannedBenchmark, PlannedEval};
-use crate::asking::Teller;
-use crate::interrupt::Interrupt;
-use crate::machine;
-use crate::measuring::measured;
-use crate::printer::Printer;
-use crate::progress::Progress;
-use crate::store::Lookup;
+use crate::asking::{AskedModel, Opening, PictureFolder, Teller};
+use crate::results::measured;
+use crate::results::store::Lookup;
+use crate::terminal::interrupt::Interrupt;
+use crate::terminal::machine;
+use crate::terminal::printer::Printer;
+use crate::terminal::progress::Progress;
 
 /// Items that are asked before their lines are kept. Fixed, because batches are cut within it and
 /// their composition shows in last bits.
@@ -72,9 +72,10 @@ impl<'a> Asking<'a> {
             cells: Vec::new(),
             computed: 0,
         };
-        for cells in self.planned.plan.cells.chunk_by(|a, b| a.model == b.model) {
+        let same_row = |a: &Cell, b: &Cell| a.model == b.model && a.variant == b.variant;
+        for cells in self.planned.plan.cells.chunk_by(same_row) {
             // Opened once it is needed, and let go before the next.
-            let mut model: Option<Model> = None;
+            let mut model: Option<AskedModel> = None;
             for cell in cells {
                 if let Some(result) = self.stored(cell)? {
                     outcome.cells.push(result);
@@ -125,32 +126,35 @@ impl<'a> Asking<'a> {
         })
     }
 
-    fn open(&self, cell: &Cell) -> anyhow::Result<Model> {
-        let models = self.planned.models.iter();
-        let model = models.clone().find(|model| model.identity == cell.model);
-        let source = &model.context("a cell's model is in the plan")?.source;
+    fn open(&self, cell: &Cell) -> anyhow::Result<AskedModel> {
+        let row = self.planned.row(cell).context("a cell's row is planned")?;
         let request = &self.planned.request;
-        let model = Model::open_across(&source.checkpoint()?, &request.placement)?;
-        Ok(model.computing_in(request.dtype.into()))
+        let opening = Opening {
+            open: &|checkpoint| Ok(Model::open_across(&checkpoint, &request.placement)?),
+            dtype: request.dtype,
+            threads: request.threads,
+            interrupt: self.interrupt,
+            printer: self.printer,
+        };
+        opening.asking(&row.name, row.request.clone())
     }
 
     /// All lines of a cell, those of an interrupted run included, and its numbers.
-    fn cell(&self, cell: &Cell, model: &Model) -> anyhow::Result<(CellResult, Vec<ItemLine>)> {
+    fn cell(&self, cell: &Cell, model: &AskedModel) -> anyhow::Result<(CellResult, Vec<ItemLine>)> {
         let planned = self.planned.benchmark(cell);
         let planned = planned.context("a cell's benchmark is in the plan")?;
         let teller = Teller::new(self.printer);
-        let respondent = Direct::base(Engine {
-            model,
-            view: model.base(),
-            pictures: &NoPictures,
-            batching: Batching {
-                tokens: Some(self.planned.request.batch_tokens),
-                pictures: None,
-            },
-            watch: &teller,
-        });
+        let folder = planned.opened.pictures.clone().unwrap_or_default();
+        let pictures = PictureFolder::new(&folder);
+        let batching = Batching {
+            tokens: Some(self.planned.request.batch_tokens),
+            pictures: None,
+        };
         let items = &planned.opened.items;
-        let what = format!("{} {}", cell.model.id, cell.benchmark.id);
+        let what = match &cell.variant {
+            Variant::Base => format!("{} {}", cell.model.id, cell.benchmark.id),
+            variant => format!("{} {} {}", cell.model.id, variant.name(), cell.benchmark.id),
+        };
         self.progress.start(&what, items.len());
         let start = Instant::now();
         let part = Part::of(self.planned, cell);
@@ -164,16 +168,23 @@ impl<'a> Asking<'a> {
             self.progress.advance(lines.len());
         }
         let mut file = part.open(&lines)?;
-        for window in items[lines.len()..].chunks(WINDOW) {
-            self.interrupt.check()?;
-            let answered = ask(&respondent, window)?;
-            for line in &answered {
-                let text = serde_json::to_string(line)?;
-                writeln!(file, "{text}").with_context(|| part.said("write"))?;
+        let compares = planned.benchmark.compares();
+        model.ask((&pictures, &teller), batching, |respondent, unchanged| {
+            for window in items[lines.len()..].chunks(WINDOW) {
+                self.interrupt.check()?;
+                let answered = match compares {
+                    true => compared(respondent, unchanged, window)?,
+                    false => asked(respondent, window)?,
+                };
+                for line in &answered {
+                    let text = serde_json::to_string(line)?;
+                    writeln!(file, "{text}").with_context(|| part.said("write"))?;
+                }
+                lines.extend(answered);
+                self.progress.advance(window.len());
             }
-            lines.extend(answered);
-            self.progress.advance(window.len());
-        }
+            Ok(())
+        })?;
         let cost = Cost {
             score_s: start.elapsed().as_secs_f64(),
             peak_bytes: machine::peak_bytes(),
@@ -211,39 +222,73 @@ impl<'a> Asking<'a> {
 }
 
 /// The lines of some items, in their order.
-fn ask(respondent: &dyn Respondent, items: &[Item]) -> anyhow::Result<Vec<ItemLine>> {
-    let answered = answers(respondent, None, items)?;
-    let lines = items.iter().zip(answered);
-    Ok(lines.map(|(item, answered)| line(item, answered)).collect())
+fn asked(respondent: &dyn Respondent, items: &[Item]) -> anyhow::Result<Vec<ItemLine>> {
+    let after = answers(respondent, None, items)?;
+    let lines = items.iter().zip(after);
+    Ok(lines.map(|(item, after)| line(item, None, after)).collect())
 }
 
-fn line(item: &Item, answered: debias_edit::Result<Answered>) -> ItemLine {
+/// The same, with what the unchanged model says; where there is none, the respondent is it.
+fn compared(
+    respondent: &dyn Respondent,
+    unchanged: Option<&dyn Respondent>,
+    items: &[Item],
+) -> anyhow::Result<Vec<ItemLine>> {
+    let after = answers(respondent, Some(unchanged.unwrap_or(respondent)), items)?;
+    let before = match unchanged {
+        Some(unchanged) => answers(unchanged, Some(unchanged), items)?
+            .into_iter()
+            .map(Some)
+            .collect(),
+        // An item without an answer fails by it alone.
+        None => after
+            .iter()
+            .map(|after| after.as_ref().ok().cloned().map(Ok))
+            .collect::<Vec<_>>(),
+    };
+    let lines = items.iter().zip(before.into_iter().zip(after));
+    Ok(lines
+        .map(|(item, (before, after))| line(item, before, after))
+        .collect())
+}
+
+fn line(
+    item: &Item,
+    before: Option<debias_edit::Result<Answered>>,
+    after: debias_edit::Result<Answered>,
+) -> ItemLine {
     let line = ItemLine {
         id: item.id.clone(),
         cluster: item.cluster.clone(),
         tags: item.tags.clone(),
         ..ItemLine::default()
     };
-    match answered {
-        Ok(answered) if answered.answers.is_finite() => {
-            let mut tags = line.tags;
-            if answered.cut > 0 {
-                tags.insert(CUT.to_owned(), answered.cut.to_string());
-            }
-            ItemLine {
-                tags,
-                after: Some(answered.answers),
+    let answered = before.transpose().and_then(|before| Ok((before, after?)));
+    let (before, after) = match answered {
+        Ok(answered) => answered,
+        Err(error) => {
+            return ItemLine {
+                error: Some(error.to_string()),
                 ..line
-            }
+            };
         }
-        Ok(_) => ItemLine {
+    };
+    let finite = |answered: &Answered| answered.answers.is_finite();
+    if !(finite(&after) && before.as_ref().is_none_or(finite)) {
+        return ItemLine {
             error: Some("a log-likelihood is not finite".to_owned()),
             ..line
-        },
-        Err(error) => ItemLine {
-            error: Some(error.to_string()),
-            ..line
-        },
+        };
+    }
+    let mut tags = line.tags;
+    if after.cut > 0 {
+        tags.insert(CUT.to_owned(), after.cut.to_string());
+    }
+    ItemLine {
+        tags,
+        before: before.map(|before| before.answers),
+        after: Some(after.answers),
+        ..line
     }
 }
 

@@ -2,19 +2,25 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, bail};
 use debias_core::{
-    BenchmarkIdentity, Cell, FORMAT_MAJOR, Identity, Plan, Preset, Protocol, Variant,
+    BenchmarkIdentity, Cell, FORMAT_MAJOR, Identity, Mode, Plan, Preset, Protocol, Record, Split,
+    Variant,
 };
 use debias_data::benchmarks::{self, Benchmark, Opened};
 use debias_model::Model;
 use debias_model::device::{DeviceName, Placement};
 
+use crate::asking::VariantRequest;
 use crate::compute::Dtype;
-use crate::exit::Exit;
-use crate::failure::Refusal;
 use crate::models::ModelSource;
+use crate::models::merging::Models;
+use crate::planner::{EditRequest, Planned};
+use crate::results::store::RunFolder;
 use crate::roots::Roots;
-use crate::store::RunFolder;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
+use crate::terminal::interrupt::Interrupt;
 
 /// The name in front of the run folder.
 const NAME: &str = "eval";
@@ -83,8 +89,8 @@ fn is_known(name: &str) -> bool {
 pub struct EvalRequest {
     /// Benchmarks with their parts.
     pub benchmarks: Vec<Chosen>,
-    /// Models: names or folders.
-    pub models: Vec<String>,
+    /// Models, names or folders, and which variant of them is asked: the rows.
+    pub rows: Vec<(String, VariantRequest)>,
     /// Where benchmarks are, `NAME=DIR`.
     pub data: Vec<String>,
     /// Only so many items of each stratum, by the rule of the benchmark.
@@ -103,14 +109,24 @@ pub struct EvalRequest {
     pub max_memory: Option<u64>,
     /// Tokens of a batch, padding included.
     pub batch_tokens: usize,
+    /// Worker threads.
+    pub threads: usize,
 }
 
-/// A model of the plan.
-pub struct PlannedModel {
-    /// Where it comes from.
-    pub source: ModelSource,
-    /// Name and digest.
-    pub identity: Identity,
+/// A variant of a model in the plan.
+pub struct PlannedRow {
+    /// The model, a name or a folder.
+    pub name: String,
+    /// What is asked in its place.
+    pub request: VariantRequest,
+    /// Name and digest of the model.
+    pub model: Identity,
+    /// The same, as cells name it.
+    pub variant: Variant,
+    /// The bundle of settings that an edit starts from.
+    preset: Preset,
+    /// How the requests of an edit are chosen.
+    protocol: Protocol,
 }
 
 /// A benchmark of the plan, read.
@@ -127,11 +143,11 @@ pub struct PlannedBenchmark {
 
 /// Everything that is decided before a model is asked.
 pub struct PlannedEval {
-    /// The models.
-    pub models: Vec<PlannedModel>,
+    /// The rows.
+    pub rows: Vec<PlannedRow>,
     /// The benchmarks.
     pub benchmarks: Vec<PlannedBenchmark>,
-    /// All cells: model by model.
+    /// All cells: row by row.
     pub plan: Plan,
     /// Where results go.
     pub folder: RunFolder,
@@ -143,17 +159,18 @@ impl PlannedEval {
     /// Reads every benchmark and opens every model once, before anything is computed.
     ///
     /// # Errors
-    /// An unknown name or part, data that are not there or cannot be read, a model that cannot be used.
-    pub fn new(request: EvalRequest) -> anyhow::Result<Self> {
+    /// An unknown name or part, data that are not there or cannot be read, a model, recipe or edit
+    /// request that cannot be used, or an interrupt.
+    pub fn new(request: EvalRequest, interrupt: &Interrupt) -> anyhow::Result<Self> {
         let roots = Roots::new(&request.data)?;
         let chosen = request.benchmarks.iter();
         let benchmarks = chosen.map(|chosen| opened(chosen, &roots, &request));
         let benchmarks = benchmarks.collect::<anyhow::Result<Vec<_>>>()?;
-        let models = models(&request)?;
-        let mut cells = Vec::with_capacity(models.len() * benchmarks.len());
-        for model in &models {
+        let rows = rows(&request, interrupt)?;
+        let mut cells = Vec::with_capacity(rows.len() * benchmarks.len());
+        for row in &rows {
             for benchmark in &benchmarks {
-                cells.push(cell(model, benchmark, &request));
+                cells.push(cell(row, benchmark, &request));
             }
         }
         if let Some(twice) = (1..cells.len()).find(|at| cells[..*at].contains(&cells[*at])) {
@@ -167,11 +184,17 @@ impl PlannedEval {
         let plan = Plan { cells };
         Ok(Self {
             folder: RunFolder::of(&request.out, NAME, &plan),
-            models,
+            rows,
             benchmarks,
             plan,
             request,
         })
+    }
+
+    /// The row that a cell is of.
+    pub fn row(&self, cell: &Cell) -> Option<&PlannedRow> {
+        let mut rows = self.rows.iter();
+        rows.find(|row| row.model == cell.model && row.variant == cell.variant)
     }
 
     /// The benchmark that a cell asks.
@@ -212,40 +235,107 @@ fn opened(
     })
 }
 
-fn models(request: &EvalRequest) -> anyhow::Result<Vec<PlannedModel>> {
-    let mut models: Vec<PlannedModel> = Vec::with_capacity(request.models.len());
-    for name in &request.models {
-        let source = ModelSource::resolve(name)?;
-        let checkpoint = source.checkpoint()?;
-        let model = Model::open_across(&checkpoint, &request.placement)?;
-        let identity = Identity {
-            id: model.name().to_owned(),
-            digest: checkpoint.digest()?,
+fn rows(request: &EvalRequest, interrupt: &Interrupt) -> anyhow::Result<Vec<PlannedRow>> {
+    let mut rows: Vec<PlannedRow> = Vec::with_capacity(request.rows.len());
+    for (name, variant) in &request.rows {
+        let known = rows.iter().find(|row| row.name == *name);
+        let model = match known {
+            Some(row) => row.model.clone(),
+            None => identity(name, request)?,
         };
-        if models.iter().any(|other| other.identity.id == identity.id) {
-            return Err(Refusal::new(
-                Exit::Usage,
-                format!("two models are called `{}`", identity.id),
-            )
-            .help("Rename one of the folders; rows are told apart by name.")
-            .into());
+        let mut others = rows.iter().filter(|row| row.name != *name);
+        if others.any(|other| other.model.id == model.id) {
+            return Err(
+                Refusal::new(Exit::Usage, format!("two models are called `{}`", model.id))
+                    .help("Rename one of the folders; rows are told apart by name.")
+                    .into(),
+            );
         }
-        models.push(PlannedModel { source, identity });
+        rows.push(row(name, model, variant, interrupt)?);
     }
-    Ok(models)
+    Ok(rows)
 }
 
-fn cell(model: &PlannedModel, benchmark: &PlannedBenchmark, request: &EvalRequest) -> Cell {
+fn identity(name: &str, request: &EvalRequest) -> anyhow::Result<Identity> {
+    let checkpoint = ModelSource::resolve(name)?.checkpoint()?;
+    let model = Model::open_across(&checkpoint, &request.placement)?;
+    Ok(Identity {
+        id: model.name().to_owned(),
+        digest: checkpoint.digest()?,
+    })
+}
+
+/// What cells call a variant of `model`.
+fn row(
+    name: &str,
+    model: Identity,
+    request: &VariantRequest,
+    interrupt: &Interrupt,
+) -> anyhow::Result<PlannedRow> {
+    let row = |variant| PlannedRow {
+        name: name.to_owned(),
+        request: request.clone(),
+        model,
+        variant,
+        preset: Preset::default(),
+        protocol: Protocol::default(),
+    };
+    Ok(match request {
+        VariantRequest::Itself => row(Variant::Base),
+        VariantRequest::Merged(recipe) => row(Variant::Merge(Models::of(recipe).identity(recipe)?)),
+        VariantRequest::Edited(edit) => {
+            let (variant, preset, protocol) = edited(edit, interrupt)?;
+            PlannedRow {
+                preset,
+                protocol,
+                ..row(variant)
+            }
+        }
+        VariantRequest::Other(_) => bail!("another model is a row of its own"),
+    })
+}
+
+/// The edit of all requests of a file, and what else decides it.
+fn edited(
+    request: &EditRequest,
+    interrupt: &Interrupt,
+) -> anyhow::Result<(Variant, Preset, Protocol)> {
+    let planned = Planned::requests(request, interrupt)?;
+    let cells = planned.plan.cells.into_iter();
+    let cell = cells.last().context("a plan has a cell")?;
+    let data = planned.data.first().context("a plan has data")?;
+    let edited = |record: &&Record| record.split == Split::Eval;
+    let mut batch = 0;
+    for task in &planned.suite.tasks {
+        batch += data
+            .collection
+            .records(*task)?
+            .iter()
+            .filter(edited)
+            .count();
+    }
+    let editor = cell.variant.editor().context("a plan of edits edits")?;
+    let variant = Variant::Edit {
+        editor: editor.clone(),
+        batch,
+        mode: (batch > 1).then_some(Mode::Joint),
+        gap: None,
+        requests: Some(cell.dataset.digest),
+    };
+    Ok((variant, cell.preset, cell.protocol))
+}
+
+fn cell(row: &PlannedRow, benchmark: &PlannedBenchmark, request: &EvalRequest) -> Cell {
     Cell {
         format: FORMAT_MAJOR,
         suite: None,
         edition: None,
-        model: model.identity.clone(),
+        model: row.model.clone(),
         benchmark: benchmark.identity.clone(),
         dataset: benchmark.files.clone(),
-        variant: Variant::Base,
-        preset: Preset::default(),
-        protocol: Protocol::default(),
+        variant: row.variant.clone(),
+        preset: row.preset,
+        protocol: row.protocol.clone(),
         train_bias: None,
         eval_bias: None,
         side: None,

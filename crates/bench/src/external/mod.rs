@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use self::paths::Scratch;
 use self::process::{Ended, Process};
 use self::reply::Reply;
-use crate::interrupt::Interrupt;
+use crate::terminal::interrupt::Interrupt;
 
 /// The name under which a command stands in plans and tables.
 pub const NAME: &str = "external";

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
 use super::reply::{self, Reply};
-use crate::interrupt::Interrupt;
+use crate::terminal::interrupt::Interrupt;
 
 /// Longest answer; weights are in files.
 const LINE_LIMIT: u64 = 16 << 20;

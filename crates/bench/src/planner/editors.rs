@@ -10,10 +10,10 @@ use debias_edit::{Claims, Editor, Learns, Settings, TRAINING, editors, training_
 use debias_model::{Model, Side};
 use serde_json::Value;
 
-use crate::digest::digest_of;
-use crate::exit::Exit;
-use crate::failure::Refusal;
 use crate::models::ModelSource;
+use crate::results::digest::digest_of;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
 
 /// An editor of the plan with its merged settings.
 pub struct PlannedEditor {

@@ -8,9 +8,9 @@ use anyhow::Context;
 use debias_core::{Error, Identity, Merger, Point, Suite, written};
 use debias_merge::Recipe;
 
-use crate::digest::digest_of;
-use crate::made::{Input, MergedModel};
+use crate::models::made::{Input, MergedModel};
 use crate::models::{self, ModelSource};
+use crate::results::digest::digest_of;
 
 /// A row that is a merge.
 pub struct PlannedMerge {

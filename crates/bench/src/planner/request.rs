@@ -107,6 +107,8 @@ pub struct EditRequest {
     pub models: Vec<String>,
     /// The editor; the command where there is none.
     pub editor: Option<String>,
+    /// Only the requests of these ids; all where empty.
+    pub ids: Vec<String>,
     /// Only this task; also that of requests that do not say theirs.
     pub task: Option<Task>,
     /// The folder that pictures are relative to; else that of the file.

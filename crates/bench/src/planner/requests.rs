@@ -7,10 +7,10 @@ use debias_core::{Batching, Identity, Split, Suite, Task};
 use debias_data::{Collection, Reading, Requests, read_requests};
 
 use super::{Draft, EditRequest, Planned, PlannedData, sentence};
-use crate::exit::Exit;
 use crate::external;
-use crate::failure::Refusal;
-use crate::interrupt::Interrupt;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
+use crate::terminal::interrupt::Interrupt;
 
 /// The name of the run folder, and of the suite that this is not.
 const NAME: &str = "edit";
@@ -73,6 +73,9 @@ fn opened(requested: &EditRequest) -> anyhow::Result<(Requests, Vec<Task>)> {
     let mut requests = read(requested, path, Split::Eval)?;
     if let Some(train) = &requested.train {
         requests = requests.with_training(read(requested, train, Split::Train)?)?;
+    }
+    if !requested.ids.is_empty() {
+        requests = requests.only(&requested.ids)?;
     }
     let edited = |task: &Task| {
         let mut all = requests.all().iter();

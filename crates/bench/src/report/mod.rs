@@ -1,6 +1,7 @@
 //! What a finished run says: pure functions of the store, without model, network or clock.
 
 pub mod chart;
+pub mod curve;
 pub(crate) mod grid;
 mod json;
 pub mod merges;

@@ -18,8 +18,8 @@ use debias_model::in_order;
 use super::CellGroup;
 use super::admission::refuse;
 use super::cell::{label, tags};
-use crate::machine;
-use crate::store::{Again, Lookup};
+use crate::results::store::{Again, Lookup};
+use crate::terminal::machine;
 
 /// The cell of the never-edited model behind `cell`, on the records of one split.
 fn base_of(cell: &Cell, split: Split) -> Cell {
@@ -75,7 +75,7 @@ impl CellGroup<'_> {
         let result = CellResult {
             n: lines.iter().filter(|line| line.counts()).count(),
             failed: lines.iter().filter(|line| line.after.is_none()).count(),
-            versions: crate::measuring::current_versions(&base.benchmark.id)?,
+            versions: crate::results::current_versions(&base.benchmark.id)?,
             cost: Some(Cost {
                 score_s: start.elapsed().as_secs_f64(),
                 peak_bytes: machine::peak_bytes(),

@@ -18,11 +18,11 @@ use debias_model::{Change, in_order};
 use super::CellGroup;
 use super::lessons::{Admitted, OfChunks, OfSplit};
 use super::merged::finite;
-use crate::artifacts::{Bench, Identity};
-use crate::machine;
-use crate::measuring::measured;
 use crate::planner::PlannedEditor;
-use crate::store::RecordCost;
+use crate::results::artifacts::{Bench, Identity};
+use crate::results::measured;
+use crate::results::store::RecordCost;
+use crate::terminal::machine;
 
 /// A computed cell, as it is stored.
 pub(super) struct Computed {
@@ -181,18 +181,22 @@ impl CellGroup<'_> {
         }
     }
 
-    /// The result of a cell without a record to edit.
-    fn nothing_to_edit(&self, cell: &Cell) -> CellResult {
-        let why = match self.refused.iter().find_map(|line| line.error.as_ref()) {
+    /// Why no request is edited.
+    pub(super) fn without_requests(&self) -> String {
+        match self.refused.iter().find_map(|line| line.error.as_ref()) {
             Some(error) => format!("every record failed: {error}"),
             None => format!(
-                "the filter admitted none of {} records; --set filter.contexts=1 asks for bias in one context only",
+                "the filter admitted none of {} records; --set filter.contexts=1 asks for bias in one context only, 0 takes them as they are",
                 self.filter.candidates
             ),
-        };
+        }
+    }
+
+    /// The result of a cell without a record to edit.
+    fn nothing_to_edit(&self, cell: &Cell) -> CellResult {
         CellResult {
             failed: self.refused.len(),
-            ..CellResult::failed(cell, self.filter, why)
+            ..CellResult::failed(cell, self.filter, self.without_requests())
         }
     }
 

@@ -4,8 +4,8 @@ use debias_core::Cell;
 use debias_edit::{Edit, RecordBatch, Request};
 
 use super::CellGroup;
-use crate::exit::Exit;
-use crate::failure::Refusal;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
 
 /// One edit for several requests.
 #[derive(Clone, Debug)]
@@ -25,12 +25,12 @@ impl CellGroup<'_> {
         let failed = |why: String| {
             anyhow::Error::new(Refusal::new(
                 Exit::CellsFailed,
-                format!("nothing is saved: {why}"),
+                format!("nothing is edited: {why}"),
             ))
         };
         let requests: Vec<Request> = chunks.iter().flat_map(RecordBatch::requests).collect();
         if requests.is_empty() {
-            return Err(failed("there is no request to edit".to_owned()));
+            return Err(failed(self.without_requests()));
         }
         let planned = self.planned_editor(cell)?;
         let store = self.store(cell, planned);

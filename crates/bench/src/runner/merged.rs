@@ -8,9 +8,9 @@ use debias_model::{Model, in_order};
 
 use super::CellGroup;
 use super::cell::{Computed, all, lines};
-use crate::machine;
-use crate::made::{MergeCache, moved};
+use crate::models::made::{MergeCache, moved};
 use crate::planner::PlannedMerge;
+use crate::terminal::machine;
 
 /// A chunk's lines with the seconds they took.
 struct Scored {

@@ -24,11 +24,11 @@ use debias_model::{Model, Workers};
 use self::cell::Computed;
 pub use self::joint::Joint;
 use self::lessons::Admitted;
-use crate::interrupt::Interrupt;
 use crate::planner::{self, Planned, PlannedData, PlannedModel};
-use crate::printer::Printer;
-use crate::progress::Progress;
-use crate::store::{Again, Lookup};
+use crate::results::store::{Again, Lookup};
+use crate::terminal::interrupt::Interrupt;
+use crate::terminal::printer::Printer;
+use crate::terminal::progress::Progress;
 
 /// How a run is carried out; none of it changes a number.
 #[derive(Clone, Copy, Debug, Default)]
@@ -232,33 +232,31 @@ impl<'a> Runner<'a> {
         })
     }
 
-    fn group(
-        &self,
-        cells: &[Cell],
-        found: Vec<Option<CellResult>>,
-        outcome: &mut Outcome,
-    ) -> anyhow::Result<()> {
-        let start = Instant::now();
-        let first = cells.first().context("a group has at least one cell")?;
-        let source = self
-            .planned
-            .models
-            .iter()
-            .find(|model| model.identity == first.model)
-            .context("a cell's model is in the plan")?;
-        let data = self
-            .planned
-            .data
-            .iter()
+    /// The source of the model that `cell` is about.
+    fn source(&self, cell: &Cell) -> anyhow::Result<&'a PlannedModel> {
+        let mut models = self.planned.models.iter();
+        models
+            .find(|model| model.identity == cell.model)
+            .context("a cell's model is in the plan")
+    }
+
+    /// The model that `cell` is about.
+    fn open(&self, cell: &Cell) -> anyhow::Result<Model> {
+        let model = planner::open(&self.source(cell)?.source, &self.planned.placement)?;
+        Ok(model.computing_in(self.planned.dtype.into()))
+    }
+
+    /// What the cells of the group that begins with `first` share.
+    fn cell_group<'g>(&'g self, first: &Cell, model: &'g Model) -> anyhow::Result<CellGroup<'g>> {
+        let mut data = self.planned.data.iter();
+        let data = data
             .find(|data| data.seed == first.seed)
             .context("a cell's data is in the plan")?;
-        let model = planner::open(&source.source, &self.planned.placement)?
-            .computing_in(self.planned.dtype.into());
-        let mut group = CellGroup {
+        Ok(CellGroup {
             planned: self.planned,
             data,
-            model: &model,
-            of_model: source,
+            model,
+            of_model: self.source(first)?,
             threads: self.execution.threads,
             workers: self.planned.placement.workers(self.execution.threads),
             interrupt: self.interrupt,
@@ -269,7 +267,41 @@ impl<'a> Runner<'a> {
             kept: 0,
             refused: Vec::new(),
             admitted: OnceLock::new(),
+        })
+    }
+
+    /// The model of the plan's last cell, and all its requests as one edit; no cell is computed.
+    ///
+    /// # Errors
+    /// A refused input, an interrupt, no request to edit, or whatever the editor refuses.
+    pub fn joint(&self) -> anyhow::Result<(Model, Joint)> {
+        let cell = self
+            .planned
+            .plan
+            .cells
+            .last()
+            .context("a plan has a cell")?;
+        let model = self.open(cell)?;
+        let joint = {
+            let mut group = self.cell_group(cell, &model)?;
+            let records = group.admit(cell)?;
+            let chunks = group.chunks(records)?;
+            group.joint(cell, &chunks)
         };
+        self.progress.clear();
+        Ok((model, joint?))
+    }
+
+    fn group(
+        &self,
+        cells: &[Cell],
+        found: Vec<Option<CellResult>>,
+        outcome: &mut Outcome,
+    ) -> anyhow::Result<()> {
+        let start = Instant::now();
+        let first = cells.first().context("a group has at least one cell")?;
+        let model = self.open(first)?;
+        let mut group = self.cell_group(first, &model)?;
         let records = group.admit(first)?;
         let chunks = group.chunks(records)?;
         outcome.groups.push(GroupCost {

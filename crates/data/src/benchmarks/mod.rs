@@ -2,103 +2,34 @@
 //!
 //! A benchmark is one file and one line in the registry below, with a card
 //! `datasets/benchmarks/<name>.toml`. Neither reader nor columns know a model: what is asked is an
-//! [`Item`], what came back an [`ItemLine`], and every figure is computed from lines alone, whether
-//! a model has just been asked, a cell was stored last year, or somebody else's outputs are graded.
+//! [`Item`](debias_core::Item), what came back an [`ItemLine`](debias_core::ItemLine), and every
+//! figure is computed from lines alone, whether a model has just been asked, a cell was stored last
+//! year, or somebody else's outputs are graded.
 
+mod benchmark;
 mod card;
 mod document;
+mod opened;
 mod outputs;
 mod rows;
 mod sample;
 mod source;
 mod table;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use debias_core::registry;
 
-use debias_core::{Column, Estimate, Item, ItemLine, registry};
-use serde_json::Value;
-
+pub use benchmark::{Benchmark, undefined};
 pub use card::{BenchmarkCard, BenchmarkFile};
+pub use opened::{Graded, Opened};
 pub use source::Source;
 
 use crate::Result;
-
-/// A benchmark the program knows by name.
-pub trait Benchmark: Sync {
-    /// The card embedded from `datasets/benchmarks/<name>.toml`.
-    fn card(&self) -> &BenchmarkCard;
-
-    /// What it is made of: subtasks, categories; each can be asked alone.
-    fn parts(&self) -> &'static [&'static str];
-
-    /// Reads the items of `parts` (all of them where none is named), `limit` of each stratum where
-    /// one is given; `seed` orders the draw (`hex(sha256("{seed}:{name}:{key}"))` ascending).
-    ///
-    /// # Errors
-    /// [`Error::MissingData`] with where to get them, unknown parts, [`Error::Rows`].
-    fn open(
-        &self,
-        source: &Source,
-        parts: &[String],
-        limit: Option<usize>,
-        seed: u64,
-    ) -> Result<Opened>;
-
-    /// Every column that is computed from its lines.
-    fn columns(&self) -> &'static [Column];
-
-    /// The ids of the columns that a table shows.
-    fn headline(&self) -> &'static [&'static str];
-
-    /// The tag by which tables are cut into blocks.
-    fn block_tag(&self) -> Option<&'static str>;
-
-    /// Reads stored outputs; `source` is needed where they name items without repeating them.
-    ///
-    /// # Errors
-    /// A file that is not one of its forms of output, [`Error::Rows`], [`Error::NeedsData`].
-    fn grade(&self, files: &[PathBuf], source: Option<&Source>) -> Result<Graded>;
-
-    /// What the columns of one model say, in one sentence that claims nothing whose interval holds
-    /// the ideal; none where the columns it speaks of are not there.
-    fn sentence(&self, metrics: &BTreeMap<String, Estimate>) -> Option<String>;
-}
-
-/// The items of a benchmark.
-#[derive(Clone, Debug)]
-pub struct Opened {
-    /// In the order of the files, part by part.
-    pub items: Vec<Item>,
-    /// SHA-256 of every text that was read, by its name in the card.
-    pub files: BTreeMap<String, String>,
-    /// SHA-256 over names and digests.
-    pub digest: String,
-    /// Whether these are the items as published; a stand-in or a changed file is not.
-    pub official: bool,
-    /// What every report on them must say.
-    pub notes: Vec<String>,
-    /// The parts that were read, in the benchmark's order.
-    pub parts: Vec<String>,
-}
-
-/// Stored outputs, read as lines.
-#[derive(Clone, Debug)]
-pub struct Graded {
-    /// One set of lines per model that was graded, with the name that its file gives it.
-    pub sets: Vec<(String, Vec<ItemLine>)>,
-    /// The figures in the form in which the benchmark's own tools print them.
-    pub figures: Value,
-    /// Whether all items are those of the benchmark as published.
-    pub official: bool,
-    /// What every report on them must say.
-    pub notes: Vec<String>,
-}
 
 debias_core::registry! {
     /// Every benchmark the program knows.
     pub static ALL: dyn Benchmark;
     pub bbq::Bbq,
+    pub debias_edit::DebiasEdit,
     pub stereoset::StereoSet,
 }
 
@@ -110,36 +41,6 @@ pub fn find(name: &str) -> Result<&'static dyn Benchmark> {
     Ok(registry::find("benchmark", name, ALL, |benchmark| {
         &benchmark.card().name
     })?)
-}
-
-/// The asked parts in the benchmark's order; all of them where none is asked.
-fn chosen(parts: &'static [&'static str], asked: &[String]) -> Result<Vec<&'static str>> {
-    let unknown = asked.iter().find(|name| !parts.contains(&name.as_str()));
-    if let Some(name) = unknown {
-        return Err(debias_core::Error::unknown("part", name, parts.iter().copied()).into());
-    }
-    let wanted = |part: &&&str| asked.is_empty() || asked.iter().any(|name| name == **part);
-    Ok(parts.iter().filter(wanted).copied().collect())
-}
-
-/// Why a column has no value on these lines.
-pub fn undefined(column: &Column, lines: &[ItemLine]) -> String {
-    let admitted = |line: &&ItemLine| line.counts() && column.admits(line);
-    match lines.iter().filter(admitted).count() {
-        0 if column.only.is_empty() => "no item was answered".to_owned(),
-        0 => {
-            let tags = column
-                .only
-                .iter()
-                .map(|(tag, value)| format!("{tag} {value}"));
-            format!(
-                "no answered item has {}",
-                tags.collect::<Vec<_>>().join(", ")
-            )
-        }
-        1 => format!("the one item leaves it undefined: {}", column.definition),
-        n => format!("the {n} items leave it undefined: {}", column.definition),
-    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use debias_core::AnswerScore;
+use debias_core::{AnswerScore, ItemLine};
+use serde_json::Value;
 
+use super::rows::{Flaw, rows_in};
 use crate::{Error, Result};
 
 /// A score that somebody else computed, of an answer whose tokens are not known.
@@ -14,6 +16,17 @@ pub(crate) fn certain(score: f64) -> AnswerScore {
         tokens: 1,
         correct: 0,
     }
+}
+
+/// The record lines of a run folder.
+///
+/// # Errors
+/// [`Error::Rows`] for what is no such line.
+pub(crate) fn lines_of(path: &Path) -> Result<Vec<ItemLine>> {
+    rows_in(path, |row| {
+        let line = serde_json::from_value(Value::Object(row.clone()));
+        line.map_err(|error| Flaw::new(error.to_string()))
+    })
 }
 
 /// Whether a file is JSON lines by its name.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use debias_core::{Item, sha256_hex};
 
-use super::{BenchmarkCard, Opened};
+use super::card::BenchmarkCard;
+use super::opened::Opened;
 use crate::source::{locate, read_text};
 use crate::{Error, Listing, Result};
 
@@ -43,6 +44,11 @@ impl Source {
         let own = root.join(&card.name);
         let dir = if own.is_dir() { own } else { root.to_owned() };
         Self { dir }
+    }
+
+    /// The folder itself.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The file of that name, or that name with `.gz`.
@@ -140,6 +146,7 @@ impl<'s> Reading<'s> {
             items,
             digest: sha256_hex(lines.collect::<String>().as_bytes()),
             files: self.files,
+            pictures: None,
             official: self.official,
             notes: self.notes,
             parts: parts.iter().map(|part| (*part).to_owned()).collect(),

@@ -4,39 +4,26 @@
 
 mod columns;
 mod grade;
+mod items;
+mod names;
 mod read;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::LazyLock;
 
-use debias_core::{Choice, Column, Estimate, Item, Probe};
+use debias_core::{Column, Estimate, Item};
 
+use super::benchmark::{Benchmark, chosen};
+use super::card::BenchmarkCard;
+use super::opened::{Graded, Opened};
 use super::sample::limited;
-use super::source::Reading;
-use super::{Benchmark, BenchmarkCard, Graded, Opened, Source, chosen};
+use super::source::{Reading, Source};
 use crate::Result;
-use read::Example;
-
-/// The two tasks: the target's attribute fills a blank, or is the next sentence.
-const SUBTASKS: [&str; 2] = ["intrasentence", "intersentence"];
-
-/// The domains of bias.
-const DOMAINS: [&str; 4] = ["gender", "profession", "race", "religion"];
-
-/// The sentences of an example, which are also the choices that a model is asked about.
-const CHOICES: [&str; 3] = ["stereotype", "anti-stereotype", "unrelated"];
-
-/// The name of the one probe.
-const SENTENCES: &str = "sentences";
+use items::item;
+use names::{CARD, SUBTASKS};
 
 /// The benchmark.
 pub struct StereoSet;
-
-static CARD: LazyLock<BenchmarkCard> = LazyLock::new(|| {
-    let text = include_str!("../../../../datasets/benchmarks/stereoset.toml");
-    BenchmarkCard::parse(text).expect("the embedded card is read by a test")
-});
 
 impl Benchmark for StereoSet {
     fn card(&self) -> &BenchmarkCard {
@@ -93,45 +80,6 @@ impl Benchmark for StereoSet {
     fn sentence(&self, metrics: &BTreeMap<String, Estimate>) -> Option<String> {
         columns::sentence(metrics)
     }
-}
-
-/// What is asked about an example.
-///
-/// Intrasentence: each sentence as a text of its own, behind the start token. Intersentence: each
-/// sentence behind the context, which gets a full stop where it does not end a sentence.
-fn item(example: &Example) -> Item {
-    let sentences = CHOICES.iter().zip(&example.sentences);
-    let choices = sentences
-        .map(|(name, sentence)| Choice::new(*name, &sentence.text))
-        .collect();
-    let probe = if example.subtask == SUBTASKS[0] {
-        Probe::choose_text(SENTENCES, choices)
-    } else {
-        let context = example.context.trim_end();
-        let stop = if context.ends_with(['.', '!', '?']) {
-            ""
-        } else {
-            "."
-        };
-        Probe::choose(SENTENCES, format!("{context}{stop}"), choices)
-    };
-    Item {
-        id: example.id.clone(),
-        cluster: Some(example.target.clone()),
-        tags: tags(example.subtask, example.domain, &example.target),
-        probes: vec![probe],
-    }
-}
-
-/// What tells examples apart.
-fn tags(subtask: &str, domain: &str, target: &str) -> BTreeMap<String, String> {
-    [
-        ("subtask", subtask),
-        ("bias_type", domain),
-        ("target", target),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into()
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 use std::collections::BTreeSet;
 
+use debias_core::ItemLine;
+
+use super::benchmark::chosen;
 use super::*;
 
 #[test]

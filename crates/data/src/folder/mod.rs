@@ -131,6 +131,11 @@ pub struct Folder {
 }
 
 impl Folder {
+    /// The folder that the keys of pictures are relative to.
+    pub fn images(&self) -> PathBuf {
+        self.dir.join(IMAGES)
+    }
+
     /// Whether `dir` has a manifest.
     pub fn is_built(dir: &Path) -> bool {
         dir.join(MANIFEST).is_file()

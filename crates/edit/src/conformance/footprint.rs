@@ -123,7 +123,9 @@ pub(super) fn vision_only(trial: &Trial) -> Result<Verdict> {
 fn text_moved(before: &[RecordScores], after: &[RecordScores]) -> Option<String> {
     let pairs = before.iter().zip(after);
     let moved = pairs.filter(|(before, after)| before.t_locality != after.t_locality);
-    let kl = moved.clone().filter_map(|(_, after)| Some(after.t_locality?.kl));
+    let kl = moved
+        .clone()
+        .filter_map(|(_, after)| Some(after.t_locality?.kl));
     let kl = kl.fold(0.0, f64::max);
     match moved.count() {
         0 => None,

@@ -4,9 +4,9 @@
 //! in common (`spec/editors.md` 2.4): counted from the front, a position would be compared with one of
 //! the context.
 
+use debias_core::Decoding;
 use debias_model::engine::{Asked, Reading, Wanted, Written};
 use debias_model::{AnswerLikelihood, Error as ModelError, ImageFeatures, Model, Row, Steps};
-use debias_core::Decoding;
 
 use super::Context;
 use crate::error::Result;
@@ -39,7 +39,8 @@ impl InContext<'_> {
     fn behind(&self, asked: &Asked, more: usize) -> Result<Asked> {
         let seen = asked.image.as_deref().map(|key| self.inner.see(key));
         let picture = seen.transpose()?.map(|seen| seen.image_ref(0));
-        self.context.in_front_of(asked, (self.model(), picture), more)
+        self.context
+            .in_front_of(asked, (self.model(), picture), more)
     }
 
     /// A question of which positions are wanted: those of the answers are found behind any context,

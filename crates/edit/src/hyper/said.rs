@@ -103,9 +103,10 @@ impl Meaningless {
                 Some(item) => Some(item.answer.clone()),
                 None => borrowed(record, &records, seed),
             };
-            found.borrowed += usize::from(named.is_none() && answer.is_some());
-            let answer = answer.map(|answer| (record.id.clone(), answer));
-            found.answers.extend(answer);
+            if let Some(answer) = answer {
+                let known = found.answers.insert(record.id.clone(), answer);
+                found.borrowed += usize::from(named.is_none() && known.is_none());
+            }
         }
         found
     }

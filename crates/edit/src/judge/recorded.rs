@@ -6,13 +6,12 @@ use debias_core::{ContextScore, LocalityScore, RecordScores};
 use debias_model::engine::{Asked, Joining, Reading, Wanted};
 use debias_model::{
     AnswerLikelihood, Batch, Continuation, ImageFeatures, Model, Parameters, Row, Steps, View,
-    locality_of_pairs,
 };
 
 use super::{RecordBatch, in_record};
 use crate::editor::Examples;
 use crate::error::{Error, Result};
-use crate::respondent::{Each, Respondent, likelihoods};
+use crate::respondent::{Each, Respondent, compared, likelihoods};
 
 /// What is asked about one record.
 struct Questions {
@@ -145,7 +144,10 @@ impl Respondent for Recorded<'_> {
     }
 
     fn choices(&self, asked: &[Asked]) -> Each<Vec<Option<AnswerLikelihood>>> {
-        let asked: Vec<_> = asked.iter().map(|asked| (asked.clone(), Wanted::Answers)).collect();
+        let asked: Vec<_> = asked
+            .iter()
+            .map(|asked| (asked.clone(), Wanted::Answers))
+            .collect();
         let found = self.logits(&asked)?.into_iter();
         let scored = found.map(|readings| {
             let found = likelihoods(&readings?)?;
@@ -167,7 +169,10 @@ impl Respondent for Recorded<'_> {
             .flat_map(|(rows, (_, wanted))| rows.iter().map(|row| wanted.of(row)))
             .collect();
         let rows = rows.concat();
-        let logits = self.batch.model.logits_at(&rows, seen.as_ref(), &wanted, &self.view);
+        let logits = self
+            .batch
+            .model
+            .logits_at(&rows, seen.as_ref(), &wanted, &self.view);
         let readings = rows.into_iter().zip(wanted).zip(logits);
         let mut readings = readings.map(|((row, positions), logits)| Reading {
             row,
@@ -176,15 +181,26 @@ impl Respondent for Recorded<'_> {
             edited: false,
         });
         let of_each = counts.into_iter();
-        Ok(of_each.map(|n| Ok(readings.by_ref().take(n).collect())).collect())
+        Ok(of_each
+            .map(|n| Ok(readings.by_ref().take(n).collect()))
+            .collect())
     }
 
     fn begin<'s>(&'s self, asked: &Asked, more: usize) -> Result<Box<dyn Steps + 's>> {
-        let image = asked.image.as_deref().map(|key| self.see(key)).transpose()?;
+        let image = asked
+            .image
+            .as_deref()
+            .map(|key| self.see(key))
+            .transpose()?;
         let picture = image.as_ref().map(|image| image.image_ref(0));
         let row = asked.prompt_row(self.batch.model, picture, more)?;
         let (model, view) = (self.batch.model, &self.view);
-        Ok(Box::new(Continuation::of(model, vec![row], image.as_ref(), view)))
+        Ok(Box::new(Continuation::of(
+            model,
+            vec![row],
+            image.as_ref(),
+            view,
+        )))
     }
 }
 
@@ -193,15 +209,16 @@ impl Questions {
     fn of(batch: &RecordBatch, at: usize) -> Self {
         let record = &batch.records[at];
         let wording = batch.wording(at);
-        let asked = |name: &str, prompt: &str, image: &Option<String>, choices: Vec<String>| Asked {
-            name: format!("{}/{name}", record.id),
-            prompt: prompt.to_owned(),
-            image: image.clone(),
-            choices,
-            join: " ".to_owned(),
-            joining: Joining::Common,
-            ..Asked::default()
-        };
+        let asked =
+            |name: &str, prompt: &str, image: &Option<String>, choices: Vec<String>| Asked {
+                name: format!("{}/{name}", record.id),
+                prompt: prompt.to_owned(),
+                image: image.clone(),
+                choices,
+                join: " ".to_owned(),
+                joining: Joining::Common,
+                ..Asked::default()
+            };
         let context = |name: &'static str, prompt: &str, image: &Option<String>| {
             let answers = vec![record.y_more.clone(), record.y_less.clone()];
             (name, asked(name, prompt, image, answers))
@@ -241,7 +258,9 @@ pub(super) fn scores(base: &Recorded, respondent: &dyn Respondent) -> Result<Rec
         t_locality,
     } = &base.questions;
     let whole = |item: &Option<Asked>| item.clone().map(|asked| (asked, Wanted::Whole));
-    let asked = contexts.iter().map(|(_, asked)| (asked.clone(), Wanted::Answers));
+    let asked = contexts
+        .iter()
+        .map(|(_, asked)| (asked.clone(), Wanted::Answers));
     let asked: Vec<_> = asked.chain(whole(m_locality)).collect();
     let found = respondent.logits(&asked).map_err(named)?;
     let mut found = found.into_iter().map(|readings| readings.map_err(named));
@@ -263,7 +282,11 @@ pub(super) fn scores(base: &Recorded, respondent: &dyn Respondent) -> Result<Rec
         None
     } else {
         let found = respondent.logits(&t).map_err(named)?;
-        found.into_iter().next().map(|readings| readings.map_err(named)).transpose()?
+        found
+            .into_iter()
+            .next()
+            .map(|readings| readings.map_err(named))
+            .transpose()?
     };
     scores.t_locality = drift(t, || base.t_locality())?.or(scores.t_locality);
     Ok(scores)
@@ -295,45 +318,4 @@ fn drift(
         return Ok(None);
     };
     base().map(|base| compared(&base, edited)).transpose()
-}
-
-/// Compares the positions that `edited` has with the same of `base`, which has all.
-fn compared(base: &Reading, edited: Reading) -> Result<LocalityScore> {
-    let first = edited.positions.start;
-    let answers = base.row.answer_positions();
-    let answers = answers.start.saturating_sub(first)..answers.end.saturating_sub(first);
-    let ids = base.row.answer();
-    let ids = &ids[ids.len() - answers.len()..];
-    let before = base.logits.clone().narrow(0, first, edited.positions.len());
-    Ok(locality_of_pairs(before, edited.logits, answers, ids)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::tensor::Device;
-    use debias_model::host;
-
-    use super::*;
-
-    #[test]
-    fn answers_are_counted_within_what_is_compared() {
-        let row = Row {
-            ids: vec![1, 2, 3, 4, 5],
-            image: None,
-            answer_start: 3,
-        };
-        let reading = |positions: std::ops::Range<usize>| {
-            let values = positions.clone().flat_map(|p| (4 * p..4 * p + 4).map(|i| i as f32));
-            Reading {
-                row: row.clone(),
-                logits: host::tensor(values.collect(), [positions.len(), 4], &Device::flex()),
-                positions,
-                edited: true,
-            }
-        };
-        // Only the last two are compared, the first answer token's predictor is not among them.
-        let score = compared(&reading(0..5), reading(3..5)).expect("finite");
-        assert_eq!((score.positions, score.answer_positions), (2, 1));
-        assert_eq!((score.top1_kept, score.kl), (2, 0.0));
-    }
 }

@@ -8,8 +8,9 @@
 pub(crate) mod ask;
 pub(crate) mod gate;
 pub(crate) mod mix;
-pub(crate) mod scope;
+mod rank;
 mod respondent;
+pub(crate) mod scope;
 
 use std::sync::Arc;
 

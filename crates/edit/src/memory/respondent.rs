@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use debias_model::engine::{Asked, Reading, Wanted};
-use debias_model::{
-    AnswerLikelihood, Batch, Continuation, ImageFeatures, Model, Row, Steps, host,
-};
+use debias_model::{AnswerLikelihood, Batch, Continuation, ImageFeatures, Model, Row, Steps, host};
 
 use super::gate::Gate;
 use super::mix::{Mix, Spot, mixed_at};
+use super::rank::Rank;
 use super::{Entry, Memory, SeracParts};
 use crate::embedding::cosine;
 use crate::error::{Error, Result};
@@ -33,7 +32,9 @@ impl Memory {
     pub fn over<'a>(&'a self, inner: &'a dyn Respondent) -> InMemory<'a> {
         let mut parts: Vec<&Arc<SeracParts>> = Vec::new();
         let parts_of = self.entries.iter().map(|entry| {
-            let known = parts.iter().position(|known| Arc::ptr_eq(known, &entry.parts));
+            let known = parts
+                .iter()
+                .position(|known| Arc::ptr_eq(known, &entry.parts));
             known.unwrap_or_else(|| {
                 parts.push(&entry.parts);
                 parts.len() - 1
@@ -98,12 +99,7 @@ impl<'a> InMemory<'a> {
     ///
     /// Of several entries whose scope it is in, the one with the likest picture is taken, else the
     /// nearest by text; equals are told apart by their content, never by the order of the entries.
-    fn verdict(
-        &self,
-        asked: &Asked,
-        answer: &str,
-        seen: &mut Seen,
-    ) -> Result<Option<Verdict<'a>>> {
+    fn verdict(&self, asked: &Asked, answer: &str, seen: &mut Seen) -> Result<Option<Verdict<'a>>> {
         let mut best: Option<(Rank, Verdict<'a>)> = None;
         for (entry, parts) in self.memory.entries.iter().zip(&self.parts_of) {
             let Some(rank) = self.rank((entry, *parts), asked, answer, seen)? else {
@@ -165,12 +161,7 @@ impl<'a> InMemory<'a> {
         }))
     }
 
-    fn picture(
-        &self,
-        gate: &Gate,
-        (at, key): (usize, &str),
-        seen: &mut Seen,
-    ) -> Result<Vec<f32>> {
+    fn picture(&self, gate: &Gate, (at, key): (usize, &str), seen: &mut Seen) -> Result<Vec<f32>> {
         let place = (at, key.to_owned());
         if let Some(known) = seen.pictures.get(&place) {
             return Ok(known.clone());
@@ -188,7 +179,9 @@ impl<'a> InMemory<'a> {
         } else {
             question.choices.iter().map(String::as_str).collect()
         };
-        let verdicts = answers.iter().map(|answer| self.verdict(question, answer, seen));
+        let verdicts = answers
+            .iter()
+            .map(|answer| self.verdict(question, answer, seen));
         let verdicts: Vec<Option<Verdict>> = verdicts.collect::<Result<_>>()?;
         let image = question.image.as_deref().map(|key| self.inner.see(key));
         let image = image.transpose()?;
@@ -232,7 +225,9 @@ impl<'a> InMemory<'a> {
         for (at, parts) in self.parts.iter().enumerate() {
             let mut layers = Vec::new();
             for (place, question) in questions.iter().enumerate() {
-                let Ok(readings) = &found[place] else { continue };
+                let Ok(readings) = &found[place] else {
+                    continue;
+                };
                 let spoken = question.spoken.iter().zip(readings).enumerate();
                 layers.extend(spoken.filter_map(|(choice, (spoken, reading))| {
                     let Spoken { s, row, .. } = spoken.as_ref().filter(|s| s.parts == at)?;
@@ -271,7 +266,9 @@ impl<'a> InMemory<'a> {
         let s = column(layers.iter().map(|layer| layer.s), self.model());
         for (i, layer) in layers.iter().enumerate() {
             let (question, choice) = layer.to;
-            let Ok(readings) = &mut found[question] else { continue };
+            let Ok(readings) = &mut found[question] else {
+                continue;
+            };
             let reading = &mut readings[choice];
             let first = if whole {
                 0
@@ -364,7 +361,11 @@ impl Respondent for InMemory<'_> {
             return Ok(base);
         };
         let parts = self.parts[parts];
-        let image = asked.image.as_deref().map(|key| self.inner.see(key)).transpose()?;
+        let image = asked
+            .image
+            .as_deref()
+            .map(|key| self.inner.see(key))
+            .transpose()?;
         let picture = image.as_ref().map(|image| image.image_ref(0));
         let prompt = Asked {
             choices: Vec::new(),
@@ -434,7 +435,8 @@ struct MixedSteps<'s> {
 
 impl Steps for MixedSteps<'_> {
     fn next(&self) -> Tensor<2> {
-        self.mix.of(self.base.next(), self.other.next(), self.s.clone())
+        self.mix
+            .of(self.base.next(), self.other.next(), self.s.clone())
     }
 
     fn add(&mut self, going: &[usize], ids: &[u32]) {
@@ -448,52 +450,4 @@ fn column(s: impl IntoIterator<Item = f64>, model: &Model) -> Tensor<2> {
     let s: Vec<f32> = s.into_iter().map(|s| s as f32).collect();
     let n = s.len();
     host::tensor(s, [n, 1], model.device())
-}
-
-/// How well an entry fits a question.
-#[derive(Clone, Debug, PartialEq)]
-struct Rank {
-    s: f64,
-    likeness: f64,
-    text: String,
-}
-
-impl Rank {
-    /// Whether it is preferred to `other`, whatever their order.
-    fn beats(&self, other: &Rank) -> bool {
-        let in_scope = |rank: &Rank| rank.s > 0.5;
-        let order = in_scope(self)
-            .cmp(&in_scope(other))
-            .then(match in_scope(self) {
-                true => self.likeness.total_cmp(&other.likeness),
-                false => std::cmp::Ordering::Equal,
-            });
-        order
-            .then(self.s.total_cmp(&other.s))
-            .then_with(|| other.text.cmp(&self.text))
-            .is_gt()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rank(s: f64, likeness: f64, text: &str) -> Rank {
-        Rank {
-            s,
-            likeness,
-            text: text.to_owned(),
-        }
-    }
-
-    #[test]
-    fn in_scope_the_likest_picture_wins_else_the_nearest_text() {
-        assert!(rank(0.6, 0.9, "a").beats(&rank(0.99, 0.2, "b")));
-        assert!(rank(0.6, 0.1, "a").beats(&rank(0.4, 0.9, "b")));
-        assert!(rank(0.4, 0.1, "a").beats(&rank(0.3, 0.9, "b")));
-        // Equals are told apart by their content, so that no order of entries matters.
-        let (a, b) = (rank(0.9, 0.5, "a"), rank(0.9, 0.5, "b"));
-        assert!(a.beats(&b) && !b.beats(&a) && !a.beats(&a));
-    }
 }

@@ -98,8 +98,13 @@ impl Engine<'_> {
         let too_many = |n| self.watch.halved("lines", n);
         let read = retry_in_halves(batch, &too_many, &|batch| {
             let rows: Vec<Row> = batch.iter().map(|at| placed[*at].row.row.clone()).collect();
-            let ranges = batch.iter().zip(&rows);
-            let ranges: Vec<Range<usize>> = ranges.map(|(at, row)| wanted(*at).of(row)).collect();
+            // Of a row that was cut, the last token has no position of its own.
+            let positions = self.model.decoder().outline().max_positions;
+            let ranges = batch.iter().zip(&rows).map(|(at, row)| {
+                let range = wanted(*at).of(row);
+                range.start..range.end.min(positions)
+            });
+            let ranges: Vec<Range<usize>> = ranges.collect();
             let logits = self.model.logits_at(&rows, seen, &ranges, &self.view);
             let readings = rows.into_iter().zip(ranges).zip(logits);
             let readings = readings.map(|((row, positions), logits)| Reading {

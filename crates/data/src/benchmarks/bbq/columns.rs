@@ -6,7 +6,7 @@ use debias_core::{
     Answer, AnswerScore, Better, Column, Estimate, ItemLine, Named, Norm, Statistic, Taken, Weighed,
 };
 
-use super::{LM_EVAL, OPTIONS, THREE_WAY};
+use super::names::{LM_EVAL, OPTIONS, THREE_WAY};
 
 /// A column over lines with these tags.
 macro_rules! column {
@@ -190,6 +190,7 @@ impl Tally {
         let taken: Vec<Taken> = answers.into_iter().map(Answered::taken).collect();
         let once = taken.iter().map(|taken| Weighed {
             part: 0,
+            lines: 1.0,
             weight: 1.0,
             values: &taken.values,
         });

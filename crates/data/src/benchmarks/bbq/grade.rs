@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use debias_core::{Answer, Answers, ItemLine};
 use serde_json::{Map, Value, json};
 
+use super::super::opened::Graded;
 use super::super::outputs::{certain, is_table, names};
 use super::super::rows::{Flaw, Ids, Row, id, index, inner, numbers, rows_in, word};
-use super::super::source::{Reading, read_output};
+use super::super::source::{Reading, Source, read_output};
 use super::super::table::records_of;
 use super::columns::{Answered, Tally};
+use super::items::tags;
+use super::names::{CARD, CATEGORIES, LM_EVAL, OPTIONS, THREE_WAY, UNKNOWNS};
 use super::read::{self, CategoryFile, Question, REGENERATED, RELEASED};
 use super::targets::{LABEL_TYPES, Target, Targets};
-use super::{CARD, CATEGORIES, LM_EVAL, OPTIONS, THREE_WAY, UNKNOWNS, tags};
-use crate::benchmarks::{Graded, Source};
 use crate::{Error, Result};
 
 /// Reads the files as the outputs of one model.

@@ -1,10 +1,9 @@
 //! BBQ's rows, and which of their options the LM evaluation harness calls biased.
 
 use super::super::rows::{Flaw, Ids, Row, field, id, index, inner, rows_of, said, texts, word};
-use super::super::source::Reading;
-use super::{CARD, CATEGORIES, OPTIONS, UNKNOWNS};
+use super::super::source::{Reading, Source};
+use super::names::{CARD, CATEGORIES, OPTIONS, UNKNOWNS};
 use crate::Result;
-use crate::benchmarks::Source;
 
 /// Whether the context is enough to answer.
 const CONDITIONS: [&str; 2] = ["ambig", "disambig"];

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::rows::{Flaw, Ids};
 use super::super::source::{Reading, Text};
 use super::super::table::{Record, records_of};
-use super::CATEGORIES;
+use super::names::CATEGORIES;
 use super::read::{Question, RELEASED};
 use crate::Result;
 

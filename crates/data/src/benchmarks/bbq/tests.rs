@@ -1,10 +1,11 @@
 use std::fs;
 use std::path::Path;
 
-use debias_core::{Ask, ItemLine, Norm, measure, seed};
+use debias_core::{Ask, ItemLine, Norm, Probe, measure, seed};
 use serde_json::{Value, json};
 
 use super::columns::{Answered, Tally};
+use super::names::{LM_EVAL, OPTIONS, THREE_WAY};
 use super::*;
 
 /// A row on two people, the first of whom is of the stereotyped group.
@@ -155,9 +156,12 @@ fn groups_are_made_as_the_harness_makes_them() {
     assert_eq!(groups("", "", "The one percenter"), [""; 0]);
 }
 
+/// Makes a mistake in a row.
+type Change<'c> = &'c dyn Fn(&mut Value);
+
 #[test]
 fn mistakes_name_line_and_field() {
-    let cases: [(&dyn Fn(&mut Value), &str); 10] = [
+    let cases: [(Change, &str); 10] = [
         (
             &|row| drop(row.as_object_mut().and_then(|row| row.remove("question"))),
             "line 1: `question` is missing",

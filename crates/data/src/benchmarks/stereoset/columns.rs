@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use debias_core::{Better, Column, Estimate, ItemLine, Norm, Statistic, Taken, Weighed};
 
-use super::{CHOICES, SENTENCES};
+use super::names::{CHOICES, SENTENCES};
 
 /// The three columns of a set of examples.
 macro_rules! columns {
@@ -101,7 +101,7 @@ fn means(lines: &[Weighed]) -> Option<[f64; 2]> {
         won[0] += line.weight * line.values[0];
         won[1] += line.weight * line.values[1];
         *weight += line.weight;
-        *n += 1.0;
+        *n += line.lines;
     }
     let drawn = sums.iter().filter(|(_, _, n)| *n > 0.0);
     let (mut means, mut weights) = ([0.0; 2], 0.0);

@@ -8,12 +8,14 @@ use debias_core::{Answer, Answers, ItemLine, Norm, Weighed};
 use serde_json::{Map, Value, json};
 
 use super::super::document::Document;
+use super::super::opened::Graded;
 use super::super::outputs::{certain, is_lines, names};
 use super::super::rows::{Flaw, Ids, Row, field, id, number, rows_in, rows_of, said, word};
-use super::super::source::{Reading, read_output};
+use super::super::source::{Reading, Source, read_output};
+use super::columns;
+use super::items::tags;
+use super::names::{CARD, CHOICES, DOMAINS, SENTENCES, SUBTASKS};
 use super::read::{self, Example, Sentence};
-use super::{CARD, CHOICES, DOMAINS, SENTENCES, SUBTASKS, columns, tags};
-use crate::benchmarks::{Graded, Source};
 use crate::{Error, Result};
 
 /// Ids of the sentences of the published predictions, for the examples of which they are known.
@@ -275,6 +277,7 @@ fn scores(lines: &[&ItemLine], tripled: bool) -> Value {
             part: terms
                 .binary_search(&taken.part.as_str())
                 .unwrap_or_default(),
+            lines: 1.0,
             weight: 1.0,
             values: &taken.values,
         })

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::document::Document;
 use super::super::rows::{Flaw, Ids, Row, field, id, index, inner, said, word};
 use super::super::source::{Reading, Text};
-use super::{CHOICES, DOMAINS, SUBTASKS};
+use super::names::{CHOICES, DOMAINS, SUBTASKS};
 use crate::Result;
 
 /// The development set as published.

@@ -4,6 +4,7 @@ use std::path::Path;
 use debias_core::{Ask, Norm, measure, seed};
 use serde_json::{Value, json};
 
+use super::names::SENTENCES;
 use super::*;
 
 /// One example of each subtask, regrouped by label.
@@ -127,9 +128,12 @@ fn crlf_and_a_byte_order_mark_change_nothing() {
     assert_eq!((plain.items, plain.digest), (marked.items, marked.digest));
 }
 
+/// Makes a mistake in an entry.
+type Change<'c> = &'c dyn Fn(&mut Value);
+
 #[test]
 fn mistakes_name_file_line_and_field() {
-    let cases: [(&dyn Fn(&mut Value), &str); 6] = [
+    let cases: [(Change, &str); 6] = [
         (
             &|entry| entry["bias_type"] = json!("age"),
             "line 21: `bias_type` must be one of gender, profession, race, religion (found \"age\")",

@@ -14,9 +14,9 @@ use debias_model::{
 use debias_weights::{Checkpoint, Tensor, write_folder};
 use serde_json::{Value, json};
 
-use crate::context;
 use crate::models::{self, Measured, ModelCard, ModelSource, Preference};
-use crate::recipe::{Blueprint, Origin, Recipe, Tokenizer, TokenizerKind};
+use crate::pretrain::context;
+use crate::pretrain::recipe::{Blueprint, Origin, Recipe, Tokenizer, TokenizerKind};
 
 /// Neutral questions asked of a trained model.
 const NEUTRAL: usize = 400;

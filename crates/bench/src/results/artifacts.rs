@@ -24,9 +24,9 @@ use debias_weights::{PartsFile, Tensor, write_atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::curve;
-use crate::interrupt::Interrupt;
-use crate::progress::Progress;
+use crate::report::curve;
+use crate::terminal::interrupt::Interrupt;
+use crate::terminal::progress::Progress;
 
 /// Version of what made an artifact; raised when equal descriptions no longer mean equal artifacts.
 pub(crate) const FORMAT: u32 = 1;

@@ -26,9 +26,9 @@ use debias_weights::write_atomic;
 use serde::{Deserialize, Serialize};
 
 pub use self::earlier::Earlier;
-use crate::exit::Exit;
-use crate::failure::Refusal;
-use crate::measuring::{current_versions, measured};
+use crate::results::{current_versions, measured};
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
 
 /// The file that lists the cells of a run.
 const RUN: &str = "run.json";

@@ -1,4 +1,7 @@
-//! The models that `bench` knows: those compiled into it, and folders on disk.
+//! The models that `bench` knows: those compiled into it, folders on disk, and what is merged from them.
+
+pub mod made;
+pub mod merging;
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -10,7 +13,7 @@ use debias_weights::Checkpoint;
 use include_dir::{Dir, include_dir};
 use serde::{Deserialize, Serialize};
 
-use crate::recipe::Stereotype;
+use crate::pretrain::recipe::Stereotype;
 
 /// One folder per embedded model, each a Hugging Face folder with a [`ModelCard`].
 static FOLDERS: Dir = include_dir!("$CARGO_MANIFEST_DIR/models");

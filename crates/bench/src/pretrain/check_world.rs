@@ -9,9 +9,9 @@ use debias_edit::conformance::World;
 use debias_edit::context_scores;
 use debias_model::Model;
 
-use crate::exit::Exit;
-use crate::failure::Refusal;
 use crate::planner::CHUNK;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
 
 /// Fewest records of a split on which properties of several edits can be seen.
 const FEWEST: usize = 3;

@@ -5,10 +5,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::machine::Machine;
 use crate::planner::Planned;
 use crate::report::RunObject;
 use crate::runner::GroupCost;
+use crate::terminal::machine::Machine;
 
 /// The file `run.json`.
 #[derive(Clone, Debug, Serialize)]

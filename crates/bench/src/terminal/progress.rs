@@ -6,7 +6,7 @@ use debias_core::{CellResult, Status};
 use debias_model::pretrain::Progress as Step;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::printer::Printer;
+use crate::terminal::printer::Printer;
 
 /// Progress of one command on stderr.
 pub struct Progress {

@@ -15,9 +15,9 @@ use debias_merge::{Library, Location, Options, Planned, Recipe, Watch};
 use debias_weights::Checkpoint;
 
 use super::{Input, MergedModel};
-use crate::artifacts::Artifacts;
-use crate::interrupt::Interrupt;
 use crate::models::ModelSource;
+use crate::results::artifacts::Artifacts;
+use crate::terminal::interrupt::Interrupt;
 
 /// The folder of the model inside an artifact.
 const MODEL: &str = "model";

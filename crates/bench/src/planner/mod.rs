@@ -21,16 +21,16 @@ pub use self::editors::{PlannedEditor, given, merged_settings};
 use self::editors::{Shelf, known_settings, overrides, settings_value};
 pub use self::mergers::PlannedMerge;
 pub use self::request::{Batches, Command, Conditions, EditRequest, RunRequest};
-use crate::artifacts::Artifacts;
 use crate::compute::Dtype;
-use crate::exit::Exit;
 use crate::external::{self, External};
-use crate::failure::Refusal;
-use crate::interrupt::Interrupt;
 use crate::models::ModelSource;
+use crate::results::artifacts::Artifacts;
+use crate::results::store::RunFolder;
 use crate::roots::Roots;
-use crate::store::RunFolder;
 use crate::suites;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
+use crate::terminal::interrupt::Interrupt;
 
 /// Records that share one forward pass.
 pub const CHUNK: usize = 16;

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::compute::Input;
-use crate::exit::Exit;
-use crate::failure::Refusal;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
 
 /// Longest line in bytes: a prompt of a few thousand tokens is a hundredth of it.
 const LONGEST: u64 = 8 << 20;

@@ -64,7 +64,7 @@ fn entries(folder: &Path) -> Vec<std::path::PathBuf> {
 mod tests {
     use super::*;
     use crate::fixture::{cell, lines};
-    use crate::store::RunFolder;
+    use crate::results::store::RunFolder;
     use debias_core::{FilterCounts, Plan};
 
     #[test]

@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use debias_core::{
-    CellResult, Column, DEBIAS_EDIT, Error, ItemLine, measure, metrics, retention, seed, versions,
-};
+use debias_core::{CellResult, Column, Error, ItemLine, measure, retention, seed, versions};
 use debias_data::benchmarks;
 
 /// The columns of the benchmark `id`.
@@ -13,16 +11,13 @@ use debias_data::benchmarks;
 /// # Errors
 /// [`Error::Unknown`] with the nearest name.
 pub fn columns(id: &str) -> debias_core::Result<Vec<&'static Column>> {
-    if id == DEBIAS_EDIT {
-        return Ok(metrics::all().collect());
-    }
     let known = benchmarks::ALL.iter();
     let found = known.clone().find(|benchmark| benchmark.card().name == id);
     match found {
         Some(benchmark) => Ok(benchmark.columns().iter().collect()),
         None => {
             let names = known.map(|benchmark| benchmark.card().name.as_str());
-            Err(Error::unknown("benchmark", id, names.chain([DEBIAS_EDIT])))
+            Err(Error::unknown("benchmark", id, names))
         }
     }
 }

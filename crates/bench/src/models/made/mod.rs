@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 pub use self::cache::MergeCache;
 pub use self::distance::moved;
-use crate::artifacts::{FORMAT, Identity};
 use crate::models::ModelSource;
+use crate::results::artifacts::{FORMAT, Identity};
 
 /// A model that a recipe makes.
 #[derive(Debug)]

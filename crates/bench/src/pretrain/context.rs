@@ -11,7 +11,7 @@ use debias_model::Model;
 use debias_model::pretrain::Passage;
 
 use crate::models::StatedFacts;
-use crate::training::{Lessons, right};
+use crate::pretrain::training::{Lessons, right};
 
 /// Records per task and axis whose facts are stated.
 const PER_AXIS: usize = 16;

@@ -137,7 +137,7 @@ fn a_newer_format_is_refused_with_status_5() {
         text.replacen("\"2.0\"", "\"3.0\"", 1)
     });
     let error = folder.get(&cell).expect_err("newer");
-    let (exit, help) = crate::failure::classify(&error);
+    let (exit, help) = crate::terminal::failure::classify(&error);
     assert_eq!(exit, Exit::NewerFormat);
     assert!(help.is_some_and(|help| help.starts_with("Upgrade bench")));
 }
@@ -162,7 +162,7 @@ fn checking_leaves_no_trace_and_a_file_is_no_folder() {
     let error = RunFolder::of(&file, "suite", &plan())
         .check_writable()
         .expect_err("a file");
-    assert_eq!(crate::failure::classify(&error).0, Exit::Refused);
+    assert_eq!(crate::terminal::failure::classify(&error).0, Exit::Refused);
     assert!(error.to_string().starts_with("cannot write results below"));
 }
 
@@ -204,7 +204,10 @@ fn a_column_of_a_newer_bench_is_refused_with_status_5() {
         stored["versions"]["reliability"] = json!(99)
     });
     let error = folder.get(&cell).expect_err("newer");
-    assert_eq!(crate::failure::classify(&error).0, Exit::NewerFormat);
+    assert_eq!(
+        crate::terminal::failure::classify(&error).0,
+        Exit::NewerFormat
+    );
     assert!(
         error.to_string().contains("`reliability` is of version 99"),
         "{error}"

@@ -4,7 +4,7 @@ use std::fmt;
 
 use debias_model::device::Fault;
 
-use crate::exit::Exit;
+use crate::terminal::exit::Exit;
 
 /// An error of the program itself, with its exit status and what to do about it.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ fn of_core(error: &debias_core::Error) -> (Exit, Option<String>) {
             let help = match *kind {
                 "setting" => "`bench show EDITOR` lists an editor's settings.".to_owned(),
                 "part" => "`bench show BENCHMARK` lists its parts.".to_owned(),
-                "parameter" => return (Exit::Refused, None),
+                "parameter" | "request" => return (Exit::Refused, None),
                 "name" => "`bench list` shows what there is.".to_owned(),
                 kind => format!("`bench list {kind}s` shows what there is."),
             };
