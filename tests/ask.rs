@@ -97,30 +97,30 @@ fn judged_alike(editor: &str, n: usize, more: &[&str]) {
 
 #[test]
 fn nothing_and_random_answer_as_they_are_judged() {
-    judged_alike("nothing", 3, &[]);
-    judged_alike("random", 3, &[]);
+    judged_alike("nothing", 20, &[]);
+    judged_alike("random", 20, &[]);
 }
 
 #[test]
 fn fine_tuned_models_answer_as_they_are_judged() {
-    judged_alike("ft-l", 3, &[]);
-    judged_alike("ft-v", 3, &[]);
+    judged_alike("ft-l", 20, &[]);
+    judged_alike("ft-v", 20, &[]);
 }
 
 #[test]
 fn a_context_answers_as_it_is_judged() {
-    judged_alike("ike", 3, &[]);
+    judged_alike("ike", 20, &[]);
 }
 
 #[test]
 fn a_memory_answers_as_it_is_judged() {
-    judged_alike("serac", 3, &["--set", "serac.steps=20"]);
+    judged_alike("serac", 20, &["--set", "serac.steps=20"]);
 }
 
 #[test]
 fn learned_editors_answer_as_they_are_judged() {
-    judged_alike("mend", 2, &["--set", "mend.steps=20"]);
-    judged_alike("ke", 2, &["--set", "ke.steps=20"]);
+    judged_alike("mend", 20, &["--set", "mend.steps=20"]);
+    judged_alike("ke", 20, &["--set", "ke.steps=20"]);
 }
 
 #[test]

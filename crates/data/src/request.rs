@@ -174,6 +174,11 @@ impl Requests {
         }
         self.records
             .retain(|record| !edited(record) || ids.contains(&record.id));
+        // Part of the digest: what is stored of some requests is not of others.
+        let mut chosen: Vec<&str> = ids.iter().map(String::as_str).collect();
+        chosen.sort_unstable();
+        chosen.dedup();
+        self.texts.push(format!("only {}", chosen.join("\n")));
         Ok(self)
     }
 

@@ -65,20 +65,26 @@ impl Model {
         seen: Option<&ImageFeatures>,
         view: &View,
     ) -> Result<Vec<AnswerLikelihood>> {
-        let scores = self.likelihoods(rows, seen, view).into_iter();
+        let scores = self.likelihoods(rows, seen, view, false).into_iter();
         scores.map(AnswerLikelihood::finite).collect()
     }
 
-    /// [`Model::score`], not finite where a row's logits are not.
+    /// [`Model::score`], not finite where a row's logits are not; with `apart`, every row is read from
+    /// its beginning.
     pub(crate) fn likelihoods(
         &self,
         rows: &[Row],
         seen: Option<&ImageFeatures>,
         view: &View,
+        apart: bool,
     ) -> Vec<AnswerLikelihood> {
         // The last token is never asked what follows it.
         let ends = |r: usize| rows[r].ids.len() - 1;
-        let branches = self.branches(rows, &families(rows), ends, seen, view);
+        let mut families = families(rows);
+        if apart {
+            families.iter_mut().for_each(|family| family.shared = 0);
+        }
+        let branches = self.branches(rows, &families, ends, seen, view);
         let x = branches.at(|i| branches.rows[i].answer_positions());
         let targets: Vec<u32> = branches
             .rows

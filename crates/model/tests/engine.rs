@@ -57,7 +57,7 @@ fn engine(model: &Model, tokens: Option<usize>) -> Engine<'_> {
         pictures: &NoPictures,
         batching: Batching {
             tokens,
-            pictures: None,
+            ..Batching::default()
         },
         watch: &Quiet,
     }

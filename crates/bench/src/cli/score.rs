@@ -81,6 +81,7 @@ impl Args {
         let batching = Batching {
             tokens: self.batch_tokens.map(|tokens| tokens as usize),
             pictures: self.batch_pictures.map(|pictures| pictures as usize),
+            apart: self.variant.edits(),
         };
         let ready = start.elapsed().as_secs_f64();
         session

@@ -189,6 +189,11 @@ impl VariantArgs {
         }))))
     }
 
+    /// Whether the variant is an edit, whose answers are those that the judge scores.
+    pub(super) fn edits(&self) -> bool {
+        self.edit.is_some()
+    }
+
     /// Whether the model without the variant is wanted beside it.
     pub(super) fn before(&self) -> bool {
         self.before

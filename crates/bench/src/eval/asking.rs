@@ -149,6 +149,7 @@ impl<'a> Asking<'a> {
         let batching = Batching {
             tokens: Some(self.planned.request.batch_tokens),
             pictures: None,
+            apart: planned.benchmark.compares(),
         };
         let items = &planned.opened.items;
         let what = match &cell.variant {

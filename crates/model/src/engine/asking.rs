@@ -16,6 +16,9 @@ pub struct Batching {
     pub tokens: Option<usize>,
     /// Pictures whose features are held at once.
     pub pictures: Option<usize>,
+    /// Whether every row is read from its beginning, as the judge of edits reads it, to the bit; else
+    /// what rows have in common is read once.
+    pub apart: bool,
 }
 
 /// Who is told how the work goes. The engine prints nothing.
