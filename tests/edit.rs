@@ -192,7 +192,7 @@ fn bad_requests_are_refused_in_one_line() {
             "`image` `no.png` is in none of the image folders",
         ),
         (with("image", "../a.png"), "would leave the image folder"),
-        (speech, "`task` unknown variant `speech`"),
+        (speech, "`task` `speech` is none of ic, vqa, text"),
         (train, "no request is there to be edited"),
     ] {
         let refused = edit(dir.path(), &requests, &[]);

@@ -287,14 +287,21 @@ impl RunFolder {
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn claim(&self, key: &CellKey) -> anyhow::Result<File> {
+    pub fn claim(&self, key: &CellKey) -> anyhow::Result<Claim> {
         let cells = self.path.join("cells");
+        let missing = cells.ancestors().take_while(|dir| !dir.exists());
+        let made: Vec<PathBuf> = missing.map(Path::to_owned).collect();
         fs::create_dir_all(&cells).with_context(|| format!("cannot create {}", cells.display()))?;
-        let path = self.file(key, "lock");
-        let said = || format!("cannot lock {}", path.display());
-        let file = File::create(&path).with_context(said)?;
+        let lock = self.file(key, "lock");
+        let said = || format!("cannot lock {}", lock.display());
+        let file = File::create(&lock).with_context(said)?;
         file.lock().with_context(said)?;
-        Ok(file)
+        Ok(Claim {
+            _file: file,
+            result: self.file(key, "json"),
+            lock,
+            made,
+        })
     }
 
     /// Whether `run.json` is there.
@@ -396,6 +403,32 @@ fn refuse_newer(path: &Path, text: &str) -> anyhow::Result<()> {
         )
         .help("Upgrade bench, or name another folder with --out.")
         .into()),
+    }
+}
+
+/// The right to compute a cell, until it is dropped. Where nothing came of it, no file and no folder
+/// remains.
+#[derive(Debug)]
+pub struct Claim {
+    /// Locked as long as it is open.
+    _file: File,
+    lock: PathBuf,
+    /// The file that says that the cell is stored.
+    result: PathBuf,
+    /// Folders that were made for it, innermost first.
+    made: Vec<PathBuf>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.result.exists() {
+            return;
+        }
+        // What others have put there since stays: only empty folders can be removed.
+        let _ = fs::remove_file(&self.lock);
+        for dir in &self.made {
+            let _ = fs::remove_dir(dir);
+        }
     }
 }
 
