@@ -3,6 +3,7 @@
     python reference.py make blip2-opt-2.7b DIR     3.7 G parameters, bf16, 7.5 GB
     python reference.py make gpt2 DIR               124 M parameters, f32
     python reference.py sentences FILE              512 lines for `bench score`
+    python reference.py stereoset DATA FILE      StereoSet's 2,106 x 3 intrasentence sentences, as lines
     python reference.py score-image DIR             one picture, two answers
     python reference.py score-text DIR FILE         tokens per second over the lines of FILE
 
@@ -10,6 +11,7 @@ Needs torch, transformers, tokenizers, safetensors, pillow; used by measure-mode
 weights are random: what is measured is time and memory, and that both sides give the same scores.
 """
 
+import gzip
 import json
 import os
 import random
@@ -175,6 +177,20 @@ def sentences(path):
             print(json.dumps(line), file=file)
 
 
+def stereoset(folder, path):
+    """What `bench eval --benchmark stereoset:intrasentence` asks of the files in `folder`."""
+    with gzip.open(os.path.join(folder, "stereoset_dev_by_label.json.gz")) as file:
+        by_label = json.load(file)
+    with open(path, "w") as file:
+        for label, items in sorted(by_label.items()):
+            for item in items:
+                if "BLANK" not in item["context"]:
+                    continue
+                first, *rest = item["sentence"].split()
+                line = {"id": f"{item['id']}/{label}", "prompt": first, "answer": " ".join(rest)}
+                print(json.dumps(line), file=file)
+
+
 def score_image(folder):
     start = time.time()
     import torch
@@ -246,6 +262,8 @@ if __name__ == "__main__":
                 questions(folder)
         case ["sentences", path]:
             sentences(path)
+        case ["stereoset", data, path]:
+            stereoset(data, path)
         case ["score-image", folder]:
             score_image(folder)
         case ["score-text", folder, path]:
