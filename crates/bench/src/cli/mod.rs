@@ -16,6 +16,7 @@ mod pretrain;
 mod run;
 mod score;
 mod selection;
+mod session;
 mod show;
 mod variant;
 mod verify;
@@ -24,6 +25,7 @@ use clap::{Parser, Subcommand};
 
 pub use selection::{Common, PresetName, Requested, Selection, TaskName};
 
+pub(crate) use self::session::Session;
 use crate::terminal::exit::Exit;
 use crate::terminal::printer::{ColorChoice, Printer};
 
@@ -91,22 +93,6 @@ enum Command {
     Grade(grade::Args),
     Embed(embed::Args),
     Doctor(doctor::Args),
-}
-
-/// What every command gets besides its own arguments.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Session {
-    /// Where to print.
-    pub printer: Printer,
-    /// Whether results are JSON.
-    pub json: bool,
-}
-
-impl Session {
-    /// Prints one JSON object.
-    fn print_json(&self, value: &impl serde::Serialize) -> anyhow::Result<()> {
-        self.printer.result(&serde_json::to_string_pretty(value)?)
-    }
 }
 
 impl Args {

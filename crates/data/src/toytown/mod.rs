@@ -17,6 +17,7 @@ mod lesson;
 mod probe;
 mod request;
 mod scene;
+mod seed;
 mod text;
 mod topic;
 
@@ -26,6 +27,7 @@ pub use fact::Fact;
 pub use lesson::{Lesson, LessonText};
 pub use probe::{ContextProbe, Probe};
 pub use scene::{Axis, Scene};
+pub(crate) use seed::WORLD_SEED;
 pub use text::OPENERS;
 pub use topic::Topic;
 
@@ -35,9 +37,6 @@ use crate::dataset::{SPLITS, split_name};
 
 /// Probability with which a training text gives the stereotyped answer.
 pub const STEREOTYPE_SHARE: f64 = 0.85;
-
-/// The seed of everything that must be the same for every run: splits, looks, town facts.
-pub(crate) const WORLD_SEED: u64 = 2024;
 
 /// How the training text of a town differs from the default one.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -47,6 +47,7 @@ mod revert;
 mod saved;
 mod shelf;
 mod trial;
+mod verdict;
 mod world;
 
 use serde::Serialize;
@@ -57,43 +58,10 @@ use crate::settings::Settings;
 
 pub use repeat::other_seed;
 pub use trial::{digest, fingerprint};
+pub use verdict::{Options, Verdict};
 pub use world::World;
 
 use trial::Trial;
-
-/// Whether an editor has a property.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "verdict", content = "detail", rename_all = "snake_case")]
-pub enum Verdict {
-    /// It has; with what was seen.
-    Passed(String),
-    /// It has not; why, with numbers.
-    Failed(String),
-    /// It does not apply; why.
-    NotApplicable(String),
-}
-
-impl Verdict {
-    /// What was seen.
-    pub fn detail(&self) -> &str {
-        match self {
-            Self::Passed(detail) | Self::Failed(detail) | Self::NotApplicable(detail) => detail,
-        }
-    }
-
-    /// Whether the property is missing.
-    pub fn is_failed(&self) -> bool {
-        matches!(self, Self::Failed(_))
-    }
-
-    /// Failed where there are `problems`, else passed with what was seen.
-    fn of(problems: Vec<String>, seen: impl Into<String>) -> Self {
-        match problems.is_empty() {
-            true => Self::Passed(seen.into()),
-            false => Self::Failed(problems.join("; ")),
-        }
-    }
-}
 
 /// One property of one editor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -105,17 +73,6 @@ pub struct Finding {
     /// Whether the editor has it.
     #[serde(flatten)]
     pub verdict: Verdict,
-}
-
-/// How a check is carried out.
-#[derive(Clone, Copy, Default)]
-pub struct Options<'a> {
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Highest resident memory of the process so far, where the system says it (C20).
-    pub peak_bytes: Option<fn() -> u64>,
-    /// [`digest`] of the same editor, world, settings and seed, computed by another process (C4).
-    pub elsewhere: Option<&'a dyn Fn() -> std::result::Result<String, String>>,
 }
 
 /// A property and how it is tested.

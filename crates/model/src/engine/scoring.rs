@@ -147,7 +147,10 @@ impl Engine<'_> {
         let score = |at: usize| -> Result<_> {
             let scored = retry_in_halves(&batches[at], &too_many, &|batch| {
                 let part: Vec<Row> = batch.iter().map(|row| rows[*row].clone()).collect();
-                Ok::<_, Error>(self.model.likelihoods(&part, seen, &self.view, self.batching.apart))
+                Ok::<_, Error>(
+                    self.model
+                        .likelihoods(&part, seen, &self.view, self.batching.apart),
+                )
             })?;
             Ok(scored.concat())
         };

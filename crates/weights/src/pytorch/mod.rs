@@ -13,20 +13,16 @@ mod operands;
 mod pickle;
 mod rebuild;
 mod state;
+mod storages;
 mod value;
 mod zip;
-
-use std::collections::HashMap;
-use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::header::Entry;
 
 pub(crate) use layout::gather;
 use pickle::Machine;
-
-/// Where each storage lies in the file, by key.
-type Storages<'a> = HashMap<&'a str, Range<usize>>;
+use storages::Storages;
 
 /// Whether `bytes` begins as a PyTorch file does.
 pub(crate) fn recognized(bytes: &[u8]) -> bool {

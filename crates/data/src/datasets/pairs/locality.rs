@@ -2,7 +2,7 @@
 
 use debias_core::{Split, seed};
 
-use super::NAME;
+use super::name::NAME;
 use super::question::Catalogue;
 
 /// The questions with the fixed answers used for teacher forcing. Nobody looked at the pictures:

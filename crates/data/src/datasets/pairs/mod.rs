@@ -7,6 +7,7 @@
 //! from [`Mix`], and multimodal locality from a stand-in of neutral questions.
 
 mod locality;
+mod name;
 mod question;
 mod rephrase;
 
@@ -18,6 +19,7 @@ use debias_core::{Picture, Record, Split, TargetRule, Task, Unrelated, sha256_he
 use serde_json::Value;
 
 use self::locality::NeutralPool;
+use self::name::NAME;
 use self::question::{Catalogue, Shot};
 use self::rephrase::Rephrases;
 use crate::codec::read_picture;
@@ -27,8 +29,6 @@ use crate::request::to_json;
 use crate::source::{locate, read_text};
 use crate::{Card, Collection, Dataset, Error, Folder, Listing, Mix, Result};
 
-/// The name under which everything is hashed.
-const NAME: &str = "pairs";
 /// The list of questions in the dataset's folder.
 const QUESTIONS: &str = "questions.json";
 /// The text-locality questions, in the folder beside it.

@@ -6,7 +6,7 @@ use std::path::Path;
 use debias_core::{Split, seed};
 use serde::Deserialize;
 
-use super::NAME;
+use super::name::NAME;
 use crate::source::read_text;
 use crate::{Error, Result};
 
