@@ -10,7 +10,7 @@
 //!   card.json           what made it; written last: an artifact without it is not finished
 //! ```
 //!
-//! A merged model is a folder beside the card ([`crate::made`]).
+//! A merged model is a folder beside the card ([`crate::models::made`]).
 
 use std::collections::BTreeMap;
 use std::fs;
