@@ -32,8 +32,10 @@ fn conforms(name: &str, given: &[(&str, &str)], model: &Model) {
         ..Options::default()
     };
     let findings = check(editor, &world, &settings, &options).expect("it can be tested");
-    // What stands in front of a prompt moves a model that has learned to read, and these have not.
-    let expected = |f: &&Finding| (name, f.id) != ("ike", "C7");
+    // A context moves a model that has learned to read, and a network that has learned for seconds need not
+    // move these at all; `bench check-editor` holds them to C7 on trained models.
+    let learns = ["ike", "ke", "mend", "biasedit"].contains(&name);
+    let expected = |f: &&Finding| !(learns && f.id == "C7");
     let failed = findings.iter().filter(|f| f.verdict.is_failed());
     let failed: Vec<&Finding> = failed.filter(expected).collect();
     assert!(failed.is_empty(), "{name} on {}: {failed:#?}", model.name());
