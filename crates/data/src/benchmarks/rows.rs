@@ -385,7 +385,7 @@ mod tests {
         );
         assert_eq!(
             refused("\n[1]"),
-            "/a.jsonl: line 2: must be an object (found [1])"
+            "/a.jsonl: line 2: must be an object (found 1)"
         );
         assert_eq!(
             refused("{\"id\": NaN}"),

@@ -47,7 +47,7 @@ pub(super) fn decode(
     }
     WARNINGS.set(0);
     // The library leaves by unwinding, in Rust and in C alike.
-    let decoded = panic::catch_unwind(AssertUnwindSafe(|| pixels(bytes, fits)));
+    let decoded = panic::catch_unwind(AssertUnwindSafe(|| pixels(bytes, &scans, fits)));
     let decoded = decoded.unwrap_or_else(|_| Err(refusal(bytes, &scans)))?;
     if scans.lacks_some() {
         return Err(CUT.to_owned());
@@ -60,9 +60,13 @@ pub(super) fn decode(
 
 fn pixels(
     bytes: &[u8],
+    scans: &Scans,
     fits: impl Fn(u32, u32) -> Result<(), String>,
 ) -> Result<(u32, u32, Vec<u8>), String> {
-    let failed = |error: std::io::Error| format!("cannot be decoded: {error}; replace the file");
+    let failed = |error: std::io::Error| match scans.ended {
+        true => format!("cannot be decoded: {error}; replace the file"),
+        false => CUT.to_owned(),
+    };
     let decoder = Decompress::builder()
         .with_err(counting())
         .from_reader(bytes.chain(&END[..]));

@@ -233,7 +233,9 @@ fn python_word(error: &serde_json::Error, bytes: &[u8]) -> Option<&'static str> 
         .nth(error.line().checked_sub(1)?)?;
     let words = ["NaN", "-Infinity", "Infinity", "None"];
     // The reader stops at a word's first letter, or behind its sign.
-    let near = (1..=2).filter_map(|back| line.get(error.column().checked_sub(back)?..));
+    let near = (1..=2)
+        .rev()
+        .filter_map(|back| line.get(error.column().checked_sub(back)?..));
     let mut near = near.collect::<Vec<_>>().into_iter();
     near.find_map(|rest| {
         words

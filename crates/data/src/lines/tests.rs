@@ -121,7 +121,7 @@ fn entries_without_an_end_are_refused_before_they_fill_memory() {
         ("", 1),
         ("{\"a\": \"", 1),
         ("[\n\"", 2),
-        ("{\n\"a\": \"", 1),
+        ("{\n\"a\": \"", 2),
     ] {
         let refused: Result<()> = endless(start);
         let error = refused.expect_err("refused").to_string();
