@@ -121,9 +121,10 @@ fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
     for entry in std::fs::read_dir(from).expect("a folder") {
         let path = entry.expect("readable").path();
         let target = to.join(path.file_name().expect("a name"));
-        match path.is_dir() {
-            true => copy_tree(&path, &target),
-            false => std::fs::write(&target, std::fs::read(&path).expect("read")).expect("written"),
+        if path.is_dir() {
+            copy_tree(&path, &target);
+        } else {
+            std::fs::write(&target, std::fs::read(&path).expect("read")).expect("written");
         }
     }
 }

@@ -31,9 +31,10 @@ pub(crate) fn locate(path: &Path) -> Option<PathBuf> {
 /// [`Error::Io`].
 pub(crate) fn opened(path: &Path) -> Result<Box<dyn BufRead>> {
     let file = File::open(path).map_err(Error::io("read", path))?;
-    Ok(match path.extension().is_some_and(|end| end == "gz") {
-        true => Box::new(BufReader::new(MultiGzDecoder::new(file))),
-        false => Box::new(BufReader::new(file)),
+    Ok(if path.extension().is_some_and(|end| end == "gz") {
+        Box::new(BufReader::new(MultiGzDecoder::new(file)))
+    } else {
+        Box::new(BufReader::new(file))
     })
 }
 

@@ -63,9 +63,12 @@ fn pixels(
     scans: &Scans,
     fits: impl Fn(u32, u32) -> Result<(), String>,
 ) -> Result<(u32, u32, Vec<u8>), String> {
-    let failed = |error: std::io::Error| match scans.ended {
-        true => format!("cannot be decoded: {error}; replace the file"),
-        false => CUT.to_owned(),
+    let failed = |error: std::io::Error| {
+        if scans.ended {
+            format!("cannot be decoded: {error}; replace the file")
+        } else {
+            CUT.to_owned()
+        }
     };
     let decoder = Decompress::builder()
         .with_err(counting())

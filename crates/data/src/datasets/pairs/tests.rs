@@ -295,9 +295,10 @@ fn clone_of(root: &Path, to: &Path) -> PathBuf {
             .strip_prefix(root.join("pairs"))
             .expect("below");
         let target = clone.join(inside);
-        match entry.file_type().is_dir() {
-            true => fs::create_dir_all(&target).expect("folder"),
-            false => fs::write(&target, fs::read(entry.path()).expect("read")).expect("write"),
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(&target).expect("folder");
+        } else {
+            fs::write(&target, fs::read(entry.path()).expect("read")).expect("write");
         }
     }
     clone
