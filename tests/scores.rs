@@ -245,7 +245,7 @@ fn lines_that_cannot_be_used_are_named() {
     };
     for (line, named) in [
         ("{\"id\": 1", &["standard input: line 2"][..]),
-        ("[1, 2]", &["line 2"]),
+        ("\"x\"", &["line 2", "must be a JSON object"]),
         ("\u{0}", &["line 2"]),
         (r#"{"id": 1, "prompt": "a"}"#, &["line 2", "answer"]),
         (r#"{"prompt": "a", "answer": "b"}"#, &["line 2", "id"]),

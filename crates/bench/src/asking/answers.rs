@@ -21,6 +21,8 @@ pub struct Answers {
     text: Vec<u8>,
     answered: usize,
     failed: usize,
+    /// Whether a line asked nothing.
+    malformed: bool,
     kinds: Vec<Kind>,
 }
 
@@ -39,6 +41,7 @@ impl Answers {
             text: Vec::new(),
             answered: 0,
             failed: 0,
+            malformed: false,
             kinds: Vec::new(),
         }
     }
@@ -76,6 +79,7 @@ impl Answers {
                     Some(_) => serde_json::json!({"error": problem}),
                     None => serde_json::json!({"line": given.line, "error": problem}),
                 };
+                self.malformed |= given.asked.is_err();
                 self.fail(place, problem);
                 line.to_string()
             }
@@ -134,9 +138,13 @@ impl Answers {
                 .warn(&format!("{failed} of {of} lines have no answer: {said}"));
             return Ok(Exit::CellsFailed);
         }
-        Err(Refusal::new(Exit::Refused, self.said())
-            .help("Each line is one JSON object; see --help for its fields.")
-            .into())
+        let refusal = Refusal::new(Exit::Refused, self.said());
+        Err(if self.malformed {
+            refusal.help("Each line is one JSON object; see --help for its fields.")
+        } else {
+            refusal
+        }
+        .into())
     }
 
     /// One sentence for each kind of failure.

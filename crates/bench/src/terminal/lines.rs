@@ -7,6 +7,7 @@ use std::path::Path;
 use debias_data::{Content, Entry, check_picture_name, raw_field};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::compute::Input;
 
@@ -21,7 +22,7 @@ impl Id {
     /// A text.
     pub fn text(name: String) -> Self {
         Self {
-            written: serde_json::Value::from(name.as_str()).to_string(),
+            written: Value::from(name.as_str()).to_string(),
             name,
         }
     }
@@ -37,8 +38,8 @@ impl Id {
         let wrong = || "`id` must be a text or a number".to_owned();
         let written = std::str::from_utf8(raw).map_err(|_| wrong())?.to_owned();
         let name = match serde_json::from_str(&written) {
-            Ok(serde_json::Value::String(text)) => text,
-            Ok(serde_json::Value::Number(_)) => written.clone(),
+            Ok(Value::String(text)) => text,
+            Ok(Value::Number(_)) => written.clone(),
             _ => return Err(wrong()),
         };
         Ok(Some(Self { written, name }))
@@ -144,10 +145,10 @@ impl Lines {
 fn given<T: DeserializeOwned>(entry: &Entry) -> Given<T> {
     let id = Id::of(entry);
     // What is no object has no field to miss.
-    let object = entry.parse::<serde_json::Map<String, serde_json::Value>>();
-    let asked = match (object, &id) {
+    let asked = match (entry.parse::<Value>(), &id) {
         (Err(fault), _) if entry.bytes.first() == Some(&b'{') => Err(fault.to_string()),
         (Err(fault), _) => Err(format!("must be a JSON object: {fault}")),
+        (Ok(value), _) if !value.is_object() => Err("must be a JSON object".to_owned()),
         (Ok(_), Err(problem)) => Err(problem.clone()),
         (Ok(_), Ok(None)) => Err("missing field `id`".to_owned()),
         (Ok(_), Ok(Some(_))) => entry.parse().map_err(|fault| fault.to_string()),
@@ -162,7 +163,6 @@ fn given<T: DeserializeOwned>(entry: &Entry) -> Given<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
 
     #[test]
     fn ids_come_back_as_they_were_written() {
