@@ -3,7 +3,7 @@
 use debias_core::Cell;
 use debias_edit::{Edit, RecordBatch, Request};
 
-use super::CellGroup;
+use super::group::CellGroup;
 use crate::terminal::exit::Exit;
 use crate::terminal::failure::Refusal;
 
