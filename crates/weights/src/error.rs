@@ -52,6 +52,14 @@ pub enum Error {
         /// The limit in force.
         limit: u64,
     },
+    /// What stands in the place of a file: a pointer, or a page.
+    #[error("{file}: {found}")]
+    Foreign {
+        /// The file.
+        file: String,
+        /// What it is.
+        found: debias_core::Foreign,
+    },
     /// A JSON file that is malformed or lacks what is needed.
     #[error("{file}: {}{problem}; {mend}", field.as_ref().map(|field| format!("field `{field}`: ")).unwrap_or_default())]
     Json {

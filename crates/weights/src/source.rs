@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
+use debias_core::Foreign;
 
 use crate::error::{Error, Result, one_line};
 use crate::map::Mapped;
@@ -57,7 +58,14 @@ impl Source {
     pub(crate) fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>> {
         plain(file, || self.location())?;
         match self {
-            Self::Folder(dir) => Ok(read_small(&dir.join(file))?.map(Cow::Owned)),
+            Self::Folder(dir) => {
+                let path = dir.join(file);
+                let read = read_small(&path)?;
+                if let Some(bytes) = &read {
+                    itself(bytes, &path)?;
+                }
+                Ok(read.map(Cow::Owned))
+            }
             Self::Embedded { files, .. } => Ok(find(files, file).map(Cow::Borrowed)),
             Self::Memory { .. } => Ok(None),
         }
@@ -78,14 +86,31 @@ impl Source {
         match self {
             Self::Folder(dir) => {
                 let path = dir.join(file);
-                Ok(match open_regular(&path)? {
-                    Some(open) => Some(Bytes::from_owner(Mapped::new(&open, &path)?)),
-                    None => None,
-                })
+                let Some(open) = open_regular(&path)? else {
+                    return Ok(None);
+                };
+                let bytes = Bytes::from_owner(Mapped::new(&open, &path)?);
+                itself(&bytes, &path)?;
+                Ok(Some(bytes))
             }
             Self::Embedded { files, .. } => Ok(find(files, file).map(Bytes::from_static)),
             Self::Memory { .. } => Ok(None),
         }
+    }
+}
+
+/// Refuses what stands in the place of the file: a pointer of a repository, a page of a server.
+fn itself(bytes: &[u8], path: &Path) -> Result<()> {
+    let found = Foreign::of(bytes);
+    // A template may hold markup of its own.
+    let template = path.extension().is_some_and(|end| end == "jinja");
+    match found {
+        Some(Foreign::HtmlPage | Foreign::XmlDocument) if template => Ok(()),
+        Some(found) => Err(Error::Foreign {
+            file: path.display().to_string(),
+            found,
+        }),
+        None => Ok(()),
     }
 }
 
