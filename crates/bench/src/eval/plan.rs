@@ -282,7 +282,9 @@ fn row(
     };
     Ok(match request {
         VariantRequest::Itself => row(Variant::Base),
-        VariantRequest::Merged(recipe) => row(Variant::Merge(Models::of(recipe).identity(recipe)?)),
+        VariantRequest::Merged(merge) => {
+            row(Variant::Merge(Models::of(&merge.recipe).identity(merge)?))
+        }
         VariantRequest::Edited(edit) => {
             let (variant, preset, protocol) = edited(edit, interrupt)?;
             PlannedRow {

@@ -144,8 +144,10 @@ impl Draft<'_> {
             max_memory: conditions.max_memory,
         };
         let plan = cells(alone, &suite, &terms, &models, &data)?;
+        let mut remarks = remarks(&suite, &models, &data)?;
+        remarks.extend(mergers::warnings(models.iter().flat_map(|m| &m.mergers)));
         Ok(Planned {
-            remarks: remarks(&suite, &models, &data)?,
+            remarks,
             folder: RunFolder::of(&conditions.out, &suite.name, &plan),
             bases: RunFolder::of_bases(&conditions.out),
             artifacts: Artifacts::below(&conditions.out),

@@ -3,8 +3,8 @@
 use debias_weights::{Dtype, TensorInfo};
 
 use super::jobs::{Job, Tensor, Work};
-use super::layers;
 use super::open::Opened;
+use super::tied;
 use crate::error::{Error, Result};
 use crate::stream::number::width;
 
@@ -36,11 +36,9 @@ pub(crate) fn check(
         match &job.work {
             Work::Copy { model, tensor } => {
                 let mut info = info(models, *model, tensor)?.clone();
-                if let (Some(rows), true, Some(first)) = (
-                    rows,
-                    layers::is_vocabulary(&job.name),
-                    info.shape.first_mut(),
-                ) {
+                if let (Some(rows), true, Some(first)) =
+                    (rows, tied::is_vocabulary(&job.name), info.shape.first_mut())
+                {
                     *first = rows;
                 }
                 let dtype = dtype.filter(|_| width(info.dtype).is_some());
@@ -54,7 +52,7 @@ pub(crate) fn check(
                 let fitting = fitting(&job.name, inputs, models, rows)?;
                 let Fit::Fits(shape) = fitting else {
                     if let (Fit::Differs(line), true) = (fitting, problems.len() < LISTED) {
-                        if layers::is_vocabulary(&job.name) && hint.is_none() {
+                        if tied::is_vocabulary(&job.name) && hint.is_none() {
                             hint = differing(inputs, models).and_then(|(a, b)| difference(a, b));
                         }
                         problems.push(line);
@@ -99,7 +97,7 @@ fn fitting(name: &str, inputs: &[Tensor], models: &[Opened], rows: NewRows) -> R
     for input in inputs {
         let mut shape = info(models, input.model, &input.name)?.shape.clone();
         if let (Some(rows), true, Some(first)) =
-            (rows, layers::is_vocabulary(name), shape.first_mut())
+            (rows, tied::is_vocabulary(name), shape.first_mut())
         {
             *first = rows;
         }

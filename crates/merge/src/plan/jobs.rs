@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::extras;
 use super::layers::{self, InLayer, in_layer};
-use super::open::Opened;
+use super::open::{Opened, several};
 use super::resolve::Scopes;
 use crate::card::{Base, Values};
 use crate::error::{Error, Result};
@@ -52,6 +53,15 @@ pub(crate) struct Planner<'a> {
     /// Layers of each stack that was cut from slices.
     pub layers: BTreeMap<String, Vec<(usize, usize)>>,
     missing: Vec<Error>,
+    lacking: Lacking,
+}
+
+/// Tensors that only some models have and the others may lack, by the model that has them.
+#[derive(Default)]
+struct Lacking {
+    /// Taken from that model as they are.
+    copied: BTreeMap<usize, Vec<String>>,
+    left_out: BTreeMap<usize, Vec<String>>,
 }
 
 /// A source of a slice: its place there (none for a base that is not listed) and its model.
@@ -77,6 +87,7 @@ impl<'a> Planner<'a> {
             jobs: Vec::new(),
             layers: BTreeMap::new(),
             missing: Vec::new(),
+            lacking: Lacking::default(),
         }
     }
 
@@ -89,7 +100,7 @@ impl<'a> Planner<'a> {
         if let Some(missing) = self.missing.drain(..).next() {
             return Err(missing);
         }
-        self.copy_rest(&claimed);
+        self.copy_rest(&claimed)?;
         self.jobs
             .sort_by_cached_key(|job| layers::natural(&job.name));
         if let Some(pair) = self
@@ -121,13 +132,85 @@ impl<'a> Planner<'a> {
         found.expect("every model of the recipe was opened")
     }
 
+    /// What a reader should know, one sentence each.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let label = |model: &usize| &self.models[*model].label;
+        let list = |names: &[String]| {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            several(&names)
+        };
+        let copied = self.lacking.copied.iter().map(|(model, names)| {
+            format!(
+                "copied from `{}`, because other models lack them: {}",
+                label(model),
+                list(names)
+            )
+        });
+        let left_out = self.lacking.left_out.iter().map(|(model, names)| {
+            format!(
+                "left out, because `{}` has them and the model whose form the output takes does not: {}",
+                label(model),
+                list(names)
+            )
+        });
+        copied.chain(left_out).collect()
+    }
+
+    /// The number of layers of the stack of the donor's that was cut, and which of them the output's
+    /// layers come from.
+    pub(super) fn cut_layers(&self) -> Option<(usize, Vec<usize>)> {
+        let (stack, origins) = self.layers.first_key_value()?;
+        let stacks = layers::stacks(self.models[self.donor].names());
+        let before = stacks.get(stack.as_str()).copied().unwrap_or(0);
+        Some((before, origins.iter().map(|(_, layer)| *layer).collect()))
+    }
+
+    /// Whether a part has layers by ranges.
+    fn is_sliced(part: &Part) -> bool {
+        let sliced = |slice: &Slice| slice.sources.iter().any(|source| source.layers.is_some());
+        part.slices.iter().any(sliced)
+    }
+
+    /// The models of a part: its sources, and the base where it counts although it is not listed.
+    fn part_models(&self, part: &Part) -> BTreeSet<usize> {
+        let sources = part.slices.iter().flat_map(|slice| &slice.sources);
+        let base = self.recipe.base.as_ref();
+        let base = base.filter(|_| !Self::is_sliced(part) && !self.seat);
+        let references = sources.map(|source| &source.model).chain(base);
+        references.map(|reference| self.model(reference)).collect()
+    }
+
+    /// Refuses models of different depth, stack by stack; layers that a model may lack do not count.
+    fn check_depth(&self, models: &BTreeSet<usize>, names: &BTreeSet<&str>) -> Result<()> {
+        let mut first: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for at in models {
+            let opened = &self.models[*at];
+            let others: Vec<_> = models.iter().map(|at| &self.models[*at].config).collect();
+            let counted = opened.names().filter(|name| {
+                let info = opened.info(name);
+                names.contains(name)
+                    && !info.is_some_and(|info| {
+                        extras::may_be_lacking(name, info, &opened.config, &others)
+                    })
+            });
+            for (stack, layers) in layers::stacks(counted) {
+                let (other, depth) = *first.entry(stack).or_insert((*at, layers));
+                if depth != layers {
+                    return Err(Error::Model {
+                        model: opened.label.clone(),
+                        problem: format!(
+                            "has {layers} layers of `{stack}`, and `{}` has {depth}; merge models of one depth, or name layers by `slices`",
+                            self.models[other].label
+                        ),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Names of a part, over all of its models.
-    fn names(&self, part: &Part) -> Result<BTreeSet<&'a str>> {
-        let models: BTreeSet<usize> = part
-            .slices
-            .iter()
-            .flat_map(|slice| slice.sources.iter().map(|s| self.model(&s.model)))
-            .collect();
+    fn names(&self, part: &Part, models: &BTreeSet<usize>) -> Result<BTreeSet<&'a str>> {
         let all = models.iter().flat_map(|at| self.models[*at].names());
         let names: BTreeSet<&str> = match &part.name {
             None => all.filter(|name| self.wanted(name)).collect(),
@@ -153,13 +236,14 @@ impl<'a> Planner<'a> {
     }
 
     fn part(&mut self, part: &'a Part, claimed: &mut BTreeSet<String>) -> Result<()> {
-        let names = self.names(part)?;
+        let models = self.part_models(part);
+        let names = self.names(part, &models)?;
+        let sliced = Self::is_sliced(part);
+        if !sliced {
+            self.check_depth(&models, &names)?;
+        }
         claimed.extend(names.iter().map(|name| (*name).to_owned()));
         let stacks = layers::stacks(names.iter().copied());
-        let sliced = part
-            .slices
-            .iter()
-            .any(|s| s.sources.iter().any(|s| s.layers.is_some()));
         let cut = match sliced {
             false => None,
             true => match layers::language_stack(&stacks) {
@@ -293,6 +377,10 @@ impl<'a> Planner<'a> {
         let card = self.recipe.merger.card();
         let place = match card.inputs.base {
             Base::Ignored => None,
+            // Named, it is the origin; left out of a slice, it would be none in silence.
+            Base::Optional if base.is_some() && place.is_none() => {
+                return Err(self.without_base(slice, true));
+            }
             Base::Optional => place,
             Base::Required => Some(place.ok_or_else(|| self.without_base(slice, base.is_some()))?),
         };
@@ -343,6 +431,7 @@ impl<'a> Planner<'a> {
         let sources = self.sources(scopes.slice)?;
         let mut inputs = Vec::with_capacity(sources.listed.len());
         let mut each = Vec::with_capacity(sources.listed.len());
+        let mut lack = Vec::new();
         for (at, listed) in sources.listed.iter().enumerate() {
             // A base that is not listed has the output's own layers.
             let own = named(listed.place).unwrap_or_else(|| name.to_owned());
@@ -352,12 +441,20 @@ impl<'a> Planner<'a> {
                     model: listed.model,
                     name: found.to_owned(),
                 }),
-                None => self.missing.push(Error::MissingTensor {
-                    tensor: own.clone(),
-                    model: model.label.clone(),
-                }),
+                None => lack.push((listed.model, own.clone())),
             }
             each.push(scopes.input(&own, listed.place, sources.base == Some(at))?);
+        }
+        if let Some((model, tensor)) = lack.first() {
+            let form = sources.listed[sources.base.unwrap_or(0)].model;
+            let lacking: Vec<usize> = lack.iter().map(|(model, _)| *model).collect();
+            if !self.settle(name, form, &inputs, &lacking) {
+                self.missing.push(Error::MissingTensor {
+                    tensor: tensor.clone(),
+                    model: self.models[*model].label.clone(),
+                });
+            }
+            return Ok(());
         }
         let shared = scopes.shared(name)?;
         let others: Vec<&Values> = (0..each.len())
@@ -384,18 +481,79 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Tensors of the donor that no part makes.
-    fn copy_rest(&mut self, claimed: &BTreeSet<String>) {
-        let donor = &self.models[self.donor];
-        for name in donor.names().filter(|name| !claimed.contains(*name)) {
-            self.jobs.push(Job {
-                name: name.to_owned(),
-                work: Work::Copy {
-                    model: self.donor,
-                    tensor: name.to_owned(),
-                },
-            });
+    /// Copies a tensor that models may lack from the one whose form the output takes, or leaves it
+    /// out where that one lacks it too; `false` where it may not be lacking.
+    fn settle(&mut self, name: &str, form: usize, having: &[Tensor], lacking: &[usize]) -> bool {
+        let configs: Vec<_> = lacking.iter().map(|at| &self.models[*at].config).collect();
+        let Some(first) = having.first() else {
+            return false;
+        };
+        let model = &self.models[first.model];
+        let may = model
+            .info(&first.name)
+            .is_some_and(|info| extras::may_be_lacking(&first.name, info, &model.config, &configs));
+        if !may {
+            return false;
         }
+        match having.iter().find(|tensor| tensor.model == form) {
+            Some(tensor) => {
+                let copied = self.lacking.copied.entry(form).or_default();
+                copied.push(name.to_owned());
+                self.jobs.push(Job {
+                    name: name.to_owned(),
+                    work: Work::Copy {
+                        model: form,
+                        tensor: tensor.name.clone(),
+                    },
+                });
+            }
+            None => {
+                let left_out = self.lacking.left_out.entry(first.model).or_default();
+                left_out.push(name.to_owned());
+            }
+        }
+        true
+    }
+
+    /// Tensors of the donor that no part makes: what the recipe leaves out of the merge.
+    ///
+    /// # Errors
+    /// A tensor that the recipe does not leave out and no listed model has.
+    fn copy_rest(&mut self, claimed: &BTreeSet<String>) -> Result<()> {
+        let donor = &self.models[self.donor];
+        let whole =
+            self.recipe.only.is_empty() && self.recipe.parts.iter().all(|p| p.name.is_none());
+        let cut = |name: &str| in_layer(name).is_some_and(|i| self.layers.contains_key(i.stack));
+        let rest = donor
+            .names()
+            .filter(|name| !claimed.contains(*name) && !cut(name));
+        let rest: Vec<String> = rest.map(str::to_owned).collect();
+        for name in rest {
+            let tensor = Tensor {
+                model: self.donor,
+                name: name.clone(),
+            };
+            let others: Vec<usize> = (0..self.models.len())
+                .filter(|at| *at != self.donor)
+                .collect();
+            if !whole {
+                self.jobs.push(Job {
+                    work: Work::Copy {
+                        model: self.donor,
+                        tensor: name.clone(),
+                    },
+                    name,
+                });
+            } else if !self.settle(&name, self.donor, &[tensor], &others) {
+                return Err(Error::MissingTensor {
+                    tensor: name,
+                    model: self.models[others.first().copied().unwrap_or(self.donor)]
+                        .label
+                        .clone(),
+                });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Spoken {
     pub vocabulary: Option<Vocabulary>,
     /// Tokenizer files of the output.
     pub files: Vec<(String, Vec<u8>)>,
+    /// What a reader should know.
+    pub notes: Vec<String>,
 }
 
 impl Spoken {
@@ -41,26 +43,29 @@ impl Spoken {
         };
         let mut files = match &vocabulary {
             Some(vocabulary) => vocabulary.files.clone(),
-            None => copied(&models[donor].checkpoint)?,
+            None => copied(models[donor].voice())?,
+        };
+        let notes = match &vocabulary {
+            Some(vocabulary) => vocabulary.notes.clone(),
+            None => vocabulary::renumbered(&speakers, donor),
         };
         if let Some(setting) = &recipe.chat_template
             && let Some(template) = chat_template(setting, &speakers)?
         {
             put_chat_template(&mut files, &template, &models[donor].label)?;
         }
-        Ok(Self { vocabulary, files })
-    }
-
-    /// Rows of the output's vocabulary matrices, where they are made anew.
-    pub(crate) fn size(&self) -> Option<usize> {
-        self.vocabulary.as_ref().map(|vocabulary| vocabulary.size)
+        Ok(Self {
+            vocabulary,
+            files,
+            notes,
+        })
     }
 }
 
 fn speaker(model: &Opened) -> Speaker<'_> {
     Speaker {
         label: &model.label,
-        checkpoint: &model.checkpoint,
+        checkpoint: model.voice(),
         rows: model.vocabulary().unwrap_or(0),
     }
 }
