@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::batch::{Batch, ImageFeatures, ImageRef, ImageSpan, Row, State};
 use crate::change::{Parameters, View};
-use crate::chat::{ChatTemplate, Message};
+use crate::chat::{ChatTemplate, Message, Part};
 use crate::complete::Complete;
 use crate::decoders::Decoder;
 use crate::device::{Placement, moved};
@@ -38,7 +38,7 @@ pub struct Model {
     name: String,
     location: String,
     parts: ModelParts,
-    /// The template of conversations, for text models that have one.
+    /// The template of conversations, where the folder has one.
     chat: Option<ChatTemplate>,
     marks: Marks,
     sites: Vec<Parameter>,
@@ -46,6 +46,9 @@ pub struct Model {
     placement: Placement,
     /// Bytes of weights on each device that has memory of its own.
     held: Vec<(Device, u64)>,
+    /// Tensors of the file that repeat others, by the name that is read.
+    copies: BTreeMap<String, String>,
+    notes: Vec<String>,
     dtype: DType,
 }
 
@@ -63,6 +66,7 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn open_across(checkpoint: &Checkpoint, placement: &Placement) -> Result<Self> {
+        checkpoint.refuse_quantised()?;
         let weights = Complete::new(checkpoint);
         let model = Self::placed(checkpoint, &weights, placement);
         weights.check()?;
@@ -84,7 +88,7 @@ impl Model {
         let location = folder.location().to_string();
         let config: Value = families::config(folder)?;
         let mut loader = Loader::new(weights, placement);
-        let parts = families::load(
+        let mut parts = families::load(
             &mut loader,
             &Folder {
                 checkpoint: folder,
@@ -96,20 +100,18 @@ impl Model {
             sites,
             values,
             held,
+            copies,
+            notes,
         } = loader.finish();
-        let vocabulary = parts.decoder.outline().vocabulary;
-        if parts.text.vocab_size() > vocabulary {
-            return Err(Error::Text {
-                location,
-                problem: format!(
-                    "tokenizer.json has {} tokens but the embedding only {vocabulary} rows; use the tokenizer of this checkpoint",
-                    parts.text.vocab_size()
-                ),
-            });
-        }
-        let chat = match parts.sight {
-            None => ChatTemplate::open(folder)?,
-            Some(_) => None,
+        // Only a text that uses a token without a row is refused: some have one that nobody says.
+        let rows = parts.decoder.outline().vocabulary;
+        parts.text = parts.text.embedded_in(rows, parts.frame.marker());
+        let of_files = folder.notes().iter().cloned();
+        let of_weights = notes.into_iter().map(|note| format!("{location}: {note}"));
+        let notes = of_files.chain(of_weights).collect();
+        let chat = match (ChatTemplate::of_model(folder)?, parts.chat.take()) {
+            (Some(chat), _) | (None, Some(chat)) => Some(chat),
+            (None, None) => ChatTemplate::of_tokenizer(folder)?,
         };
         Ok(Self {
             name: folder.name().to_owned(),
@@ -121,6 +123,8 @@ impl Model {
             values,
             placement: placement.clone(),
             held,
+            copies,
+            notes,
             dtype: DType::F32,
         })
     }
@@ -140,6 +144,17 @@ impl Model {
     /// Where it came from, for messages.
     pub fn location(&self) -> &str {
         &self.location
+    }
+
+    /// What a person should know about how its folder was read; a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The tensor of its file that holds the values of `name` once more, as a head tied to the token
+    /// table does; who writes the one writes the other.
+    pub fn copy_of(&self, name: &str) -> Option<&str> {
+        self.copies.get(name).map(String::as_str)
     }
 
     /// Where the language model lives.
@@ -265,15 +280,11 @@ impl Model {
             }
             None => None,
         };
-        let style = match picture {
-            Some(_) if question.style == Style::Chat => Style::Framed,
-            _ => question.style,
-        };
-        let (said, special) = self.said(question.prompt, style)?;
+        let (said, special) = self.said(question.prompt, question.style, picture.is_some())?;
         let prompt = Prompt {
             picture,
             text: &said,
-            raw: style == Style::Raw,
+            raw: question.style == Style::Raw,
             special,
         };
         let answer = question.answer.map(|text| Answer {
@@ -295,19 +306,63 @@ impl Model {
         }
     }
 
-    /// A prompt without a picture as it is put to the model, in its chat template where `style` asks
-    /// for one, and whether the tokens that open every text are still to be put in front.
+    /// The chat template that is put around prompts of that style: the file that it stands in, or the
+    /// name by which `config.json` calls it. `None` where nothing is, or a family's own text.
+    pub fn template(&self, style: Style) -> Option<&str> {
+        self.chat_of(style).map(ChatTemplate::name)
+    }
+
+    fn chat_of(&self, style: Style) -> Option<&ChatTemplate> {
+        let wanted = match style {
+            Style::Raw => false,
+            Style::Framed => self.parts.sight.is_some(),
+            Style::Chat => true,
+        };
+        self.chat.as_ref().filter(|_| wanted)
+    }
+
+    /// A prompt as it is put to the model, in its chat template where `style` asks for one, and
+    /// whether the tokens that open every text are still to be put in front. A prompt that says itself
+    /// where its picture goes is put as it is.
     ///
     /// # Errors
     /// A template that cannot be rendered, or a text that cannot be tokenised.
-    pub(crate) fn said(&self, prompt: &str, style: Style) -> Result<(String, bool)> {
-        match self.chat.as_ref().filter(|_| style == Style::Chat) {
-            Some(chat) => {
-                let said = chat.render(&[Message::text("user", prompt)], true)?;
-                let opened = self.parts.text.is_opened(&said)?;
-                Ok((said, !opened))
+    pub(crate) fn said(
+        &self,
+        prompt: &str,
+        style: Style,
+        pictured: bool,
+    ) -> Result<(String, bool)> {
+        let frame = &self.parts.frame;
+        let Some(chat) = self
+            .chat_of(style)
+            .filter(|_| !(pictured && frame.is_placed(prompt)))
+        else {
+            return Ok((prompt.to_owned(), true));
+        };
+        let said = if pictured {
+            let parts = vec![Part::Image, Part::text(prompt)];
+            let in_parts = match chat.takes_parts() {
+                true => frame.placed(&chat.render(&[Message::parts("user", parts)], true)?),
+                false => None,
+            };
+            match in_parts {
+                Some(said) => said,
+                None => chat.render(&[Message::text("user", &frame.turn(prompt))], true)?,
             }
-            None => Ok((prompt.to_owned(), true)),
+        } else {
+            chat.render(&[self.words(chat, prompt)], true)?
+        };
+        let opened = self.parts.text.is_opened(&said)?;
+        Ok((said, !opened))
+    }
+
+    /// A turn without a picture. Templates of multimodal models may know nothing but parts.
+    fn words(&self, chat: &ChatTemplate, prompt: &str) -> Message {
+        if self.parts.sight.is_some() && chat.takes_parts() {
+            Message::parts("user", vec![Part::text(prompt)])
+        } else {
+            Message::text("user", prompt)
         }
     }
 

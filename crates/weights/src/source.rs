@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 
 use crate::error::{Error, Result, one_line};
+use crate::impostor;
 use crate::map::Mapped;
 
 /// Largest file read into memory: every JSON and tokenizer file of a checkpoint. Published ones
@@ -57,10 +58,26 @@ impl Source {
     pub(crate) fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>> {
         plain(file, || self.location())?;
         match self {
-            Self::Folder(dir) => Ok(read_small(&dir.join(file))?.map(Cow::Owned)),
+            Self::Folder(dir) => {
+                let content = read_small(&dir.join(file))?;
+                if let Some(content) = &content {
+                    impostor::check(content, || self.describe(file))?;
+                }
+                Ok(content.map(Cow::Owned))
+            }
             Self::Embedded { files, .. } => Ok(find(files, file).map(Cow::Borrowed)),
             Self::Memory { .. } => Ok(None),
         }
+    }
+
+    /// Whether there is a file `file`.
+    pub(crate) fn has(&self, file: &str) -> Result<bool> {
+        plain(file, || self.location())?;
+        Ok(match self {
+            Self::Folder(dir) => dir.join(file).is_file(),
+            Self::Embedded { files, .. } => find(files, file).is_some(),
+            Self::Memory { .. } => false,
+        })
     }
 
     /// Where the folder `name` inside this one would be; `None` where there are no folders.

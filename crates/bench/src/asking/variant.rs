@@ -4,7 +4,7 @@ use anyhow::Context;
 use debias_edit::{Direct, Edit, Respondent};
 use debias_merge::Options;
 use debias_model::engine::{Batching, Engine, Pictures, Watch};
-use debias_model::{Model, Parameters};
+use debias_model::{Model, Parameters, Style};
 use debias_weights::Checkpoint;
 
 use crate::compute::Dtype;
@@ -89,7 +89,16 @@ impl Opening<'_> {
 
     fn model(&self, name: &str) -> anyhow::Result<Model> {
         let checkpoint = ModelSource::resolve(name)?.checkpoint()?;
-        Ok((self.open)(checkpoint)?.computing_in(self.dtype.into()))
+        let model = (self.open)(checkpoint)?.computing_in(self.dtype.into());
+        self.say(&model);
+        Ok(model)
+    }
+
+    /// Tells what a person should know about how a model's folder was read.
+    fn say(&self, model: &Model) {
+        for note in model.notes() {
+            self.printer.warn(note);
+        }
     }
 
     /// The model and the requests of a file as one edit of it.
@@ -111,6 +120,7 @@ impl Opening<'_> {
         };
         let runner = Runner::new(&planned, execution, self.interrupt, self.printer);
         let (model, joint) = runner.joint()?;
+        self.say(&model);
         let requests = match joint.requests {
             1 => "1 request".to_owned(),
             n => format!("{n} requests"),
@@ -158,6 +168,15 @@ impl debias_merge::Watch for Stop<'_> {
 }
 
 impl AskedModel {
+    /// The chat template of the model that is asked, where its folder has one and `style` puts it
+    /// around prompts.
+    pub fn template(&self, style: Style) -> Option<&str> {
+        match &self.variant {
+            Variant::Model(other) => other.template(style),
+            Variant::None | Variant::Edit(_) => self.model.template(style),
+        }
+    }
+
     /// Ends the work on Ctrl-C; called between windows of lines.
     ///
     /// # Errors

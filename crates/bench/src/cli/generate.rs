@@ -8,7 +8,7 @@ use debias_model::engine::{Asked, Batching};
 
 use super::Session;
 use super::variant::{EditArgs, VariantArgs};
-use crate::asking::{Continued, Line, PictureFolder, Prompt, Teller, in_item};
+use crate::asking::{Continued, Line, PictureFolder, Prompt, Teller, in_item, style};
 use crate::compute::{Input, Loading, Numbers};
 use crate::terminal::exit::Exit;
 use crate::terminal::lines::{Id, Lines};
@@ -115,6 +115,7 @@ impl Args {
                     for (prompt, answer) in prompts.iter().zip(written) {
                         let line = Line {
                             id: &prompt.id,
+                            template: asking.template(style(self.raw)),
                             answer,
                             before: before.as_mut().and_then(Iterator::next),
                         };

@@ -9,7 +9,7 @@ use debias_model::engine::{Asked, Batching};
 
 use super::Session;
 use super::variant::{EditArgs, VariantArgs};
-use crate::asking::{AskedModel, Item, Line, PictureFolder, Score, Teller, in_item};
+use crate::asking::{AskedModel, Item, Line, PictureFolder, Score, Teller, in_item, style};
 use crate::compute::{Input, Loading, MemoryLimit, Numbers};
 use crate::terminal::exit::Exit;
 use crate::terminal::lines::Lines;
@@ -102,6 +102,7 @@ impl Args {
         before: Option<&dyn Respondent>,
     ) -> anyhow::Result<()> {
         let (mut scored, mut tokens, mut seconds) = (0, 0, 0.0);
+        let template = asking.template(style(self.raw));
         loop {
             asking.check()?;
             let items: Vec<Item> = lines.window(WINDOW)?;
@@ -121,6 +122,7 @@ impl Args {
                 tokens += answer.tokens;
                 let line = Line {
                     id: &item.id,
+                    template,
                     answer,
                     before: before.as_mut().and_then(Iterator::next),
                 };

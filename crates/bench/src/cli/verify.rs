@@ -70,6 +70,9 @@ impl Args {
             true => verify_encoder(&Encoder::open(&checkpoint, &device)?, &golden, &case)?,
             false => verify(&self.loading.open_source(&source, None)?, &golden, &case)?,
         };
+        for note in checkpoint.notes() {
+            session.printer.warn(note);
+        }
         let report = Report {
             arch: family(&checkpoint)?.replace('-', ""),
             ok: tensors.iter().all(|tensor| tensor.ok == Some(true)),

@@ -7,7 +7,7 @@ use super::*;
 const BOS: &str = "<|begin_of_text|>";
 
 fn template(source: &str) -> ChatTemplate {
-    ChatTemplate::new(source, vec![("bos_token", BOS.to_owned())], "x").expect("valid")
+    ChatTemplate::new(source, vec![("bos_token", BOS.to_owned())], "x", "x").expect("valid")
 }
 
 fn talk() -> [Message; 3] {
@@ -194,7 +194,7 @@ fn templates_are_kept_within_their_limits() {
         "{% generation %}",
         "{{ \"\n\" | |}}",
     ] {
-        let error = ChatTemplate::new(source, Vec::new(), "DIR").expect_err("malformed");
+        let error = ChatTemplate::new(source, Vec::new(), "x", "DIR").expect_err("malformed");
         let message = error.to_string();
         assert!(
             message.starts_with("DIR: the chat template cannot be used: "),
@@ -202,7 +202,7 @@ fn templates_are_kept_within_their_limits() {
         );
         assert!(!message.contains('\n'));
     }
-    let long = ChatTemplate::new(&"a".repeat(LONGEST + 1), Vec::new(), "x");
+    let long = ChatTemplate::new(&"a".repeat(LONGEST + 1), Vec::new(), "x", "x");
     assert!(
         long.expect_err("too long")
             .to_string()
