@@ -41,9 +41,8 @@ pub(crate) fn check(
                 {
                     *first = rows;
                 }
-                let dtype = dtype.filter(|_| width(info.dtype).is_some());
                 let info = TensorInfo {
-                    dtype: dtype.unwrap_or(info.dtype),
+                    dtype: written(info.dtype, dtype),
                     ..info
                 };
                 checked.push(Checked { job, info });
@@ -149,11 +148,20 @@ pub(super) fn merged_dtype(
             }
         });
     }
-    let found = found.unwrap_or(Dtype::F32);
-    Ok(match width(found) {
-        Some(_) => asked.unwrap_or(found),
+    Ok(written(found.unwrap_or(Dtype::F32), asked))
+}
+
+/// The number format in which numbers of format `found` are written: as asked, else as they are;
+/// what is computed in f32 holds no more bits.
+fn written(found: Dtype, asked: Option<Dtype>) -> Dtype {
+    match width(found) {
         None => found,
-    })
+        Some(_) => asked.unwrap_or(if found == Dtype::F64 {
+            Dtype::F32
+        } else {
+            found
+        }),
+    }
 }
 
 /// Buffers of whole numbers are copied when they are the same everywhere; other floats are refused.

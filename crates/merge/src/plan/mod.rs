@@ -14,7 +14,6 @@ mod manifest;
 mod merged_adapter;
 mod open;
 mod options;
-mod quantised;
 mod resolve;
 mod tied;
 mod tokens;
@@ -115,7 +114,8 @@ impl Planned {
         let rows = spoken.vocabulary.as_ref().map(|vocabulary| vocabulary.size);
         let mut tensors = check::check(jobs, &models, asked, rows, &difference)?;
         let untied = untied::settle(&mut tensors, &models, donor)?;
-        notes.extend(untied.then(|| untied::NOTE.to_owned()));
+        let tied = models[donor].is_tied();
+        notes.extend((untied && tied).then(|| untied::NOTE.to_owned()));
         let masks = options.masks.as_deref().map(Masks::open).transpose()?;
         let given = &recipe.models()[donor].path;
         let changes = Changes {

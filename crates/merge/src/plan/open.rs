@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use debias_weights::{Checkpoint, Shared, TensorInfo};
 use serde_json::Value;
 
-use super::{extras, layers, quantised, tied};
+use super::{extras, layers, tied};
 use crate::adapter::{Adapter, config};
 use crate::error::{Error, Result};
 use crate::library::{Library, Location};
@@ -74,9 +74,7 @@ impl Opened {
             None => return Err(refuse(reference, MISSING)),
         };
         let config = checkpoint.json("config.json")?;
-        if let Some(problem) = quantised::refused(&config, &checkpoint) {
-            return Err(refuse(reference, &problem));
-        }
+        checkpoint.refuse_quantised()?;
         let mut gathered = BTreeMap::new();
         for name in checkpoint.names() {
             if checkpoint.raw(name).is_err() {
@@ -86,7 +84,7 @@ impl Opened {
         let mut opened = Self {
             adapter: None,
             speaks: None,
-            notes: Vec::new(),
+            notes: checkpoint.notes().to_vec(),
             reference: reference.clone(),
             label: reference.to_string(),
             places: places(checkpoint.names()),
@@ -311,31 +309,38 @@ impl Opened {
         names.filter(|name| !layers::is_derived(name))
     }
 
+    /// What the checkpoint and the adapter call a tensor of the merge.
+    fn place<'n>(&'n self, name: &'n str) -> (&'n str, &'n str) {
+        match self.places.get(name) {
+            Some(place) => (&place.stored, &place.adapted),
+            // An adapter by itself has names for what it trained whole that its file does not have.
+            None => (name, name),
+        }
+    }
+
     pub(crate) fn info(&self, name: &str) -> Option<&TensorInfo> {
-        let place = self.places.get(name)?;
+        let (stored, adapted) = self.place(name);
         let adapter = self.adapter.as_ref();
-        let whole = adapter.and_then(|adapter| adapter.whole(&place.adapted));
-        whole.or_else(|| self.checkpoint.info(&place.stored))
+        let whole = adapter.and_then(|adapter| adapter.whole(adapted));
+        whole.or_else(|| self.checkpoint.info(stored))
     }
 
     /// Whether an adapter changes the tensor, so that its bytes are not all of it.
     pub(crate) fn is_adapted(&self, name: &str) -> bool {
-        let (Some(adapter), Some(place)) = (&self.adapter, self.places.get(name)) else {
-            return false;
-        };
-        adapter.touches(&place.adapted)
+        let (_, adapted) = self.place(name);
+        let adapter = self.adapter.as_ref();
+        adapter.is_some_and(|adapter| adapter.touches(adapted))
     }
 
     /// The tensor as it is read: stored, perhaps replaced, perhaps with a change on top.
     pub(crate) fn input(&self, name: &str) -> Result<Input<'_>> {
-        let missing = || Error::MissingTensor {
+        let info = self.info(name).ok_or_else(|| Error::MissingTensor {
             tensor: name.to_owned(),
             model: self.label.clone(),
-        };
-        let place = self.places.get(name).ok_or_else(missing)?;
-        let info = self.info(name).ok_or_else(missing)?;
+        })?;
+        let (_, adapted) = self.place(name);
         let whole = match &self.adapter {
-            Some(adapter) => adapter.replaced(&place.adapted)?.map(|(stored, _)| stored),
+            Some(adapter) => adapter.replaced(adapted)?.map(|(stored, _)| stored),
             None => None,
         };
         let stored = match whole {
@@ -348,7 +353,7 @@ impl Opened {
             found: info.dtype,
         })?;
         let change = match &self.adapter {
-            Some(adapter) => adapter.change(&place.adapted, &info.shape)?,
+            Some(adapter) => adapter.change(adapted, &info.shape)?,
             None => None,
         };
         Ok(match change {
@@ -359,7 +364,7 @@ impl Opened {
 
     /// The bytes of a tensor as they are stored.
     pub(crate) fn bytes(&self, name: &str) -> Result<&[u8]> {
-        let stored = self.places.get(name).map_or(name, |place| &place.stored);
+        let (stored, _) = self.place(name);
         match self.gathered.get(stored) {
             Some(shared) => Ok(&shared.bytes),
             None => Ok(self.checkpoint.raw(stored)?.bytes),
@@ -375,6 +380,11 @@ impl Opened {
         // A head that the configuration says to be another tensor is lost, not tied.
         let lost = tied::is_head(name) && super::config::ties(&self.config) == Some(false);
         (!lost).then_some(found)
+    }
+
+    /// Whether its head is its token table, by its configuration or because the file has none.
+    pub(super) fn is_tied(&self) -> bool {
+        super::config::ties(&self.config) == Some(true) || !self.names().any(tied::is_head)
     }
 
     /// The token table.

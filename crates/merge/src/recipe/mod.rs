@@ -159,8 +159,8 @@ impl Recipe {
             base,
             parts,
             parameters,
-            dtype: dtype(&mut fields, "dtype")?,
-            out_dtype: dtype(&mut fields, "out_dtype")?,
+            dtype: dtype(&reading, &mut fields, "dtype")?,
+            out_dtype: dtype(&reading, &mut fields, "out_dtype")?,
             tokenizer: tokens::parse(&reading, &mut fields)?,
             chat_template: fields.text("chat_template")?,
             only: only(&mut fields)?,
@@ -230,7 +230,7 @@ fn foreign(fields: &Fields) -> Option<Error> {
     Some(fields.refuse(key, *problem))
 }
 
-fn dtype(fields: &mut Fields, key: &'static str) -> Result<Option<Dtype>> {
+fn dtype(reading: &Reading, fields: &mut Fields, key: &'static str) -> Result<Option<Dtype>> {
     let Some(name) = fields.text(key)? else {
         return Ok(None);
     };
@@ -238,6 +238,12 @@ fn dtype(fields: &mut Fields, key: &'static str) -> Result<Option<Dtype>> {
         "float32" | "float" => Ok(Some(Dtype::F32)),
         "float16" | "half" => Ok(Some(Dtype::F16)),
         "bfloat16" => Ok(Some(Dtype::BF16)),
+        "float64" | "double" => {
+            reading.warn(format!(
+                "`{key}: {name}`: merges are computed and written in float32"
+            ));
+            Ok(Some(Dtype::F32))
+        }
         _ => Err(fields.refuse(
             key,
             format!("unknown dtype `{name}`; use float32, float16 or bfloat16"),

@@ -165,7 +165,7 @@ list: [{<<: *common}, {<<: [*common, {weight: 2}]}]
             ("a: 1\n---\nb: 2\n", "line 3 begins a second document"),
             ("a: 1\n---\n", "second document"),
             ("a: [\n", "line 1"),
-            ("a: *nowhere\n", "nowhere"),
+            ("a: *nowhere\n", "line 1"),
             ("a: {<<: 3}\n", "merge"),
             ("{1: 2, [a]: 3}", "line 1"),
         ] {
