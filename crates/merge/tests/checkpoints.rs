@@ -226,6 +226,15 @@ fn what_only_some_have_is_copied_or_left_out_and_said() {
         );
         check_middle(&out, HEAD, &plain[HEAD], &other[HEAD]);
     }
+    // A mask that all have is no weight.
+    let name = "model.layers.0.attn.bias";
+    let (mut base, mut other) = (llama(1, true, 1), llama(1, true, 2));
+    base.insert(name.to_owned(), tensor(&[1, 1, 3, 3], 1));
+    other.insert(name.to_owned(), tensor(&[1, 1, 2, 2], 2));
+    world
+        .add("base", &json!({}), &base)
+        .add("a", &json!({}), &other);
+    assert_eq!(values(&world.merged(TIES).0, name), base[name].values);
     // Layers behind those that count predict further tokens.
     let deep = json!({"num_hidden_layers": 2, "num_nextn_predict_layers": 1});
     world.add("base", &deep, &llama(3, true, 1)).add(
@@ -452,8 +461,11 @@ fn rows_configuration_and_tokenizer_of_an_adapter_with_new_tokens_agree() {
         said.contains("8 rows") && said.contains("tokenizer"),
         "{said}"
     );
-    world.tokenizer("ad", &eight);
+    world
+        .tokenizer("ad", &eight)
+        .file("base/chat_template.jinja", "{{ messages }}");
     let (out, _) = world.merged(yaml);
+    assert!(out.bytes("chat_template.jinja").is_ok());
     assert_eq!(config(&out)["vocab_size"], 8);
     assert_eq!(out.info(TABLE).map(|i| i.shape.clone()), Some(vec![8, 4]));
     let tokenizer: Value = out.json("tokenizer.json").expect("a tokenizer");

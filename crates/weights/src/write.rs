@@ -224,7 +224,11 @@ fn is_belonging(dir: &Path, depth: usize) -> bool {
             Err(_) => false,
         })
     };
-    fs::read_dir(dir).is_ok_and(|mut entries| entries.all(written))
+    // An empty folder is somebody else's: none is written here.
+    fs::read_dir(dir).is_ok_and(|entries| {
+        let mut entries = entries.map(written).peekable();
+        entries.peek().is_some() && entries.all(|written| written)
+    })
 }
 
 /// `tensors` with `metadata` in the header, as the bytes of a safetensors file; `place` is what an

@@ -148,10 +148,8 @@ impl Draft<'_> {
             max_memory: conditions.max_memory,
         };
         let plan = cells(alone, &suite, &terms, &models, &data)?;
-        let mut remarks = remarks(&suite, &models, &data)?;
-        remarks.extend(mergers::warnings(models.iter().flat_map(|m| &m.mergers)));
         Ok(Planned {
-            remarks,
+            remarks: remarks(&suite, &models, &data)?,
             folder: RunFolder::of(&conditions.out, &suite.name, &plan),
             bases: RunFolder::of_bases(&conditions.out),
             artifacts: Artifacts::below(&conditions.out),
@@ -171,6 +169,11 @@ impl Draft<'_> {
 }
 
 impl Planned {
+    /// What the recipes of its merges hold that has no effect, each sentence once.
+    pub fn recipe_warnings(&self) -> Vec<String> {
+        mergers::warnings(self.models.iter().flat_map(|model| &model.mergers))
+    }
+
     /// Decides what `selection` means.
     ///
     /// # Errors

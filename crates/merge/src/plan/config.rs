@@ -56,10 +56,7 @@ pub(crate) fn edited(config: &Value, changes: &Changes) -> Value {
         top.insert("architectures".to_owned(), vec![name.as_str()].into());
     }
     if let Some(rows) = changes.vocabulary {
-        set_rows(&mut config, rows);
-        if let Some(key) = text {
-            set_rows(&mut config[*key], rows);
-        }
+        set_rows(&mut config, text.copied(), rows);
     }
     config
 }
@@ -150,7 +147,7 @@ fn set_layers(part: &mut Map<String, Value>, model_type: &str, before: usize, la
             let times = group[1].as_u64().unwrap_or(0).min(before as u64) as usize;
             std::iter::repeat_n(kinds, times).flatten()
         });
-        let kinds: Vec<Value> = kinds.collect();
+        let kinds: Vec<Value> = kinds.take(before + 1).collect();
         if kinds.len() == before {
             let picked = layers.iter().filter_map(|layer| kinds.get(*layer));
             *groups = picked.map(|kind| serde_json::json!([[kind], 1])).collect();
@@ -158,9 +155,22 @@ fn set_layers(part: &mut Map<String, Value>, model_type: &str, before: usize, la
     }
 }
 
-fn set_rows(config: &mut Value, rows: usize) {
-    if let Some(size) = config.get_mut("vocab_size") {
-        *size = rows.into();
+/// Sets the number of tokens wherever it stands, or where it belongs.
+fn set_rows(config: &mut Value, text: Option<&str>, rows: usize) {
+    const ROWS: &str = "vocab_size";
+    let mut named = false;
+    for place in [None, text] {
+        let part = match place {
+            None if text.is_some() && config.get(ROWS).is_none() => continue,
+            None => &mut *config,
+            Some(key) => &mut config[key],
+        };
+        if let Value::Object(part) = part
+            && (part.contains_key(ROWS) || !named)
+        {
+            part.insert(ROWS.to_owned(), rows.into());
+            named = true;
+        }
     }
 }
 
@@ -218,6 +228,31 @@ mod tests {
             after["attention_types"],
             json!([[["global"], 1], [["local"], 1], [["local"], 1]])
         );
+    }
+
+    #[test]
+    fn a_number_of_tokens_is_set_wherever_it_stands_or_where_it_belongs() {
+        let changes = Changes {
+            vocabulary: Some(8),
+            ..Changes::default()
+        };
+        for (before, after) in [
+            (json!({}), json!({"vocab_size": 8})),
+            (
+                json!({"vocab_size": 6, "text_config": {}}),
+                json!({"vocab_size": 8, "text_config": {}}),
+            ),
+            (
+                json!({"text_config": {}}),
+                json!({"text_config": {"vocab_size": 8}}),
+            ),
+            (
+                json!({"vocab_size": 6, "text_config": {"vocab_size": 6}}),
+                json!({"vocab_size": 8, "text_config": {"vocab_size": 8}}),
+            ),
+        ] {
+            assert_eq!(edited(&before, &changes), after);
+        }
     }
 
     #[test]

@@ -445,8 +445,11 @@ impl<'a> Planner<'a> {
             }
             each.push(scopes.input(&own, listed.place, sources.base == Some(at))?);
         }
+        let form = sources.listed[sources.base.unwrap_or(0)].model;
+        if lack.is_empty() && self.copy_buffer(name, form, &inputs) {
+            return Ok(());
+        }
         if let Some((model, tensor)) = lack.first() {
-            let form = sources.listed[sources.base.unwrap_or(0)].model;
             let lacking: Vec<usize> = lack.iter().map(|(model, _)| *model).collect();
             if !self.settle(name, form, &inputs, &lacking) {
                 self.missing.push(Error::MissingTensor {
@@ -479,6 +482,24 @@ impl<'a> Planner<'a> {
             },
         });
         Ok(())
+    }
+
+    /// Copies what all models have and the configuration determines; whether `name` is that.
+    fn copy_buffer(&mut self, name: &str, form: usize, inputs: &[Tensor]) -> bool {
+        let model = &self.models[form];
+        let own = inputs.iter().find(|tensor| tensor.model == form);
+        let buffer = own.filter(|tensor| {
+            let info = model.info(&tensor.name);
+            info.is_some_and(|info| extras::is_buffer(&tensor.name, info))
+        });
+        self.jobs.extend(buffer.map(|tensor| Job {
+            name: name.to_owned(),
+            work: Work::Copy {
+                model: form,
+                tensor: tensor.name.clone(),
+            },
+        }));
+        buffer.is_some()
     }
 
     /// Copies a tensor that models may lack from the one whose form the output takes, or leaves it

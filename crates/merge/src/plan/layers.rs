@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::tied::is_head;
+use super::tied::{is_head, is_head_bias};
 
 /// What a list of layers is called, in front of the layer's number.
 const STACKS: [&str; 10] = [
@@ -88,6 +88,7 @@ pub(crate) fn is_behind(name: &str) -> bool {
     let module = name.rsplit('.').nth(1).unwrap_or(name);
     !name.contains("embed")
         && (is_head(name)
+            || is_head_bias(name)
             || module.starts_with("ln_f")
             || module.contains("norm")
             || module == "score")
@@ -151,6 +152,7 @@ mod tests {
             "model.norm.weight",
             "model.decoder.final_layer_norm.bias",
             "transformer.ln_f.weight",
+            "lm_head.bias",
         ] {
             assert!(is_behind(name), "{name}");
         }

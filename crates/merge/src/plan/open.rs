@@ -219,12 +219,12 @@ impl Opened {
                     "its adapter replaces `{name}`, of shape {old:?}, by one of shape {new:?}; give the base that it was trained on"
                 )));
             }
-            resized = Some((name, new[0]));
+            resized = new.first().map(|rows| (name, *rows));
         }
         if let Some((resized, rows)) = resized {
             for name in self.names().filter(|name| tied::is_vocabulary(name)) {
-                let other = self.info(name).map_or(rows, |info| info.shape[0]);
-                if other != rows {
+                let other = self.info(name).and_then(|info| info.shape.first());
+                if let Some(other) = other.filter(|other| **other != rows) {
                     return Err(self.wrong(format!(
                         "its adapter leaves `{resized}` with {rows} rows and `{name}` with {other}; train and save both (modules_to_save) or neither"
                     )));
@@ -256,6 +256,11 @@ impl Opened {
     /// The folder whose tokenizer is the model's.
     pub(crate) fn voice(&self) -> &Checkpoint {
         self.speaks.as_ref().unwrap_or(&self.checkpoint)
+    }
+
+    /// The base's folder, where the adapter's tokenizer stands in the place of its own.
+    pub(super) fn beneath_voice(&self) -> Option<&Checkpoint> {
+        self.speaks.as_ref().map(|_| &self.checkpoint)
     }
 
     /// Calls the tensors of this model as `other` calls its own, where they are the same under other

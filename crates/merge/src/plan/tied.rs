@@ -31,9 +31,16 @@ pub(crate) fn is_token_table(name: &str) -> bool {
         && !is_sense(name)
 }
 
+/// Whether a tensor is the bias of an output head.
+pub(crate) fn is_head_bias(name: &str) -> bool {
+    name.strip_suffix(".bias").is_some_and(|module| {
+        is_head(&format!("{module}.weight")) || module.ends_with("predictions")
+    })
+}
+
 /// Whether the rows of a tensor are tokens.
 pub(crate) fn is_vocabulary(name: &str) -> bool {
-    is_head(name) || is_token_table(name)
+    is_head(name) || is_token_table(name) || is_head_bias(name)
 }
 
 /// The tensor among `names` that stands for `name`, which a model lacks because it is tied there:
@@ -43,7 +50,7 @@ pub(crate) fn stand_in<'a>(
     name: &str,
     names: impl Iterator<Item = &'a str> + Clone,
 ) -> Option<&'a str> {
-    if is_vocabulary(name) {
+    if is_head(name) || is_token_table(name) {
         let tables = names.clone().filter(|other| is_token_table(other));
         // Of several, what the decoder reads is nearer to a head; `shared` is all of them.
         let table = tables.min_by_key(|table| match table {
@@ -57,15 +64,14 @@ pub(crate) fn stand_in<'a>(
             None => None,
         };
     }
+    if !is_head_bias(name) {
+        return None;
+    }
     let other = match name.strip_suffix(".decoder.bias") {
         Some(module) => format!("{module}.bias"),
         None => format!("{}.decoder.bias", name.strip_suffix(".bias")?),
     };
-    let of_head = ["predictions", "lm_head"].map(|head| name.contains(head));
-    names
-        .clone()
-        .find(|found| *found == other)
-        .filter(|_| of_head.contains(&true))
+    names.clone().find(|found| *found == other)
 }
 
 /// The name of a head in a model that calls its token table `table`.

@@ -8,7 +8,8 @@ use crate::library::{Library, Location};
 use crate::recipe::Recipe;
 use crate::stream::{Input, Stored, VocabularyRow, VocabularyRows};
 use crate::vocabulary::{
-    self, Speaker, TokenSource, Vocabulary, chat_template, copied, put_chat_template, unite,
+    self, Speaker, TokenSource, Vocabulary, chat_template, copied, own_template, put_chat_template,
+    unite,
 };
 
 /// The vocabulary that a recipe asks for; nothing where it leaves it to the donor.
@@ -49,6 +50,16 @@ impl Spoken {
             Some(vocabulary) => vocabulary.notes.clone(),
             None => vocabulary::renumbered(&speakers, donor),
         };
+        // An adapter's tokenizer may leave the template to its base.
+        if let (Some(checkpoint), None) = (models[donor].beneath_voice(), &vocabulary)
+            && own_template(&speakers[donor])?.is_none()
+            && let Some(template) = own_template(&Speaker {
+                checkpoint,
+                ..speakers[donor]
+            })?
+        {
+            put_chat_template(&mut files, &template, &models[donor].label)?;
+        }
         if let Some(setting) = &recipe.chat_template
             && let Some(template) = chat_template(setting, &speakers)?
         {

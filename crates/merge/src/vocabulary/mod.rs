@@ -22,7 +22,7 @@ use std::sync::Arc;
 use debias_weights::Checkpoint;
 use serde_json::Value as Json;
 
-pub(crate) use chat::{chat_template, put_chat_template};
+pub(crate) use chat::{chat_template, own as own_template, put_chat_template};
 pub(crate) use files::{copied, is_tokenizers};
 pub use setting::{TokenRowSource, TokenRule, TokenSource, TokenizerSetting};
 pub(crate) use speaker::Speaker;
