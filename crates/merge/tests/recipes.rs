@@ -1,6 +1,5 @@
 //! Recipes as people write them: what mergekit ignores is named and changes nothing else.
 
-mod support;
 mod world;
 
 use debias_merge::{Error, Recipe};

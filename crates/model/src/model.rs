@@ -103,9 +103,8 @@ impl Model {
             copies,
             notes,
         } = loader.finish();
-        // Only a text that uses a token without a row is refused: some have one that nobody says.
         let rows = parts.decoder.outline().vocabulary;
-        parts.text = parts.text.embedded_in(rows, parts.frame.marker());
+        parts.text = parts.text.embedded_in(rows, parts.frame.marker())?;
         let of_files = folder.notes().iter().cloned();
         let of_weights = notes.into_iter().map(|note| format!("{location}: {note}"));
         let notes = of_files.chain(of_weights).collect();

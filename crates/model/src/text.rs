@@ -23,6 +23,9 @@ pub const IMAGE_TOKEN: &str = "<image>";
 /// Tokens that published tokenizers end a document with, most common first.
 const ENDS: [&str; 3] = ["</s>", "<|endoftext|>", "<|end_of_text|>"];
 
+/// Tokens without a row by which a tokenizer may exceed its model's table.
+const FEW: usize = 64;
+
 /// A prompt and its answer, tokenised as one text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
@@ -112,14 +115,24 @@ impl Text {
         Ok(self)
     }
 
-    /// The same tokenizer for a model with `rows` embeddings: a text with a token beyond them is
-    /// refused, those in `markers` apart, whose place the vectors of a picture take.
-    pub(crate) fn embedded_in(mut self, rows: usize, markers: &[u32]) -> Self {
+    /// The same tokenizer for a model with `rows` embeddings. Some have a few more tokens, added for
+    /// training and never said: a text with one of them is refused, those in `markers` apart, whose
+    /// place the vectors of a picture take.
+    ///
+    /// # Errors
+    /// So many tokens more that the tokenizer is another model's.
+    pub(crate) fn embedded_in(mut self, rows: usize, markers: &[u32]) -> Result<Self> {
+        if self.vocab_size > rows + FEW {
+            return Err(self.error(format!(
+                "tokenizer.json has {} tokens but the embedding only {rows} rows; use the tokenizer of this checkpoint",
+                self.vocab_size
+            )));
+        }
         self.embedded = Embedded {
             rows,
             markers: markers.to_vec(),
         };
-        self
+        Ok(self)
     }
 
     /// Refuses `ids`, those of `text`, of which one has no embedding.

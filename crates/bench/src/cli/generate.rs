@@ -115,9 +115,9 @@ impl Args {
                     for (prompt, answer) in prompts.iter().zip(written) {
                         let line = Line {
                             id: &prompt.id,
-                            template: asking.template(style(self.raw)),
                             answer,
                             before: before.as_mut().and_then(Iterator::next),
+                            template: asking.template(style(self.raw)),
                         };
                         session.printer.result(&if plain {
                             said(&line)

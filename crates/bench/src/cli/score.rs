@@ -122,9 +122,9 @@ impl Args {
                 tokens += answer.tokens;
                 let line = Line {
                     id: &item.id,
-                    template,
                     answer,
                     before: before.as_mut().and_then(Iterator::next),
+                    template,
                 };
                 serde_json::to_writer(&mut text, &line)?;
                 text.push(b'\n');

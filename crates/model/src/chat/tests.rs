@@ -211,7 +211,7 @@ fn templates_are_kept_within_their_limits() {
 }
 
 #[test]
-fn a_folder_has_its_template_in_one_of_three_places() {
+fn a_folder_has_its_template_in_one_of_four_places() {
     let dir = tempfile::tempdir().expect("a folder");
     let write = |file: &str, content: &str| {
         fs::write(dir.path().join(file), content).expect("the folder is writable");
@@ -241,6 +241,19 @@ fn a_folder_has_its_template_in_one_of_three_places() {
         r#"{"unk_token": "<unk>", "bos_token": "no"}"#,
     );
     assert_eq!(shown(), "<s>-</s>-<unk>");
+    let name = || {
+        open()
+            .expect("valid")
+            .expect("a template")
+            .name()
+            .to_owned()
+    };
+    assert_eq!(name(), "tokenizer_config.json");
+    write("processor_config.json", r#"{"chat_template": "processor"}"#);
+    assert_eq!(
+        (shown(), name()),
+        ("processor".into(), "processor_config.json".into())
+    );
     write(
         "chat_template.json",
         r#"{"chat_template": "json {{ eos_token }}"}"#,

@@ -71,7 +71,7 @@ impl Encoder {
         let optional: Vec<&str> = parts.optional.iter().map(String::as_str).collect();
         refuse_unused(checkpoint, &sites, &optional)?;
         let text = Text::open(checkpoint)?;
-        let text = text.embedded_in(parts.stack.vocabulary(), &[]);
+        let text = text.embedded_in(parts.stack.vocabulary(), &[])?;
         Ok(Self {
             name: checkpoint.name().to_owned(),
             sentence: Sentence::read(checkpoint, parts.stack.positions())?,

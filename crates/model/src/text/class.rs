@@ -173,4 +173,95 @@ impl Text {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::text::train::tests::CORPUS;
+    use crate::text::{train_byte_level_bpe, train_metaspace_bpe};
+
+    /// The ids of a text by a tokenizer of this folder.
+    fn ids(tokenizer: &Value, config: &Value, model: &str, text: &str) -> Vec<u32> {
+        let dir = tempfile::tempdir().expect("a folder");
+        for (file, content) in [
+            ("tokenizer.json", tokenizer.to_string()),
+            ("tokenizer_config.json", config.to_string()),
+            ("config.json", json!({"model_type": model}).to_string()),
+            ("model.safetensors", "\u{2}\0\0\0\0\0\0\0{}".to_owned()),
+        ] {
+            fs::write(dir.path().join(file), content).expect("the folder is writable");
+        }
+        let checkpoint = Checkpoint::open(dir.path()).expect("a checkpoint");
+        let opened = Text::open(&checkpoint).expect("valid");
+        opened.encode(text, false).expect("a text")
+    }
+
+    fn trained(train: fn(std::vec::IntoIter<&'static str>, usize) -> Result<Vec<u8>>) -> Value {
+        let json = train(CORPUS.to_vec().into_iter(), 400).expect("the vocabulary has room");
+        serde_json::from_slice(&json).expect("JSON")
+    }
+
+    #[test]
+    fn classes_of_bytes_put_a_space_in_front_as_they_are_told() {
+        let mut file = trained(|corpus, size| train_byte_level_bpe(corpus, size));
+        let plain = |text| ids(&file, &json!({}), "none", text);
+        let (bare, spaced) = (plain("the nurse"), plain(" the nurse"));
+        assert_ne!(bare, spaced);
+        for (class, model, said, expected) in [
+            (Some("GPT2Tokenizer"), "opt", Some(true), &spaced),
+            (Some("GPT2TokenizerFast"), "opt", Some(true), &spaced),
+            (Some("Qwen2Tokenizer"), "qwen2", Some(true), &spaced),
+            (None, "gpt2", Some(true), &spaced),
+            (Some("GPT2Tokenizer"), "opt", Some(false), &bare),
+            (Some("GPT2Tokenizer"), "opt", None, &bare),
+            // These take the file as it is.
+            (Some("PreTrainedTokenizerFast"), "gpt2", Some(true), &bare),
+            (Some("TokenizersBackend"), "gpt2", Some(true), &bare),
+            (Some("LlamaTokenizerFast"), "llama", Some(true), &bare),
+            (None, "llama", Some(true), &bare),
+        ] {
+            let config = json!({"tokenizer_class": class, "add_prefix_space": said});
+            let found = ids(&file, &config, model, "the nurse");
+            assert_eq!(&found, expected, "{class:?} {model} {said:?}");
+        }
+        // What the file says is not what the class does.
+        file["pre_tokenizer"]["add_prefix_space"] = true.into();
+        let of = |class: &str| {
+            let config = json!({"tokenizer_class": class});
+            ids(&file, &config, "gpt2", "the nurse")
+        };
+        assert_eq!(of("GPT2Tokenizer"), bare);
+        assert_eq!(of("PreTrainedTokenizerFast"), spaced);
+        // Within a sequence too.
+        let bytes = file["pre_tokenizer"].clone();
+        file["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [bytes]});
+        assert_eq!(ids(&file, &json!({}), "gpt2", "the nurse"), bare);
+    }
+
+    #[test]
+    fn classes_of_pieces_leave_the_space_away_as_they_are_told() {
+        let file = trained(|corpus, size| train_metaspace_bpe(corpus, size));
+        let of = |class: &str, said: Option<bool>, text: &str| {
+            let config = json!({"tokenizer_class": class, "add_prefix_space": said});
+            ids(&file, &config, "llama", text)
+        };
+        let spaced = of("PreTrainedTokenizerFast", Some(false), "the nurse");
+        for said in [None, Some(true)] {
+            assert_eq!(of("LlamaTokenizer", said, "the nurse"), spaced);
+        }
+        let bare = of("LlamaTokenizer", Some(false), "the nurse");
+        assert_ne!(bare, spaced);
+        assert_eq!(of("LlamaTokenizer", Some(false), " the nurse"), spaced);
+        // The same tokenizer with a pre-tokenizer in the place of the normalizer.
+        let mut newer = file.clone();
+        newer["normalizer"] = Value::Null;
+        newer["pre_tokenizer"] = json!({
+            "type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": false
+        });
+        let config = json!({"tokenizer_class": "LlamaTokenizer", "add_prefix_space": false});
+        assert_eq!(ids(&newer, &config, "llama", "the nurse"), bare);
+        assert_eq!(ids(&newer, &json!({}), "llama", "the nurse"), spaced);
+    }
+}

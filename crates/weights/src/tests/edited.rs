@@ -207,3 +207,32 @@ fn code_templates_and_tokenizers_of_every_kind_come_along() {
     fs::write(to.join("parts/mine.safetensors"), "").expect("written");
     assert!(again(&to).is_err());
 }
+
+#[test]
+fn what_the_index_leaves_out_is_not_copied() {
+    let index = r#"{"weight_map":{"a":"model-1.safetensors"}}"#;
+    let base = folder(&[
+        ("model-1.safetensors", &good()),
+        ("model.safetensors.index.json", index.as_bytes()),
+    ]);
+    let out = folder(&[]);
+    let to = out.path().join("edited");
+    copy(base.path(), &to, &["a"], 1.0).expect("writable");
+    let copied = Checkpoint::open(&to).expect("a checkpoint");
+    assert_eq!(copied.names().collect::<Vec<_>>(), ["a"]);
+    assert_eq!(copied.f32("a", &[2]).expect("is there"), [2.0, -1.0]);
+    assert_eq!(copied.notes(), [] as [String; 0]);
+}
+
+#[test]
+fn values_of_64_bits_stay_so() {
+    let data: Vec<u8> = [0.5f64, 3.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let header = r#"{"a":{"dtype":"F64","shape":[2],"data_offsets":[0,16]}}"#;
+    let base = folder(&[("model.safetensors", &file(header, &data))]);
+    let out = folder(&[]);
+    let to = out.path().join("edited");
+    copy(base.path(), &to, &["a"], 0.25).expect("writable");
+    let copied = Checkpoint::open(&to).expect("a checkpoint");
+    assert_eq!(copied.info("a").expect("is there").dtype, crate::Dtype::F64);
+    assert_eq!(copied.f32("a", &[2]).expect("is there"), [0.75, 3.25]);
+}
