@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::extras;
+use super::gaps::Lacking;
 use super::layers::{self, InLayer, in_layer};
-use super::open::{Opened, several};
+use super::open::Opened;
 use super::resolve::Scopes;
 use crate::card::{Base, Values};
 use crate::error::{Error, Result};
@@ -53,15 +54,7 @@ pub(crate) struct Planner<'a> {
     /// Layers of each stack that was cut from slices.
     pub layers: BTreeMap<String, Vec<(usize, usize)>>,
     missing: Vec<Error>,
-    lacking: Lacking,
-}
-
-/// Tensors that only some models have and the others may lack, by the model that has them.
-#[derive(Default)]
-struct Lacking {
-    /// Taken from that model as they are.
-    copied: BTreeMap<usize, Vec<String>>,
-    left_out: BTreeMap<usize, Vec<String>>,
+    pub(super) lacking: Lacking,
 }
 
 /// A source of a slice: its place there (none for a base that is not listed) and its model.
@@ -132,30 +125,6 @@ impl<'a> Planner<'a> {
         found.expect("every model of the recipe was opened")
     }
 
-    /// What a reader should know, one sentence each.
-    pub(super) fn notes(&self) -> Vec<String> {
-        let label = |model: &usize| &self.models[*model].label;
-        let list = |names: &[String]| {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            several(&names)
-        };
-        let copied = self.lacking.copied.iter().map(|(model, names)| {
-            format!(
-                "copied from `{}`, because other models lack them: {}",
-                label(model),
-                list(names)
-            )
-        });
-        let left_out = self.lacking.left_out.iter().map(|(model, names)| {
-            format!(
-                "left out, because `{}` has them and the model whose form the output takes does not: {}",
-                label(model),
-                list(names)
-            )
-        });
-        copied.chain(left_out).collect()
-    }
-
     /// The number of layers of the stack of the donor's that was cut, and which of them the output's
     /// layers come from.
     pub(super) fn cut_layers(&self) -> Option<(usize, Vec<usize>)> {
@@ -178,35 +147,6 @@ impl<'a> Planner<'a> {
         let base = base.filter(|_| !Self::is_sliced(part) && !self.seat);
         let references = sources.map(|source| &source.model).chain(base);
         references.map(|reference| self.model(reference)).collect()
-    }
-
-    /// Refuses models of different depth, stack by stack; layers that a model may lack do not count.
-    fn check_depth(&self, models: &BTreeSet<usize>, names: &BTreeSet<&str>) -> Result<()> {
-        let mut first: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-        for at in models {
-            let opened = &self.models[*at];
-            let others: Vec<_> = models.iter().map(|at| &self.models[*at].config).collect();
-            let counted = opened.names().filter(|name| {
-                let info = opened.info(name);
-                names.contains(name)
-                    && !info.is_some_and(|info| {
-                        extras::may_be_lacking(name, info, &opened.config, &others)
-                    })
-            });
-            for (stack, layers) in layers::stacks(counted) {
-                let (other, depth) = *first.entry(stack).or_insert((*at, layers));
-                if depth != layers {
-                    return Err(Error::Model {
-                        model: opened.label.clone(),
-                        problem: format!(
-                            "has {layers} layers of `{stack}`, and `{}` has {depth}; merge models of one depth, or name layers by `slices`",
-                            self.models[other].label
-                        ),
-                    });
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Names of a part, over all of its models.
@@ -243,7 +183,10 @@ impl<'a> Planner<'a> {
             self.check_depth(&models, &names)?;
         }
         claimed.extend(names.iter().map(|name| (*name).to_owned()));
-        let stacks = layers::stacks(names.iter().copied());
+        let stacks = layers::stacks(names.iter().copied().filter(|n| !extras::is_module(n)));
+        // Layers that only some models have are no part of the depth.
+        let in_all = |name: &&str| models.iter().all(|at| self.models[*at].has(name));
+        let depths = layers::stacks(names.iter().copied().filter(in_all));
         let cut = match sliced {
             false => None,
             true => match layers::language_stack(&stacks) {
@@ -268,7 +211,10 @@ impl<'a> Planner<'a> {
             let slice = if layers::is_behind(name) { last } else { first };
             let t = match inside {
                 None => 0.0,
-                Some(inside) => depth(inside.layer, stacks[inside.stack]),
+                Some(inside) => {
+                    let layers = depths.get(inside.stack).copied();
+                    depth(inside.layer, layers.unwrap_or(inside.layer + 1))
+                }
             };
             let scopes = self.scopes(part, slice, t);
             self.merge(name, scopes, |_| Some((*name).to_owned()))?;
@@ -481,99 +427,6 @@ impl<'a> Planner<'a> {
                 each,
             },
         });
-        Ok(())
-    }
-
-    /// Copies what all models have and the configuration determines; whether `name` is that.
-    fn copy_buffer(&mut self, name: &str, form: usize, inputs: &[Tensor]) -> bool {
-        let model = &self.models[form];
-        let own = inputs.iter().find(|tensor| tensor.model == form);
-        let buffer = own.filter(|tensor| {
-            let info = model.info(&tensor.name);
-            info.is_some_and(|info| extras::is_buffer(&tensor.name, info))
-        });
-        self.jobs.extend(buffer.map(|tensor| Job {
-            name: name.to_owned(),
-            work: Work::Copy {
-                model: form,
-                tensor: tensor.name.clone(),
-            },
-        }));
-        buffer.is_some()
-    }
-
-    /// Copies a tensor that models may lack from the one whose form the output takes, or leaves it
-    /// out where that one lacks it too; `false` where it may not be lacking.
-    fn settle(&mut self, name: &str, form: usize, having: &[Tensor], lacking: &[usize]) -> bool {
-        let configs: Vec<_> = lacking.iter().map(|at| &self.models[*at].config).collect();
-        let Some(first) = having.first() else {
-            return false;
-        };
-        let model = &self.models[first.model];
-        let may = model
-            .info(&first.name)
-            .is_some_and(|info| extras::may_be_lacking(&first.name, info, &model.config, &configs));
-        if !may {
-            return false;
-        }
-        match having.iter().find(|tensor| tensor.model == form) {
-            Some(tensor) => {
-                let copied = self.lacking.copied.entry(form).or_default();
-                copied.push(name.to_owned());
-                self.jobs.push(Job {
-                    name: name.to_owned(),
-                    work: Work::Copy {
-                        model: form,
-                        tensor: tensor.name.clone(),
-                    },
-                });
-            }
-            None => {
-                let left_out = self.lacking.left_out.entry(first.model).or_default();
-                left_out.push(name.to_owned());
-            }
-        }
-        true
-    }
-
-    /// Tensors of the donor that no part makes: what the recipe leaves out of the merge.
-    ///
-    /// # Errors
-    /// A tensor that the recipe does not leave out and no listed model has.
-    fn copy_rest(&mut self, claimed: &BTreeSet<String>) -> Result<()> {
-        let donor = &self.models[self.donor];
-        let whole =
-            self.recipe.only.is_empty() && self.recipe.parts.iter().all(|p| p.name.is_none());
-        let cut = |name: &str| in_layer(name).is_some_and(|i| self.layers.contains_key(i.stack));
-        let rest = donor
-            .names()
-            .filter(|name| !claimed.contains(*name) && !cut(name));
-        let rest: Vec<String> = rest.map(str::to_owned).collect();
-        for name in rest {
-            let tensor = Tensor {
-                model: self.donor,
-                name: name.clone(),
-            };
-            let others: Vec<usize> = (0..self.models.len())
-                .filter(|at| *at != self.donor)
-                .collect();
-            if !whole {
-                self.jobs.push(Job {
-                    work: Work::Copy {
-                        model: self.donor,
-                        tensor: name.clone(),
-                    },
-                    name,
-                });
-            } else if !self.settle(&name, self.donor, &[tensor], &others) {
-                return Err(Error::MissingTensor {
-                    tensor: name,
-                    model: self.models[others.first().copied().unwrap_or(self.donor)]
-                        .label
-                        .clone(),
-                });
-            }
-        }
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod companions;
 mod config;
 mod extras;
 mod factors;
+mod gaps;
 mod jobs;
 mod layers;
 mod manifest;

@@ -314,6 +314,11 @@ impl Opened {
         names.filter(|name| !layers::is_derived(name))
     }
 
+    /// Whether it has a tensor of that name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
     /// What the checkpoint and the adapter call a tensor of the merge.
     fn place<'n>(&'n self, name: &'n str) -> (&'n str, &'n str) {
         match self.places.get(name) {
