@@ -87,11 +87,7 @@ fn rows_configuration_and_tokenizer_of_an_adapter_with_new_tokens_agree() {
         "base_model: base\n{}",
         yaml.replace("linear", "task_arithmetic")
     );
-    let error = world
-        .merge(&with_base)
-        .err()
-        .expect("other rows")
-        .to_string();
+    let error = world.merge(&with_base).expect_err("other rows").to_string();
     assert!(
         error.contains("2 tokens") && error.contains("union"),
         "{error}"

@@ -128,8 +128,9 @@ fn what_only_some_have_is_copied_or_left_out_and_said() {
 #[test]
 fn one_architecture_has_several_spellings() {
     let world = World::new();
+    type Shapes<'a> = &'a [(&'a str, &'a [usize])];
     type Spelling = fn(&str) -> String;
-    let cases: [(&[(&str, &[usize])], Spelling); 4] = [
+    let cases: [(Shapes, Spelling); 4] = [
         (
             &[
                 ("wte.weight", &[6, 4]),
