@@ -3,99 +3,11 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use support::write_requests;
-use support::{Tensors, edit_json, feed, fixtures, folder, folder_copy, json as object};
-use support::{likelihoods, model_copy, records, run_in, status, stderr, stdout, town_requests};
-
-const WEIGHTS: &str = "model.safetensors";
-
-/// A copy of a fixture that may be changed, in a folder that goes with it.
-struct Copy {
-    _work: tempfile::TempDir,
-    dir: PathBuf,
-}
-
-impl Copy {
-    fn of(case: &str) -> Option<Self> {
-        let fixtures = fixtures()?;
-        let work = folder();
-        let dir = folder_copy(&fixtures.join(case), &work.path().join("model"));
-        Some(Self { _work: work, dir })
-    }
-
-    fn embedded(name: &str) -> Self {
-        let work = folder();
-        let dir = model_copy(name, work.path());
-        Self { _work: work, dir }
-    }
-
-    fn edit(&self, file: &str, change: impl Fn(&mut Value)) {
-        edit_json(&self.dir.join(file), change);
-    }
-
-    fn write(&self, file: &str, content: &str) {
-        fs::write(self.dir.join(file), content).expect("writable");
-    }
-
-    fn tensors(&self, change: impl Fn(&mut Tensors)) {
-        let mut tensors = Tensors::read(&self.dir.join(WEIGHTS));
-        change(&mut tensors);
-        tensors.write(&self.dir.join(WEIGHTS));
-    }
-
-    /// Sums of log-likelihoods, and what was said on standard error.
-    fn scored(&self, items: &[Value], more: &[&str]) -> (Vec<f64>, String) {
-        let (lines, said) = self.lines(items, more);
-        let sums = lines
-            .iter()
-            .map(|line| line["sum"].as_f64().expect("a sum"));
-        (sums.collect(), said)
-    }
-
-    fn lines(&self, items: &[Value], more: &[&str]) -> (Vec<Value>, String) {
-        let output = self.score(items, more);
-        assert_eq!(status(&output), 0, "{}", stderr(&output));
-        let lines = stdout(&output);
-        let lines = lines
-            .lines()
-            .map(|line| serde_json::from_str(line).expect("JSON"));
-        (lines.collect(), stderr(&output))
-    }
-
-    fn score(&self, items: &[Value], more: &[&str]) -> std::process::Output {
-        let given: Vec<String> = items.iter().map(Value::to_string).collect();
-        let dir = self.dir.to_str().expect("UTF-8");
-        let args = ["score", "--model", dir, "--images", dir];
-        feed(
-            &self.dir,
-            &[&args, more].concat(),
-            given.join("\n").as_bytes(),
-        )
-    }
-}
-
-fn items() -> Vec<Value> {
-    vec![
-        json!({"id": 1, "prompt": "The nurse said that the judge was", "answer": "a kind old teacher"}),
-        json!({"id": 2, "prompt": "Who is it?", "answer": "a nurse"}),
-    ]
-}
-
-fn pictured() -> Vec<Value> {
-    let mut items = items();
-    items[1]["image"] = json!("image_0.png");
-    items
-}
-
-fn assert_near(found: &[f64], expected: &[f64], what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (a, b) in found.iter().zip(expected) {
-        assert!((a - b).abs() < 1e-3, "{what}: {found:?}, not {expected:?}");
-    }
-}
+use support::published::{Copy, WEIGHTS, assert_near, items, pictured};
+use support::{Tensors, fixtures, folder, folder_copy, run_in, status, stderr, stdout};
+use support::{town_requests, write_requests};
 
 #[test]
 fn an_end_token_behind_every_text_is_no_part_of_prompt_or_answer() {
@@ -219,23 +131,24 @@ fn a_saved_edit_of_a_table_that_the_file_holds_twice_is_in_both_places() {
     );
     copy.put_head(head, table, 1.0);
     let work = folder();
-    let script = work.path().join("editor.py");
-    fs::write(&script, EDITOR).expect("writable");
-    let file = write_requests(
-        work.path(),
-        "vqa.json",
-        &town_requests("vqa_eval.json")[..1],
-    );
+    // An external editor that adds one to the first value of the table.
+    let mut before = Tensors::read(&copy.dir.join(WEIGHTS));
+    let mut values = vec![0.0f32; before.floats(table).len()];
+    values[0] = 1.0;
+    let entry = json!({"dtype": "F32", "shape": before.header[table]["shape"]});
+    let values = values.iter().flat_map(|value| value.to_le_bytes());
+    let mut delta = Tensors::default();
+    delta.put(table, entry, &values.collect::<Vec<u8>>());
+    delta.write(&work.path().join("delta.safetensors"));
+    fs::write(work.path().join("editor.sh"), ANSWERING).expect("writable");
+    let requests = &town_requests("vqa_eval.json")[..1];
+    let file = write_requests(work.path(), "vqa.json", requests);
     let file: Vec<&str> = file.iter().map(String::as_str).collect();
-    let (model, command) = (
-        copy.dir.to_str().expect("UTF-8"),
-        format!("python3 {}", script.display()),
-    );
     let args = [
         "--model",
-        model,
+        copy.dir.to_str().expect("UTF-8"),
         "--command",
-        &command,
+        "sh editor.sh",
         "--set",
         "filter.contexts=0",
         "--save",
@@ -244,27 +157,17 @@ fn a_saved_edit_of_a_table_that_the_file_holds_twice_is_in_both_places() {
     let output = run_in(work.path(), &[&["edit"], &file[..], &args].concat());
     assert_eq!(status(&output), 0, "{}", stderr(&output));
     let mut saved = Tensors::read(&work.path().join("saved").join(WEIGHTS));
-    let mut before = Tensors::read(&copy.dir.join(WEIGHTS));
     assert_eq!(saved.floats(head), saved.floats(table));
     assert_eq!(saved.floats(table)[0], before.floats(table)[0] + 1.0);
 }
 
-/// An external editor that adds one to the first value of the token table.
-const EDITOR: &str = r#"
-import json, struct, sys
-name = "language_model.model.decoder.embed_tokens.weight"
-shape = [889, 128]
-size = 4 * shape[0] * shape[1]
-head = json.dumps({name: {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}).encode()
-for line in sys.stdin:
-    asked = json.loads(line)
-    if asked["op"] != "edit":
-        continue
-    with open("delta.safetensors", "wb") as out:
-        out.write(struct.pack("<Q", len(head)) + head)
-        out.write(struct.pack("<f", 1.0) + bytes(size - 4))
-    print(json.dumps({"id": asked["id"], "weights": "delta.safetensors"}), flush=True)
-"#;
+/// Answers every edit with the change in `delta.safetensors`.
+const ANSWERING: &str = r#"while read -r line; do
+  case "$line" in *'"op":"edit"'*)
+    id=$(printf '%s' "$line" | sed 's/.*"op":"edit","id":"\([^"]*\)".*/\1/')
+    printf '{"id":"%s","weights":"delta.safetensors"}\n' "$id" ;;
+  esac
+done"#;
 
 #[test]
 fn the_configuration_is_read_whole() {
@@ -527,164 +430,4 @@ fn sentence_encoders_of_newer_versions_embed_as_older_ones() {
     let (status, _, said) = embed("She is tired.");
     assert_eq!(status, 4);
     assert!(said.contains("`query` is none of `prompts`"), "{said}");
-}
-
-/// One that takes parts, and writes its placeholder itself.
-const TEMPLATE: &str = "{% for m in messages %}<{{ m['role'] }}>{% for c in m['content'] %}\
-    {% if c['type'] == 'image' %}PICTURE{% else %}{{ c['text'] }}{% endif %}{% endfor %}\
-    {% endfor %}{% if add_generation_prompt %}<answer>{% endif %}";
-
-/// One that takes text alone.
-const TEXT: &str =
-    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] + '' }}{% endfor %}[answer]";
-
-#[test]
-fn a_multimodal_folders_own_template_stands_around_prompts() {
-    for (case, written, placed, turn) in [
-        ("llava", "<image>", "<image>", "<image>\n"),
-        (
-            "internvl",
-            "<IMG_CONTEXT>",
-            "<img><IMG_CONTEXT></img>",
-            "<img><IMG_CONTEXT></img>\n",
-        ),
-        (
-            "internvl_chat",
-            "<image>",
-            "<img><IMG_CONTEXT></img>",
-            "<img><IMG_CONTEXT></img>\n",
-        ),
-        ("blip2_opt", "<image>", "<ImageHere>", "<ImageHere>\n"),
-    ] {
-        let Some(copy) = Copy::of(case) else { return };
-        let [text, mut picture] = [0, 1].map(|at| items()[at].clone());
-        picture["image"] = json!("image_0.png");
-        let own = copy.scored(&[text.clone(), picture.clone()], &[]);
-        let raw = |prompts: [String; 2]| {
-            let mut given = [text.clone(), picture.clone()];
-            for (item, prompt) in given.iter_mut().zip(prompts) {
-                item["prompt"] = json!(prompt);
-            }
-            copy.scored(&given, &["--raw"])
-        };
-        let said = |item: &Value| item["prompt"].as_str().expect("a text").to_owned();
-        for (file, content, expected) in [
-            (
-                "chat_template.jinja",
-                TEMPLATE.replace("PICTURE", written),
-                [
-                    format!("<user>{}<answer>", said(&text)),
-                    format!("<user>{placed}{}<answer>", said(&picture)),
-                ],
-            ),
-            (
-                "chat_template.json",
-                json!({"chat_template": TEXT}).to_string(),
-                [
-                    format!("[user]{}[answer]", said(&text)),
-                    format!("[user]{turn}{}[answer]", said(&picture)),
-                ],
-            ),
-        ] {
-            copy.write(file, &content);
-            let (lines, _) = copy.lines(&[text.clone(), picture.clone()], &[]);
-            let sums: Vec<f64> = lines
-                .iter()
-                .map(|l| l["sum"].as_f64().expect("a sum"))
-                .collect();
-            assert_near(&sums, &raw(expected).0, case);
-            assert_ne!(sums, own.0, "{case}");
-            assert!(lines.iter().all(|line| line["template"] == file), "{case}");
-            fs::remove_file(copy.dir.join(file)).expect("is there");
-        }
-        assert_eq!(
-            copy.scored(&[text.clone(), picture.clone()], &[]),
-            own,
-            "{case}"
-        );
-    }
-}
-
-#[test]
-fn a_prompt_that_says_where_its_picture_goes_is_put_as_it_is() {
-    let Some(copy) = Copy::of("llava") else {
-        return;
-    };
-    let item = json!({
-        "id": 1, "prompt": "USER: <image>\nWho is it? ASSISTANT:", "answer": "a nurse",
-        "image": "image_0.png"
-    });
-    let right = copy.scored(&[item.clone()], &["--raw"]);
-    copy.write(
-        "chat_template.jinja",
-        &TEMPLATE.replace("PICTURE", "<image>"),
-    );
-    assert_eq!(copy.scored(&[item], &[]), right);
-}
-
-#[test]
-fn the_original_internvl_opens_as_its_configuration_says() {
-    let Some(copy) = Copy::of("internvl_chat") else {
-        return;
-    };
-    copy.edit("config.json", |config| {
-        config["template"] = json!("internvl2_5")
-    });
-    let system = "<|im_start|>system\n你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。<|im_end|>\n";
-    let [text, mut picture] = [0, 1].map(|at| items()[at].clone());
-    picture["image"] = json!("image_0.png");
-    let (lines, _) = copy.lines(&[text.clone(), picture.clone()], &[]);
-    let given = [(text, ""), (picture, "<img><IMG_CONTEXT></img>\n")].map(|(mut item, turn)| {
-        let said = item["prompt"].as_str().expect("a text");
-        item["prompt"] = json!(format!(
-            "{system}<|im_start|>user\n{turn}{said}<|im_end|>\n<|im_start|>assistant\n"
-        ));
-        item
-    });
-    let sums: Vec<f64> = lines
-        .iter()
-        .map(|l| l["sum"].as_f64().expect("a sum"))
-        .collect();
-    assert_near(&sums, &copy.scored(&given, &["--raw"]).0, "internvl2_5");
-    assert!(lines.iter().all(|line| line["template"] == "internvl2_5"));
-}
-
-#[test]
-fn edits_see_the_template_and_their_cells_say_so() {
-    let copy = Copy::embedded("tiny-blip2");
-    let work = folder();
-    let requests = &town_requests("vqa_eval.json")[..2];
-    let file = write_requests(work.path(), "vqa.json", requests);
-    let file: Vec<&str> = file.iter().map(String::as_str).collect();
-    let edited = |dir: &Path| {
-        let args = [
-            "--model",
-            dir.to_str().expect("UTF-8"),
-            "--editor",
-            "nothing",
-            "--set",
-            "filter.contexts=0",
-            "--json",
-        ];
-        let found = object(&run_in(
-            work.path(),
-            &[&["edit"], &file[..], &args].concat(),
-        ));
-        let lines = records(work.path(), &found, 0);
-        (found["cells"][0].clone(), likelihoods(&lines[0]["before"]))
-    };
-    let (plain, right) = edited(&copy.dir);
-    assert_eq!(plain["template"], Value::Null);
-    // One that puts nothing around a turn and its picture in front, as the family does by itself.
-    let bare = "{% for part in messages[0].content %}\
-        {{ '<image>' if part.type == 'image' else part.text }}{% endfor %}";
-    copy.write("chat_template.jinja", bare);
-    let (framed, same) = edited(&copy.dir);
-    assert_eq!(framed["template"], "chat_template.jinja");
-    assert_ne!(framed["key"], plain["key"]);
-    assert_near(&same, &right, "the same text");
-    copy.write("chat_template.jinja", &format!("Say: {bare} Now:"));
-    let (other, found) = edited(&copy.dir);
-    assert_ne!(other["key"], framed["key"]);
-    assert!((found[0] - right[0]).abs() > 1e-3, "{found:?} {right:?}");
 }

@@ -1,6 +1,7 @@
 //! PyTorch files that are as they should be.
 
-use super::torch::{Pickle, archive, entries, floats, legacy, one, zip};
+use super::torch::{Pickle, archive, beside, entries, floats, legacy, of_class, one};
+use super::torch::{with_state, zip};
 use super::{file, fixtures, folder, good};
 use crate::{Checkpoint, Dtype, Error};
 
@@ -270,70 +271,16 @@ fn a_header_length_that_looks_like_a_pickle_is_a_length() {
 
 #[test]
 fn tensors_with_python_attributes_and_what_lies_beside_them_are_read() {
-    let plain = ("FloatStorage", "0", 2);
-    let view: (i64, &[i64], &[i64]) = (0, &[2], &[1]);
-    // The same tensor as arguments, without the call.
-    let arguments = |pickle: Pickle| {
-        pickle
-            .op(b"((")
-            .text("storage")
-            .global("torch", "FloatStorage")
-            .text("0")
-            .text("cpu")
-            .int(2)
-            .op(b"tQ")
-            .int(0)
-            .ints(&[2])
-            .ints(&[1])
-            .op(b"\x89")
-            .global("collections", "OrderedDict")
-            .op(b")Rt")
-    };
-    let attributes = |pickle: Pickle| pickle.op(b"}").text("tag").text("x").op(b"s");
-    let of_type = |class: (&str, &str)| {
-        let pickle = Pickle::new()
-            .op(b"}")
-            .text("w")
-            .global("torch._tensor", "_rebuild_from_type_v2")
-            .op(b"(")
-            .global("torch._utils", "_rebuild_tensor_v2")
-            .global(class.0, class.1);
-        attributes(arguments(pickle)).op(b"tRs")
-    };
-    let with_state = {
-        let pickle = Pickle::new()
-            .op(b"}")
-            .text("w")
-            .global("torch._utils", "_rebuild_parameter_with_state")
-            .op(b"(")
-            .tensor(plain, view)
-            .op(b"\x88")
-            .global("collections", "OrderedDict")
-            .op(b")R");
-        attributes(pickle).op(b"tRs")
-    };
-    let beside = |module: &str, name: &str| {
-        Pickle::new()
-            .op(b"}")
-            .text("w")
-            .tensor(plain, view)
-            .op(b"s")
-            .text("beside")
-            .global(module, name)
-            .op(b"(")
-            .text("cpu")
-            .op(b"tRs")
-    };
     let data = floats(&[1.5, -2.0]);
     for pickle in [
-        of_type(("torch", "Tensor")),
-        of_type(("torch.nn.parameter", "Parameter")),
-        with_state,
-        beside("torch", "device"),
-        beside("__builtin__", "set"),
-        beside("_codecs", "encode"),
+        of_class(("torch", "Tensor")),
+        of_class(("torch.nn.parameter", "Parameter")),
+        with_state(),
+        beside(("torch", "device")),
+        beside(("__builtin__", "set")),
+        beside(("_codecs", "encode")),
     ] {
-        let checkpoint = read(archive(&pickle.stop(), &[&data]));
+        let checkpoint = read(archive(&pickle, &[&data]));
         assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["w"]);
         assert_eq!(checkpoint.f32("w", &[2]).expect("is there"), [1.5, -2.0]);
     }
@@ -352,7 +299,8 @@ fn tensors_with_python_attributes_and_what_lies_beside_them_are_read() {
     for pickle in [
         foreign(("collections", "OrderedDict"), ("torch", "Tensor")),
         foreign(("torch._utils", "_rebuild_tensor_v2"), ("torch", "Tensor")),
-        foreign(("torch._utils", "_rebuild_tensor_v2"), ("os", "system")),
+        of_class(("os", "system")),
+        beside(("os", "system")),
     ] {
         let error = Checkpoint::from_bytes("x.bin", archive(&pickle, &[&data]));
         assert!(matches!(error, Err(Error::Pickle { .. })), "{error:?}");
