@@ -108,11 +108,14 @@ impl From<debias_model::engine::Written> for Continued {
 
 /// What a line of output says beside its id.
 #[derive(Clone, Debug, Serialize)]
-pub struct Line<A> {
+pub struct Line<'a, A> {
     /// The answer of the model, or of its variant.
     #[serde(flatten)]
     pub answer: A,
     /// What the model answers without the variant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<A>,
+    /// The chat template around the prompt, where it is that of the model's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<&'a str>,
 }

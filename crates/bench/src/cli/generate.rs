@@ -10,7 +10,7 @@ use debias_model::engine::Batching;
 use super::Session;
 use super::variant::{EditArgs, VariantArgs};
 use crate::asking::{
-    Answers, AskedModel, Continued, Line, PictureFolder, Prompt, Teller, answered,
+    Answers, AskedModel, Continued, Line, PictureFolder, Prompt, Teller, answered, style,
 };
 use crate::compute::{Input, Loading, Numbers};
 use crate::terminal::exit::Exit;
@@ -94,7 +94,7 @@ impl Args {
             (&pictures, &teller),
             batching,
             |respondent, before| match lines.as_mut() {
-                None => self.by_flag(session, (respondent, before)),
+                None => self.by_flag((session, &asking), (respondent, before)),
                 Some(lines) => self.of_lines((session, &asking), lines, (respondent, before)),
             },
         )
@@ -103,7 +103,7 @@ impl Args {
     /// Continues the prompt that a flag gives.
     fn by_flag(
         &self,
-        session: Session,
+        (session, asking): (Session, &AskedModel),
         respondents: (&dyn Respondent, Option<&dyn Respondent>),
     ) -> anyhow::Result<Exit> {
         let image = self.image.as_ref();
@@ -117,7 +117,10 @@ impl Args {
             asked: Ok(prompt),
         }];
         let mut answers = Answers::new(session.printer);
-        for (given, line) in given.iter().zip(self.continued(&given, respondents)?) {
+        for (given, line) in given
+            .iter()
+            .zip(self.continued(&given, asking, respondents)?)
+        {
             match line {
                 Ok(line) if !session.json => session.printer.result(&said(&line))?,
                 line => answers.put(None, given, line)?,
@@ -140,7 +143,7 @@ impl Args {
             if prompts.is_empty() {
                 return answers.end();
             }
-            let found = self.continued(&prompts, respondents)?;
+            let found = self.continued(&prompts, asking, respondents)?;
             for (prompt, line) in prompts.iter().zip(found) {
                 answers.put(Some(lines), prompt, line)?;
             }
@@ -149,18 +152,20 @@ impl Args {
     }
 
     /// What is written behind each prompt.
-    fn continued(
+    fn continued<'a>(
         &self,
         prompts: &[Given<Prompt>],
+        asking: &'a AskedModel,
         respondents: (&dyn Respondent, Option<&dyn Respondent>),
-    ) -> anyhow::Result<Vec<Result<Line<Continued>, String>>> {
+    ) -> anyhow::Result<Vec<Result<Line<'a, Continued>, String>>> {
         let how = Decoding {
             max_tokens: self.max_tokens as usize,
             stops: self.stop.clone(),
             ignore_end: self.ignore_end,
         };
         let ask = |prompt: &Prompt, name| prompt.asked(name, self.raw);
-        answered(prompts, ask, respondents, |respondent, asked| {
+        let template = asking.template(style(self.raw));
+        answered(prompts, ask, respondents, template, |respondent, asked| {
             let written = respondent.write(asked, &how)?.into_iter();
             let said = |error: debias_edit::Error| error.to_string();
             Ok(written

@@ -9,7 +9,7 @@ use debias_model::engine::{Asked, Batching};
 
 use super::Session;
 use super::variant::{EditArgs, VariantArgs};
-use crate::asking::{Answers, AskedModel, Item, PictureFolder, Score, Teller, answered};
+use crate::asking::{Answers, AskedModel, Item, PictureFolder, Score, Teller, answered, style};
 use crate::compute::{Input, Loading, MemoryLimit, Numbers};
 use crate::terminal::exit::Exit;
 use crate::terminal::lines::{Given, Lines};
@@ -103,6 +103,7 @@ impl Args {
     ) -> anyhow::Result<Exit> {
         let mut answers = Answers::new(session.printer);
         let (mut tokens, mut seconds) = (0, 0.0);
+        let template = asking.template(style(self.raw));
         loop {
             asking.check()?;
             let items: Vec<Given<Item>> = lines.window(WINDOW)?;
@@ -111,7 +112,7 @@ impl Args {
             }
             let start = Instant::now();
             let ask = |item: &Item, name| item.asked(name, self.raw);
-            let found = answered(&items, ask, respondents, scores)?;
+            let found = answered(&items, ask, respondents, template, scores)?;
             seconds += start.elapsed().as_secs_f64();
             for (item, line) in items.iter().zip(found) {
                 tokens += line.as_ref().map_or(0, |line| line.answer.tokens);

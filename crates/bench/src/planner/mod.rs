@@ -13,8 +13,8 @@ use anyhow::Context;
 use debias_core::{Cell, Identity, Overrides, Plan, Protocol, Shard, Suite, Task, Variant};
 use debias_data::{Collection, Dataset, datasets};
 use debias_edit::Editor;
-use debias_model::Model;
 use debias_model::device::{DeviceName, Placement};
+use debias_model::{Model, Style};
 use serde_json::{Value, json};
 
 use self::cells::{Terms, cells};
@@ -47,6 +47,10 @@ pub struct PlannedModel {
     pub editors: Vec<PlannedEditor>,
     /// Merges in the order of the suite, one per point of each grid.
     pub mergers: Vec<PlannedMerge>,
+    /// The folder's own chat template, where it is put around prompts.
+    pub template: Option<String>,
+    /// What a person should know about how its folder was read.
+    pub notes: Vec<String>,
 }
 
 impl PlannedModel {
@@ -167,6 +171,11 @@ impl Draft<'_> {
 }
 
 impl Planned {
+    /// What the recipes of its merges hold that has no effect, each sentence once.
+    pub fn recipe_warnings(&self) -> Vec<String> {
+        mergers::warnings(self.models.iter().flat_map(|model| &model.mergers))
+    }
+
     /// Decides what `selection` means.
     ///
     /// # Errors
@@ -369,6 +378,8 @@ fn planned_models(
             identity,
             editors,
             mergers,
+            template: model.template(Style::Framed).map(str::to_owned),
+            notes: model.notes().to_vec(),
         });
     }
     Ok(models)

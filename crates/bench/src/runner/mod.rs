@@ -109,6 +109,9 @@ impl<'a> Runner<'a> {
     /// A refused input, an unwritable folder, an interrupt, or a base model that is not its own
     /// reference. What an editor does wrong is a failed cell, not an error.
     pub fn run(&self) -> anyhow::Result<Outcome> {
+        for note in self.planned.models.iter().flat_map(|model| &model.notes) {
+            self.printer.warn(note);
+        }
         let shard = &self.planned.shard;
         let mut outcome = Outcome::default();
         for cells in shard.groups() {

@@ -16,7 +16,7 @@ pub struct Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    /// Numbers of a float format of 16 or 32 bits; `None` for other formats.
+    /// Numbers of a float format of 16 to 64 bits; `None` for other formats.
     pub fn new(dtype: Dtype, bytes: &'a [u8]) -> Option<Self> {
         Some(Self {
             dtype,
