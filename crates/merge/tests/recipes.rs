@@ -4,6 +4,7 @@ mod world;
 
 use debias_merge::{Error, Recipe};
 use debias_weights::Checkpoint;
+use proptest::prelude::*;
 use world::{World, values_of};
 
 const NORM: &str = "model.norm.weight";
@@ -184,5 +185,50 @@ fn a_base_that_is_no_source_of_a_slice_is_refused() {
         let [listed, whole] =
             [listed, whole].map(|yaml| world.merge(&yaml, |_| ()).expect("merged"));
         assert!(same(&listed, &whole), "{method}");
+    }
+}
+
+/// Pieces that recipes are made of, and pieces that they are not.
+const PIECES: [&str; 26] = [
+    "merge_method: ties\n",
+    "base_model: base\n",
+    "models:\n",
+    "- model: a\n",
+    "  ",
+    "slices:\n",
+    "- sources:\n",
+    "  layer_range: [0, 2]\n",
+    "parameters: ",
+    "{weight: 1}\n",
+    "weight: [0, 1]\n",
+    "{<<: *x}",
+    "&x ",
+    "*x",
+    "- {filter: mlp, value: 0.5}\n",
+    "tokenizer: {source: union}\n",
+    "---\n",
+    "modules:\n",
+    "text: ",
+    "[",
+    "]",
+    ": ",
+    "a+b@c",
+    "\u{feff}",
+    "!!float ",
+    "\n",
+];
+
+proptest! {
+    #[test]
+    fn whatever_is_written_the_reader_answers(
+        pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..24),
+        text in ".{0,40}",
+    ) {
+        for yaml in [pieces.concat(), format!("{}{text}", pieces.concat())] {
+            if let Err(error) = read(&yaml) {
+                let error = error.to_string();
+                prop_assert!(!error.contains('\n') && error.starts_with("r.yaml"), "{error}");
+            }
+        }
     }
 }

@@ -14,6 +14,8 @@ pub(super) struct Lacking {
     /// Taken from that model as they are.
     copied: BTreeMap<usize, Vec<String>>,
     left_out: BTreeMap<usize, Vec<String>>,
+    /// Which tensors stand for which that they are taken to be tied to, in sentences.
+    pub(super) guessed: BTreeSet<String>,
 }
 
 impl Planner<'_> {
@@ -38,7 +40,8 @@ impl Planner<'_> {
                 list(names)
             )
         });
-        copied.chain(left_out).collect()
+        let guessed = self.lacking.guessed.iter().cloned();
+        copied.chain(left_out).chain(guessed).collect()
     }
 
     /// Refuses models of different depth, stack by stack; layers that a model may lack do not count.

@@ -383,10 +383,13 @@ impl<'a> Planner<'a> {
             let own = named(listed.place).unwrap_or_else(|| name.to_owned());
             let model = &self.models[listed.model];
             match model.stand_in(&own) {
-                Some(found) => inputs.push(Tensor {
-                    model: listed.model,
-                    name: found.to_owned(),
-                }),
+                Some(found) => {
+                    self.lacking.guessed.extend(model.guessed(&own, found));
+                    inputs.push(Tensor {
+                        model: listed.model,
+                        name: found.to_owned(),
+                    });
+                }
                 None => lack.push((listed.model, own.clone())),
             }
             each.push(scopes.input(&own, listed.place, sources.base == Some(at))?);

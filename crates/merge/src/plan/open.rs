@@ -387,9 +387,27 @@ impl Opened {
             return Some(name);
         }
         let found = tied::stand_in(name, self.names())?;
-        // A head that the configuration says to be another tensor is lost, not tied.
-        let lost = tied::is_head(name) && super::config::ties(&self.config) == Some(false);
+        // What the configuration says to be two tensors is lost, not tied; a table is rarely left
+        // out for its head, and then the configuration ties them.
+        let said = super::config::ties(&self.config);
+        let lost = match (tied::is_head(name), tied::is_head(found)) {
+            (true, false) => said == Some(false),
+            (false, true) => said != Some(true),
+            _ => false,
+        };
         (!lost).then_some(found)
+    }
+
+    /// What to say where `found` stands for a head and nothing but the architecture says that they
+    /// are tied.
+    pub(super) fn guessed(&self, name: &str, found: &str) -> Option<String> {
+        let silent = super::config::ties(&self.config).is_none();
+        (silent && tied::is_head(name) && !tied::is_head(found)).then(|| {
+            format!(
+                "`{}` has no `{name}`: `{found}` is taken for it",
+                self.label
+            )
+        })
     }
 
     /// Whether its head is its token table, by its configuration or because the file has none.

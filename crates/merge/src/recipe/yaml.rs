@@ -34,11 +34,21 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<(Value, Vec<String>)> {
 
 /// In words for whoever wrote the recipe, on one line.
 fn explain(problem: &YamlError) -> String {
-    if let YamlError::MultipleDocuments { location, .. } = problem.without_snippet() {
-        return format!(
-            "line {} begins a second document (`---`); a recipe is one document: give each merge a file of its own",
-            location.line()
-        );
+    match problem.without_snippet() {
+        YamlError::MultipleDocuments { location, .. } => {
+            return format!(
+                "line {} begins a second document (`---`); a recipe is one document: give each merge a file of its own",
+                location.line()
+            );
+        }
+        YamlError::AliasError { error, .. } => return explain(error),
+        YamlError::Budget { location, .. } => {
+            return format!(
+                "line {}: its lists, mappings and aliases open up to more than a recipe can hold",
+                location.line()
+            );
+        }
+        _ => {}
     }
     let text = problem.render_with_formatter(&UserMessageFormatter);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -161,6 +171,10 @@ list: [{<<: *common}, {<<: [*common, {weight: 2}]}]
 
     #[test]
     fn what_is_wrong_is_said_to_the_author_of_the_recipe() {
+        let each = |of: &str| format!("[{}]", vec![of; 10].join(", "));
+        let first = format!("a0: &a0 {}\n", each("x"));
+        let more = (1..8).map(|i| format!("a{i}: &a{i} {}\n", each(&format!("*a{}", i - 1))));
+        let bomb = first + &more.collect::<String>();
         for (text, words) in [
             ("a: 1\n---\nb: 2\n", "line 3 begins a second document"),
             ("a: 1\n---\n", "second document"),
@@ -168,10 +182,11 @@ list: [{<<: *common}, {<<: [*common, {weight: 2}]}]
             ("a: *nowhere\n", "line 1"),
             ("a: {<<: 3}\n", "merge"),
             ("{1: 2, [a]: 3}", "line 1"),
+            (bomb.as_str(), "more than a recipe can hold"),
         ] {
             let error = parse(text, "r.yaml").expect_err(text).to_string();
             assert!(error.contains(words), "{text}: {error}");
-            for word in ["Policy", "from_str", "Options", "<input>", "\n"] {
+            for word in ["Policy", "from_str", "Options", "<input>", "{", "\n"] {
                 assert!(!error.contains(word), "{text}: {error}");
             }
         }

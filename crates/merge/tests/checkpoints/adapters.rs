@@ -31,11 +31,12 @@ fn an_adapter_gives_a_tied_head_a_life_of_its_own() {
     assert_eq!(values(&out, TABLE), base[TABLE].values);
     for (at, got) in values(&out, HEAD).iter().enumerate() {
         let (row, column) = (at / 4, at % 4);
-        let product: f32 = (0..2)
-            .map(|r| b.values[row * 2 + r] * a.values[r * 4 + column])
+        let factor = |r: usize| f64::from(b.values[row * 2 + r]);
+        let product: f64 = (0..2)
+            .map(|r| factor(r) * f64::from(a.values[r * 4 + column]))
             .sum();
-        let want = base[TABLE].values[at] + 2.0 * product;
-        assert!((got - want).abs() < 1e-5, "{got} for {want}");
+        let want = f64::from(base[TABLE].values[at]) + 2.0 * product;
+        assert_eq!(*got, want as f32, "rounded once");
     }
     let (table, head) = (tensor(&[6, 4], 20), tensor(&[6, 4], 21));
     world.adapter(

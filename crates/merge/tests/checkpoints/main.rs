@@ -222,6 +222,28 @@ fn a_head_of_its_own_unties_the_output() {
     let (out, _) = world.merged(TIES);
     assert_eq!(config(&out), tied_as_written(&tied));
     assert!(!out.contains(HEAD));
+    // Where only the architecture ties them, the table is said to be taken.
+    world.add("base", &json!({}), &llama(1, true, 1));
+    world.add("a", &json!({}), &llama(1, false, 2));
+    let (_, notes) = world.merged(TIES);
+    assert!(
+        notes
+            .iter()
+            .any(|n| n.contains("`a` has no `lm_head.weight`")),
+        "{notes:?}"
+    );
+    // A table is not its head, unless the configuration says so.
+    let mut bare = llama(1, true, 2);
+    bare.remove(TABLE);
+    world.add("a", &json!({}), &bare);
+    assert!(world.refused(TIES).contains(TABLE));
+    world.add("a", &json!({"tie_word_embeddings": true}), &bare);
+    check_middle(
+        &world.merged(TIES).0,
+        TABLE,
+        &llama(1, true, 1)[TABLE],
+        &bare[HEAD],
+    );
     // A head that the configuration promises and the file lacks is lost.
     world.add(
         "base",
