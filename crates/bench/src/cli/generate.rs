@@ -1,4 +1,4 @@
-//! `bench generate`: greedy continuations.
+//! `bench generate`: continuations of prompts, greedy, drawn or by beams.
 
 use std::path::PathBuf;
 
@@ -7,13 +7,14 @@ use debias_edit::Respondent;
 use debias_model::engine::{Asked, Batching};
 
 use super::Session;
+use super::decoding::DecodingArgs;
 use super::variant::{EditArgs, VariantArgs};
 use crate::asking::{Continued, Line, PictureFolder, Prompt, Teller, in_item};
 use crate::compute::{Input, Loading, Numbers};
 use crate::terminal::exit::Exit;
 use crate::terminal::lines::{Id, Lines};
 
-/// Continue prompts greedily
+/// Continue prompts: greedily, by draws (--temperature, --top-k, --top-p) or by beams
 ///
 /// A prompt by flag, or JSON lines {"id", "prompt", "image"} from a file or standard input. Ends
 /// at the tokens that generation_config.json or config.json name, and at each --stop text.
@@ -23,10 +24,13 @@ use crate::terminal::lines::{Id, Lines};
   bench generate --model path/to/blip2 --prompt 'Question: Who is it? Answer:' --image a.png
   bench generate --model path/to/folder --json < prompts.jsonl
   bench generate --model path/to/blip2 --editor ike --edit request.json --prompt 'Who is it?' --image a.png
+  bench generate --model path/to/gpt2 --prompt 'The nurse said that' --samples 5 --top-p 0.9 --seed 7
   bench generate --model base --merge recipe.yaml --prompt 'The nurse said that'
   bench generate --model base --model tuned --prompt 'The nurse said that'
 
-With --json or lines as input, one line each: {\"id\", \"text\", \"tokens\"}. With a variant
+With --json or lines as input, one line each: {\"id\", \"text\", \"tokens\"}; with --samples or --beams also
+\"samples\": [{\"text\", \"tokens\"}, …], of which the first is text and tokens. What is drawn depends on the
+seed, the prompt's id and the sample's number, on no batch and no thread. With a variant
 (--editor and --edit, --merge, a second --model) the same of the model without it stands beside: as
 \"before\", or for people on a line of its own. An edit is made as `bench edit` makes it: of requests on
 which the model shows the bias, unless --set filter.contexts=0.")]
@@ -53,15 +57,8 @@ pub struct Args {
     /// Put nothing around the prompt: no chat template, no text around the picture
     #[arg(long)]
     raw: bool,
-    /// Most tokens to add
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
-    max_tokens: u32,
-    /// A text that ends a continuation; it is cut off (repeatable)
-    #[arg(long, value_name = "TEXT")]
-    stop: Vec<String>,
-    /// Go on behind the model's end tokens
-    #[arg(long)]
-    ignore_end: bool,
+    #[command(flatten)]
+    decoding: DecodingArgs,
     #[command(flatten)]
     numbers: Numbers,
     #[command(flatten)]
@@ -85,6 +82,10 @@ impl Args {
             Some(_) => None,
             None => Some(Lines::open(&self.input)?),
         };
+        let seed = self
+            .edit_args
+            .seed_of(self.decoding.draws(), &self.variant)?;
+        let decoding = self.decoding.decoding("generate", seed)?;
         let how = (&self.loading, &self.numbers, None);
         let asking = self
             .variant
@@ -107,9 +108,9 @@ impl Args {
                     if prompts.is_empty() {
                         return Ok(Exit::Done);
                     }
-                    let written = self.continued(respondent, &prompts)?;
+                    let written = self.continued(respondent, &prompts, &decoding)?;
                     let before = before
-                        .map(|before| self.continued(before, &prompts))
+                        .map(|before| self.continued(before, &prompts, &decoding))
                         .transpose()?;
                     let mut before = before.map(Vec::into_iter);
                     for (prompt, answer) in prompts.iter().zip(written) {
@@ -135,29 +136,34 @@ impl Args {
         &self,
         respondent: &dyn Respondent,
         prompts: &[Prompt],
+        how: &Decoding,
     ) -> anyhow::Result<Vec<Continued>> {
-        let how = Decoding {
-            max_tokens: self.max_tokens as usize,
-            stops: self.stop.clone(),
-            ignore_end: self.ignore_end,
-        };
         let asked: Vec<Asked> = prompts
             .iter()
             .map(|prompt| prompt.asked(self.raw))
             .collect();
-        let found = respondent.write(&asked, &how)?.into_iter().zip(prompts);
+        let found = respondent.write(&asked, how)?.into_iter().zip(prompts);
         let written = found.map(|(found, prompt)| {
             let written = found.map_err(|error| in_item(&prompt.id, &error))?;
-            Ok(Continued::from(written))
+            Ok(Continued::of(written, how.choosing.count() > 1))
         });
         written.collect()
     }
 }
 
-/// A continuation for people: alone, or below that of the model without the variant.
+/// Continuations for people, one below the other: alone, or below those of the model without the variant.
 fn said(line: &Line<Continued>) -> String {
+    let texts = |continued: &Continued, mark: &str| {
+        let texts = continued.texts();
+        let marked: Vec<String> = texts.map(|text| format!("{mark}{text}")).collect();
+        marked.join("\n")
+    };
     match &line.before {
-        None => line.answer.text.clone(),
-        Some(before) => format!("before: {}\nafter:  {}", before.text, line.answer.text),
+        None => texts(&line.answer, ""),
+        Some(before) => format!(
+            "{}\n{}",
+            texts(before, "before: "),
+            texts(&line.answer, "after:  ")
+        ),
     }
 }
