@@ -13,6 +13,9 @@ pub(super) fn read(bytes: &[u8]) {
             return;
         }
     };
+    if let Err(error) = checkpoint.refuse_quantised() {
+        assert!(!error.to_string().contains('\n'), "one line: {error}");
+    }
     for name in checkpoint.names() {
         let info = checkpoint.info(name).expect("was listed");
         let count: usize = info.shape.iter().product();
@@ -25,7 +28,10 @@ pub(super) fn read(bytes: &[u8]) {
         if let Ok(raw) = checkpoint.raw(name) {
             assert_eq!(raw.bytes, shared.bytes, "{name}");
         }
-        let float = matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        let float = matches!(
+            info.dtype,
+            Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16
+        );
         match checkpoint.f32(name, &info.shape) {
             Ok(values) => {
                 assert!(float && values.len() == count, "{name}");

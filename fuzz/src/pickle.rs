@@ -11,7 +11,7 @@ mod seeds;
 mod torch;
 
 use libfuzzer_sys::fuzz_target;
-use torch::{Pickle, archive, entries, floats, legacy, one, zip};
+use torch::{Pickle, archive, beside, entries, floats, legacy, of_class, one, with_state, zip};
 
 /// An input is a whole file, in either container.
 const FILE: u8 = b'f';
@@ -38,6 +38,9 @@ fn seeds() -> Vec<Vec<u8>> {
         one(("HalfStorage", "0", 8), (0, &[2, 4], &[1, 2])),
         training(),
         framed(),
+        with_state(),
+        of_class(("torch", "Tensor")),
+        beside(("torch", "device")),
     ];
     let mut seeds = Vec::new();
     for pickle in &pickles {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
+pub mod published;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;

@@ -80,10 +80,10 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
-    /// preprocessor_config.json is unusable, or a picture cannot be prepared.
-    #[error("{location}: preprocessor_config.json: {problem}")]
+    /// The picture processor's configuration is unusable, or a picture cannot be prepared.
+    #[error("{location}: {problem}")]
     Pixels {
-        /// Where the configuration came from.
+        /// Folder or file that the configuration came from.
         location: String,
         /// What is wrong.
         problem: String,

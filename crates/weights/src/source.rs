@@ -59,16 +59,25 @@ impl Source {
         plain(file, || self.location())?;
         match self {
             Self::Folder(dir) => {
-                let path = dir.join(file);
-                let read = read_small(&path)?;
+                let read = read_small(&dir.join(file))?;
                 if let Some(bytes) = &read {
-                    itself(bytes, &path)?;
+                    itself(bytes, || self.describe(file))?;
                 }
                 Ok(read.map(Cow::Owned))
             }
             Self::Embedded { files, .. } => Ok(find(files, file).map(Cow::Borrowed)),
             Self::Memory { .. } => Ok(None),
         }
+    }
+
+    /// Whether there is a file `file`.
+    pub(crate) fn has(&self, file: &str) -> Result<bool> {
+        plain(file, || self.location())?;
+        Ok(match self {
+            Self::Folder(dir) => dir.join(file).is_file(),
+            Self::Embedded { files, .. } => find(files, file).is_some(),
+            Self::Memory { .. } => false,
+        })
     }
 
     /// Where the folder `name` inside this one would be; `None` where there are no folders.
@@ -90,7 +99,7 @@ impl Source {
                     return Ok(None);
                 };
                 let bytes = Bytes::from_owner(Mapped::new(&open, &path)?);
-                itself(&bytes, &path)?;
+                itself(&bytes, || path.display().to_string())?;
                 Ok(Some(bytes))
             }
             Self::Embedded { files, .. } => Ok(find(files, file).map(Bytes::from_static)),
@@ -99,19 +108,17 @@ impl Source {
     }
 }
 
-/// Refuses what stands in the place of the file: a pointer of a repository, a page of a server.
-fn itself(bytes: &[u8], path: &Path) -> Result<()> {
-    let found = Foreign::of(bytes);
+/// Refuses what stands in the place of the file `place`: a pointer of a repository, a page of a server.
+pub(crate) fn itself(bytes: &[u8], place: impl FnOnce() -> String) -> Result<()> {
+    let Some(found) = Foreign::of(bytes) else {
+        return Ok(());
+    };
+    let file = place();
     // A template may hold markup of its own.
-    let template = path.extension().is_some_and(|end| end == "jinja");
-    match found {
-        Some(Foreign::HtmlPage | Foreign::XmlDocument) if template => Ok(()),
-        Some(found) => Err(Error::Foreign {
-            file: path.display().to_string(),
-            found,
-        }),
-        None => Ok(()),
+    if file.ends_with(".jinja") && matches!(found, Foreign::HtmlPage | Foreign::XmlDocument) {
+        return Ok(());
     }
+    Err(Error::Foreign { file, found })
 }
 
 fn find(files: &[(&str, &'static [u8])], file: &str) -> Option<&'static [u8]> {

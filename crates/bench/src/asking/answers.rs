@@ -174,7 +174,7 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::ColorChoice;
+    use crate::terminal::printer::ColorChoice;
 
     #[test]
     fn failures_of_one_kind_are_one_sentence() {

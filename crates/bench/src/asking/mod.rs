@@ -80,16 +80,17 @@ pub fn style(raw: bool) -> Style {
 }
 
 /// Asks everything that the lines `given` ask, and puts answers to their lines: of the variant and of
-/// the model beside it. An answer that lacks either is none.
+/// the model beside it, with the chat template that is around them. An answer that lacks either is none.
 ///
 /// # Errors
 /// What ends all.
-pub fn answered<T, A>(
+pub fn answered<'a, T, A>(
     given: &[Given<T>],
     ask: impl Fn(&T, String) -> Asked,
     (respondent, before): (&dyn Respondent, Option<&dyn Respondent>),
+    template: Option<&'a str>,
     answers: impl Fn(&dyn Respondent, &[Asked]) -> anyhow::Result<Vec<Result<A, String>>>,
-) -> anyhow::Result<Vec<Result<Line<A>, String>>> {
+) -> anyhow::Result<Vec<Result<Line<'a, A>, String>>> {
     let name = |given: &Given<T>| {
         given
             .id
@@ -112,6 +113,7 @@ pub fn answered<T, A>(
         Ok(Line {
             answer: own?,
             before: before.transpose()?,
+            template,
         })
     };
     Ok(given.iter().map(&mut line).collect())

@@ -61,6 +61,9 @@ impl Args {
         let checkpoint = ModelSource::resolve(&self.model)?.checkpoint()?;
         let checkpoint = checkpoint.allow_nan(self.loading.allow_nan);
         let encoder = Encoder::open(&checkpoint, &device)?;
+        for note in encoder.notes() {
+            session.printer.warn(note);
+        }
         let view = self.numbers.view();
         if !self.texts.is_empty() {
             let texts = self.texts.into_iter().enumerate();

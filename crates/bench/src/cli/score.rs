@@ -9,7 +9,7 @@ use debias_model::engine::{Asked, Batching};
 
 use super::Session;
 use super::variant::{EditArgs, VariantArgs};
-use crate::asking::{Answers, AskedModel, Item, PictureFolder, Score, Teller, answered};
+use crate::asking::{Answers, AskedModel, Item, PictureFolder, Score, Teller, answered, style};
 use crate::compute::{Input, Loading, MemoryLimit, Numbers};
 use crate::terminal::exit::Exit;
 use crate::terminal::lines::{Given, Lines};
@@ -72,6 +72,7 @@ impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let start = Instant::now();
         let mut lines = Lines::open(&self.input, Content::Json)?;
+        self.edit_args.seed_of(false, &self.variant)?;
         let how = (&self.loading, &self.numbers, self.memory.max_memory);
         let asking = self
             .variant
@@ -103,6 +104,7 @@ impl Args {
     ) -> anyhow::Result<Exit> {
         let mut answers = Answers::new(session.printer);
         let (mut tokens, mut seconds) = (0, 0.0);
+        let template = asking.template(style(self.raw));
         loop {
             asking.check()?;
             let items: Vec<Given<Item>> = lines.window(WINDOW)?;
@@ -111,7 +113,7 @@ impl Args {
             }
             let start = Instant::now();
             let ask = |item: &Item, name| item.asked(name, self.raw);
-            let found = answered(&items, ask, respondents, scores)?;
+            let found = answered(&items, ask, respondents, template, scores)?;
             seconds += start.elapsed().as_secs_f64();
             for (item, line) in items.iter().zip(found) {
                 tokens += line.as_ref().map_or(0, |line| line.answer.tokens);

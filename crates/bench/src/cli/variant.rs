@@ -9,6 +9,7 @@ use debias_core::{Preset, Task};
 use super::selection::{PresetName, TaskName};
 use crate::asking::{AskedModel, Opening, VariantRequest, threads};
 use crate::compute::{Compute, Loading, Numbers};
+use crate::models::merging::MergeRequest;
 use crate::planner::{Batches, Conditions, EditRequest};
 use crate::terminal::exit::Exit;
 use crate::terminal::failure::Refusal;
@@ -18,12 +19,29 @@ use crate::terminal::printer::Printer;
 /// Where an edit's trained parts are kept, and its seed: flags of commands without a run folder.
 #[derive(Clone, Debug, Args)]
 pub(super) struct EditArgs {
-    /// Seed of every random stream of the edit
-    #[arg(long, value_name = "N", requires = "edit")]
+    /// Seed of every random stream: of an edit, of samples [default: 0]
+    #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Where trained parts of editors are kept
     #[arg(short, long, value_name = "DIR", default_value = "results")]
     out: PathBuf,
+}
+
+impl EditArgs {
+    /// The seed of what is drawn.
+    ///
+    /// # Errors
+    /// A seed where nothing is drawn: neither samples nor for an edit.
+    pub(super) fn seed_of(&self, samples: bool, variant: &VariantArgs) -> Result<u64, Refusal> {
+        if self.seed.is_some() && !samples && variant.edit.is_none() {
+            return Err(
+                Refusal::new(Exit::Usage, "--seed: nothing is drawn here").help(
+                    "A seed goes with --edit, or with --temperature, --top-k, --top-p or --samples.",
+                ),
+            );
+        }
+        Ok(self.seed.unwrap_or(0))
+    }
 }
 
 /// How variants are computed.
@@ -70,6 +88,9 @@ pub(super) struct VariantArgs {
     /// Ask what this recipe merges; the answer of --model stands beside
     #[arg(long, value_name = "RECIPE", conflicts_with = "editor")]
     merge: Option<PathBuf>,
+    /// Refuse a recipe with keys or parameters that have no effect, instead of warning
+    #[arg(long, requires = "merge")]
+    strict: bool,
     /// The model without the variant stands beside
     #[arg(long)]
     before: bool,
@@ -159,7 +180,10 @@ impl VariantArgs {
     /// A placement that contradicts itself.
     pub(super) fn of(&self, name: &str, how: &How) -> anyhow::Result<Option<VariantRequest>> {
         if let Some(recipe) = &self.merge {
-            return Ok(Some(VariantRequest::Merged(recipe.clone())));
+            return Ok(Some(VariantRequest::Merged(MergeRequest {
+                recipe: recipe.clone(),
+                strict: self.strict,
+            })));
         }
         let Some(path) = &self.edit else {
             return Ok(None);

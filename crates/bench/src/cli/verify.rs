@@ -74,6 +74,9 @@ impl Args {
             true => verify_encoder(&Encoder::open(&checkpoint, &device)?, &golden, &case)?,
             false => verify(&self.loading.open_source(&source, None)?, &golden, &case)?,
         };
+        for note in checkpoint.notes() {
+            session.printer.warn(note);
+        }
         let arch = family(&checkpoint)?.replace('-', "");
         reported(session, &Report::new(arch, tensors))
     }

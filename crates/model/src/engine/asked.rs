@@ -102,7 +102,7 @@ impl Asked {
     /// The rows of [`Joining::Harness`], of text alone.
     fn harness_rows(&self, model: &Model) -> Result<Vec<Option<ChoiceRow>>> {
         let text = model.text();
-        let (said, special) = model.said(&self.prompt, self.style)?;
+        let (said, special) = model.said(&self.prompt, self.style, false)?;
         let prompt = said.trim_end_matches(is_blank);
         let blanks = &said[prompt.len()..];
         // Where not even a beginning token opens a text, the one that would begin it stands there.

@@ -1,6 +1,7 @@
 //! PyTorch files that are as they should be.
 
-use super::torch::{Pickle, archive, entries, floats, legacy, one, zip};
+use super::torch::{Pickle, archive, beside, entries, floats, legacy, of_class, one};
+use super::torch::{with_state, zip};
 use super::{file, fixtures, folder, good};
 use crate::{Checkpoint, Dtype, Error};
 
@@ -266,4 +267,42 @@ fn a_header_length_that_looks_like_a_pickle_is_a_length() {
     let bytes = file(&padded, &1.0f32.to_le_bytes());
     assert_eq!(bytes[..2], [0x80, 0x02]);
     assert_eq!(read(bytes).f32("a", &[1]).expect("valid"), [1.0]);
+}
+
+#[test]
+fn tensors_with_python_attributes_and_what_lies_beside_them_are_read() {
+    let data = floats(&[1.5, -2.0]);
+    for pickle in [
+        of_class(("torch", "Tensor")),
+        of_class(("torch.nn.parameter", "Parameter")),
+        with_state(),
+        beside(("torch", "device")),
+        beside(("__builtin__", "set")),
+        beside(("_codecs", "encode")),
+    ] {
+        let checkpoint = read(archive(&pickle, &[&data]));
+        assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["w"]);
+        assert_eq!(checkpoint.f32("w", &[2]).expect("is there"), [1.5, -2.0]);
+    }
+    // Only tensors are rebuilt, and only as tensors.
+    let foreign = |rebuild: (&str, &str), class: (&str, &str)| {
+        Pickle::new()
+            .op(b"}")
+            .text("w")
+            .global("torch._tensor", "_rebuild_from_type_v2")
+            .op(b"(")
+            .global(rebuild.0, rebuild.1)
+            .global(class.0, class.1)
+            .op(b")}tRs")
+            .stop()
+    };
+    for pickle in [
+        foreign(("collections", "OrderedDict"), ("torch", "Tensor")),
+        foreign(("torch._utils", "_rebuild_tensor_v2"), ("torch", "Tensor")),
+        of_class(("os", "system")),
+        beside(("os", "system")),
+    ] {
+        let error = Checkpoint::from_bytes("x.bin", archive(&pickle, &[&data]));
+        assert!(matches!(error, Err(Error::Pickle { .. })), "{error:?}");
+    }
 }
