@@ -69,7 +69,7 @@ pub(crate) fn utf8<'r>(mut reader: impl BufRead + 'r) -> io::Result<Box<dyn BufR
         [0xff, 0xfe, ..] => (2, Some(false)),
         [0xfe, 0xff, ..] => (2, Some(true)),
         [0xef, 0xbb, 0xbf, ..] => (3, None),
-        [0, other, ..] | [other, 0, ..] if other != 0 => {
+        [0, other, ..] | [other, 0, ..] if other.is_ascii_graphic() => {
             return Err(refused(
                 "not text, or UTF-16 without its byte order mark; save it as UTF-8",
             ));
