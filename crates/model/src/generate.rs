@@ -38,8 +38,8 @@ pub trait Steps {
     /// Logits of what follows each open row, `[open rows, vocabulary]`.
     fn next(&self) -> Tensor<2>;
 
-    /// Adds `ids[i]` to open row `going[i]`; rows that are not named are closed, and the others open
-    /// in that order.
+    /// Adds `ids[i]` to open row `going[i]`; rows that are not named are closed, those named more than
+    /// once go on as often, and all are open in that order.
     fn add(&mut self, going: &[usize], ids: &[u32]);
 }
 
@@ -146,7 +146,7 @@ impl Steps for Continuation<'_> {
     }
 
     fn add(&mut self, going: &[usize], ids: &[u32]) {
-        if going.len() < self.open.len() {
+        if !going.iter().copied().eq(0..self.open.len()) {
             self.cache = self.cache.of_rows(going, self.model.device());
             self.open = going.iter().map(|at| self.open[*at]).collect();
         }
@@ -181,21 +181,22 @@ impl Model {
             return Ok(vec![Vec::new(); rows.len()]);
         }
         rows.iter()
-            .try_for_each(|row| self.check_room(row, limits.max_tokens))?;
+            .try_for_each(|row| self.check_room(row, "", limits.max_tokens))?;
         let mut steps = Continuation::of(self, rows.to_vec(), seen, view);
         greedy(&mut steps, rows.len(), limits).into_iter().collect()
     }
 
-    /// Whether `more` tokens fit behind `row`; the last one is never read.
+    /// Whether `more` tokens fit behind `row`, the row of `prompt`; the last one is never read.
     ///
     /// # Errors
     /// [`Error::TooLong`].
-    pub(crate) fn check_room(&self, row: &Row, more: usize) -> Result<()> {
+    pub(crate) fn check_room(&self, row: &Row, prompt: &str, more: usize) -> Result<()> {
         let limit = self.decoder().outline().max_positions;
         let length = row.ids.len() + more;
         if length > limit + 1 {
             return Err(Error::TooLong {
-                text: "prompt and continuation".into(),
+                text: prompt.chars().take(40).collect(),
+                more,
                 length,
                 limit,
             });

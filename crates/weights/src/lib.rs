@@ -13,7 +13,6 @@ mod edited;
 mod error;
 mod float;
 mod header;
-mod impostor;
 mod index;
 mod json;
 mod map;

@@ -1,17 +1,15 @@
 //! The lines that come in and go out.
 
 use debias_model::AnswerLikelihood;
-use debias_model::engine::Asked;
+use debias_model::engine::{Asked, Written};
 use serde::{Deserialize, Serialize};
 
 use super::style;
-use crate::terminal::lines::{Id, image};
+use crate::terminal::lines::image;
 
 /// A line of `bench score`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Item {
-    /// Comes back with the score.
-    pub id: Id,
     /// The prompt.
     pub prompt: String,
     /// The answer.
@@ -29,10 +27,10 @@ fn space() -> String {
 }
 
 impl Item {
-    /// What the model is asked; with `raw`, nothing is put around the prompt.
-    pub fn asked(&self, raw: bool) -> Asked {
+    /// What the model is asked by the line `name`; with `raw`, nothing is put around the prompt.
+    pub fn asked(&self, name: String, raw: bool) -> Asked {
         Asked {
-            name: self.id.to_string(),
+            name,
             prompt: self.prompt.clone(),
             image: self.image.clone(),
             choices: vec![self.answer.clone()],
@@ -70,8 +68,6 @@ impl From<AnswerLikelihood> for Score {
 /// A line of `bench generate`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Prompt {
-    /// Comes back with the continuation.
-    pub id: Id,
     /// The prompt.
     pub prompt: String,
     /// A picture, relative to the images' folder.
@@ -80,10 +76,10 @@ pub struct Prompt {
 }
 
 impl Prompt {
-    /// What the model is asked; with `raw`, nothing is put around the prompt.
-    pub fn asked(&self, raw: bool) -> Asked {
+    /// What the model is asked by the line `name`; with `raw`, nothing is put around the prompt.
+    pub fn asked(&self, name: String, raw: bool) -> Asked {
         Asked {
-            name: self.id.to_string(),
+            name,
             prompt: self.prompt.clone(),
             image: self.image.clone(),
             style: style(raw),
@@ -93,28 +89,49 @@ impl Prompt {
 }
 
 /// A continuation as it is written out.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Continued {
     /// Its text.
     pub text: String,
     /// Its tokens.
     pub tokens: Vec<u32>,
+    /// All continuations, where several were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<Continued>,
 }
 
-impl From<debias_model::engine::Written> for Continued {
-    fn from(written: debias_model::engine::Written) -> Self {
+impl From<Written> for Continued {
+    fn from(written: Written) -> Self {
         Self {
             text: written.text,
             tokens: written.tokens,
+            samples: Vec::new(),
         }
     }
 }
 
-/// A line of output: what was answered to the line `id`.
+impl Continued {
+    /// The first of the continuations of one prompt, and all of them where there are `several`.
+    pub fn of(written: Vec<Written>, several: bool) -> Self {
+        let all: Vec<Self> = written.into_iter().map(Self::from).collect();
+        let first = all.first().cloned().unwrap_or_default();
+        Self {
+            samples: if several { all } else { Vec::new() },
+            ..first
+        }
+    }
+
+    /// The text of every continuation.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let own = self.samples.is_empty().then_some(self.text.as_str());
+        let samples = self.samples.iter().map(|sample| sample.text.as_str());
+        own.into_iter().chain(samples)
+    }
+}
+
+/// What a line of output says beside its id.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line<'a, A> {
-    /// Of the line of input.
-    pub id: &'a Id,
     /// The answer of the model, or of its variant.
     #[serde(flatten)]
     pub answer: A,

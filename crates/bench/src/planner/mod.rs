@@ -2,6 +2,7 @@
 
 mod cells;
 mod editors;
+mod evaluation;
 mod mergers;
 mod request;
 mod requests;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use self::cells::{Terms, cells};
 pub use self::editors::{PlannedEditor, given, merged_settings};
 use self::editors::{Shelf, known_settings, overrides, settings_value};
+pub use self::evaluation::{Chosen, EvalRequest, PlannedBenchmark, PlannedEval};
 pub use self::mergers::PlannedMerge;
 pub use self::request::{Batches, Command, Conditions, EditRequest, RunRequest};
 use crate::compute::Dtype;

@@ -11,11 +11,11 @@ use debias_data::benchmarks::{self, Benchmark, Opened};
 use debias_model::device::{DeviceName, Placement};
 use debias_model::{Model, Style};
 
+use super::{EditRequest, Planned};
 use crate::asking::VariantRequest;
 use crate::compute::Dtype;
 use crate::models::ModelSource;
 use crate::models::merging::Models;
-use crate::planner::{EditRequest, Planned};
 use crate::results::store::RunFolder;
 use crate::roots::Roots;
 use crate::terminal::exit::Exit;
