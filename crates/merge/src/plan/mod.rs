@@ -109,7 +109,8 @@ impl Planned {
         let layers = planner.cut_layers();
         let jobs = std::mem::take(&mut planner.jobs);
         let asked = recipe.out_dtype.or(recipe.dtype);
-        let spoken = Spoken::new(&recipe, &models, donor, library)?;
+        let voice = tokens::voice(&jobs, donor);
+        let spoken = Spoken::new(&recipe, &models, (donor, voice), library)?;
         notes.extend(spoken.notes);
         let difference = |a, b| tokens::difference(&models, a, b);
         let rows = spoken.vocabulary.as_ref().map(|vocabulary| vocabulary.size);
@@ -122,7 +123,7 @@ impl Planned {
         let changes = Changes {
             dtype: asked.or_else(|| uniform(&tensors)),
             layers,
-            vocabulary: rows.or_else(|| models[donor].new_rows()),
+            vocabulary: rows.or_else(|| models[donor].new_rows(&tensors)),
             untied,
             architecture: recipe.architectures.get(given).cloned(),
         };

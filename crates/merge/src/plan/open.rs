@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use debias_weights::{Checkpoint, Shared, TensorInfo};
 use serde_json::Value;
 
+use super::check::Checked;
 use super::{extras, layers, tied};
 use crate::adapter::{Adapter, config};
 use crate::error::{Error, Result};
@@ -239,11 +240,13 @@ impl Opened {
         Ok(before.zip(after).map(|(before, after)| [before, after]))
     }
 
-    /// Rows of the token table, where the adapter has given it others than its checkpoint has.
-    pub(super) fn new_rows(&self) -> Option<usize> {
-        let stored = &self.places[self.token_table()?].stored;
-        let before = self.checkpoint.info(stored)?.shape.first().copied();
-        self.vocabulary().filter(|rows| before != Some(*rows))
+    /// Rows of the output's token table, where they are not those of this checkpoint's.
+    pub(super) fn new_rows(&self, tensors: &[Checked]) -> Option<usize> {
+        let table = self.token_table()?;
+        let made = tensors.iter().find(|tensor| tensor.job.name == table)?;
+        let before = self.checkpoint.info(self.place(table).0)?.shape.first();
+        let rows = made.info.shape.first();
+        rows.filter(|rows| before != Some(*rows)).copied()
     }
 
     fn wrong(&self, problem: String) -> Error {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::jobs::{Job, Work};
 use super::open::Opened;
+use super::tied;
 use crate::error::{Error, Result};
 use crate::library::{Library, Location};
 use crate::recipe::Recipe;
@@ -23,10 +25,11 @@ pub(crate) struct Spoken {
 }
 
 impl Spoken {
+    /// `voice` is the model whose tokenizer the output has, unless the recipe asks for another.
     pub(crate) fn new(
         recipe: &Recipe,
         models: &[Opened],
-        donor: usize,
+        (donor, voice): (usize, usize),
         library: &dyn Library,
     ) -> Result<Self> {
         let speakers: Vec<Speaker> = models.iter().map(speaker).collect();
@@ -44,21 +47,21 @@ impl Spoken {
         };
         let mut files = match &vocabulary {
             Some(vocabulary) => vocabulary.files.clone(),
-            None => copied(models[donor].voice())?,
+            None => copied(models[voice].voice())?,
         };
         let notes = match &vocabulary {
             Some(vocabulary) => vocabulary.notes.clone(),
-            None => vocabulary::renumbered(&speakers, donor),
+            None => vocabulary::renumbered(&speakers, voice),
         };
         // An adapter's tokenizer may leave the template to its base.
-        if let (Some(checkpoint), None) = (models[donor].beneath_voice(), &vocabulary)
-            && own_template(&speakers[donor])?.is_none()
+        if let (Some(checkpoint), None) = (models[voice].beneath_voice(), &vocabulary)
+            && own_template(&speakers[voice])?.is_none()
             && let Some(template) = own_template(&Speaker {
                 checkpoint,
-                ..speakers[donor]
+                ..speakers[voice]
             })?
         {
-            put_chat_template(&mut files, &template, &models[donor].label)?;
+            put_chat_template(&mut files, &template, &models[voice].label)?;
         }
         if let Some(setting) = &recipe.chat_template
             && let Some(template) = chat_template(setting, &speakers)?
@@ -70,6 +73,20 @@ impl Spoken {
             files,
             notes,
         })
+    }
+}
+
+/// The model whose rows of tokens the output has: the donor, unless it is only what adapters lie on.
+pub(crate) fn voice(jobs: &[Job], donor: usize) -> usize {
+    let table = jobs.iter().find(|job| tied::is_token_table(&job.name));
+    let inputs = match table.map(|job| &job.work) {
+        Some(Work::Copy { model, .. }) => vec![*model],
+        Some(Work::Merge { inputs, .. }) => inputs.iter().map(|input| input.model).collect(),
+        None => Vec::new(),
+    };
+    match inputs.first() {
+        Some(first) if !inputs.contains(&donor) => *first,
+        _ => donor,
     }
 }
 

@@ -83,6 +83,13 @@ fn rows_configuration_and_tokenizer_of_an_adapter_with_new_tokens_agree() {
     assert_eq!(out.info(TABLE).map(|i| i.shape.clone()), Some(vec![8, 4]));
     let tokenizer: Value = out.json("tokenizer.json").expect("a tokenizer");
     assert_eq!(tokenizer["model"]["vocab"]["newer"], 7);
+    // An adapter by itself, for which the base is only what it lies on, has the same say.
+    let alone =
+        "merge_method: linear\nbase_model: base\nmodels:\n- model: ad\n  parameters: {weight: 1}\n";
+    let (out, _) = world.merged(alone);
+    assert_eq!(config(&out)["vocab_size"], 8);
+    let tokenizer: Value = out.json("tokenizer.json").expect("a tokenizer");
+    assert_eq!(tokenizer["model"]["vocab"]["newer"], 7);
     // The base beside it has other rows; a union of tokenizers gives both the same.
     let with_base = format!(
         "base_model: base\n{}",
