@@ -96,7 +96,7 @@ fn a_prompt_that_says_where_its_picture_goes_is_put_as_it_is() {
         "id": 1, "prompt": "USER: <image>\nWho is it? ASSISTANT:", "answer": "a nurse",
         "image": "image_0.png"
     });
-    let right = copy.scored(&[item.clone()], &["--raw"]);
+    let right = copy.scored(std::slice::from_ref(&item), &["--raw"]);
     copy.write(
         "chat_template.jinja",
         &TEMPLATE.replace("PICTURE", "<image>"),
