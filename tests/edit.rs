@@ -191,7 +191,7 @@ fn bad_requests_are_refused_in_one_line() {
             with("image", "no.png"),
             "`image` `no.png` is in none of the image folders",
         ),
-        (with("image", "../a.png"), "would leave the image folder"),
+        (with("image", "../a.png"), "would leave the images folder"),
         (speech, "`task` `speech` is none of ic, vqa, text"),
         (train, "no request is there to be edited"),
     ] {

@@ -6,6 +6,7 @@
 #![no_main]
 
 mod checkpoint;
+mod seeds;
 #[path = "../../crates/weights/src/tests/torch.rs"]
 mod torch;
 
@@ -16,7 +17,7 @@ use torch::{Pickle, archive, beside, entries, floats, legacy, of_class, one, wit
 const FILE: u8 = b'f';
 
 fuzz_target!(
-    init: checkpoint::plant(&seeds()),
+    init: seeds::plant(&seeds()),
     |input: &[u8]| match input.split_first() {
         Some((&FILE, file)) => checkpoint::read(file),
         Some((_, pickle)) => checkpoint::read(&archive(pickle, &[&data()])),

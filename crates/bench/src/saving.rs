@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use debias_edit::{Edit, Editor};
+use debias_edit::{Edit, Editor, Touches};
 use debias_model::{Change, host};
 use debias_weights::{check_target, write_edited};
 
@@ -105,8 +105,8 @@ impl Target {
 
 /// Whether an editor's card says that it changes nothing else; an external one may do either.
 fn changes_weights(editor: &dyn Editor) -> bool {
-    let touches = editor.card().touches;
-    !["input", "output"]
+    let kinds = editor.card().touches.kinds;
+    [Touches::Weights, Touches::Nothing]
         .iter()
-        .any(|other| touches.starts_with(other))
+        .any(|kind| kinds.contains(kind))
 }

@@ -113,11 +113,13 @@ pub enum Error {
         model: String,
     },
     /// A sequence is longer than the model's position table.
-    #[error("the text `{text}…` needs {length} positions but the model has {limit}; shorten it")]
+    #[error("{}", too_long(text, *more, *length, *limit))]
     TooLong {
         /// The beginning of the text.
         text: String,
-        /// Positions needed.
+        /// Tokens that are to be written behind it.
+        more: usize,
+        /// Positions needed, those included.
         length: usize,
         /// Positions available.
         limit: usize,
@@ -141,4 +143,16 @@ pub enum Error {
         /// Which quantity.
         what: String,
     },
+}
+
+/// What is said of a text that is too long, alone or for what is to be written behind it.
+fn too_long(text: &str, more: usize, length: usize, limit: usize) -> String {
+    match more {
+        0 => format!(
+            "the text `{text}…` needs {length} positions but the model has {limit}; shorten it"
+        ),
+        _ => format!(
+            "the prompt `{text}…` and the {more} tokens that may be written behind it need {length} positions but the model has {limit}; shorten it, or let fewer be written (--max-tokens)"
+        ),
+    }
 }

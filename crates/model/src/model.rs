@@ -300,6 +300,7 @@ impl Model {
             false => Ok(row),
             true => Err(Error::TooLong {
                 text: question.prompt.chars().take(40).collect(),
+                more: 0,
                 length,
                 limit,
             }),

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result, one_line};
 use crate::header::{self, Entry};
 use crate::index::Index;
-use crate::source::Source;
-use crate::{digest, impostor, json, pytorch};
+use crate::source::{Source, itself};
+use crate::{digest, json, pytorch};
 
 /// The file of an unsharded checkpoint, and the index of a sharded one, which goes first; the first
 /// that is there is read.
@@ -348,7 +348,7 @@ impl Checkpoint {
 
     fn entries(&self, file: &str, bytes: &[u8]) -> Result<Vec<Entry>> {
         let place = self.source.describe(file);
-        impostor::check(bytes, || place.clone())?;
+        itself(bytes, || place.clone())?;
         if pytorch::recognized(bytes) {
             pytorch::parse(bytes, &place)
         } else {

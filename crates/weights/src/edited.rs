@@ -40,8 +40,8 @@ const INDEX: &str = "model.safetensors.index.json";
 /// tensor's name and its row-major values in f32. The result is rounded to the stored format; every
 /// other tensor keeps its bytes. PyTorch files become safetensors with the same shards.
 ///
-/// Small files are copied, apart from hidden ones, subfolders, weights that `base` does not use, and
-/// those in `leave_out`. Everything is written beside `dir` and renamed at the end; after an error
+/// Small files are copied, apart from hidden ones, weights that `base` does not use, and those in
+/// `leave_out`; of subfolders what [`Checkpoint::belongings`] names. Everything is written beside `dir` and renamed at the end; after an error
 /// nothing is left behind. With `force` an earlier checkpoint at `dir` is replaced.
 ///
 /// # Errors
@@ -216,7 +216,8 @@ impl Writer<'_> {
                         _ => {}
                     }
                 }
-                Ok(())
+                let mut below = self.base.belongings()?.into_iter();
+                below.try_for_each(|(path, bytes)| self.beside.write(&path, &bytes))
             }
         }
     }

@@ -52,15 +52,13 @@ pub enum Error {
         /// The limit in force.
         limit: u64,
     },
-    /// A file that holds something else than its name says.
-    #[error("{file}: {found}; {mend}")]
-    Impostor {
+    /// What stands in the place of a file: a pointer, or a page.
+    #[error("{file}: {found}")]
+    Foreign {
         /// The file.
         file: String,
         /// What it is.
-        found: &'static str,
-        /// What to do about it.
-        mend: &'static str,
+        found: debias_core::Foreign,
     },
     /// Weights in a format of few bits.
     #[error(

@@ -7,12 +7,12 @@
 //! never called. No tensor library is named here.
 
 mod checkpoint;
+mod companions;
 mod digest;
 mod edited;
 mod error;
 mod float;
 mod header;
-mod impostor;
 mod index;
 mod json;
 mod map;
@@ -29,6 +29,7 @@ mod tests;
 
 pub use bytes::Bytes;
 pub use checkpoint::Checkpoint;
+pub use companions::Belonging;
 pub use edited::write_edited;
 pub use error::{Error, Result};
 pub use header::TensorInfo;

@@ -7,7 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result, one_line};
 
 /// Ends of the names of tensors that only quantised weights have, and whose they are.
-const MARKS: [(&str, &str); 12] = [
+const MARKS: [(&str, &str); 15] = [
     (".qweight", "GPTQ or AWQ"),
     (".qzeros", "GPTQ or AWQ"),
     (".g_idx", "GPTQ"),
@@ -20,6 +20,9 @@ const MARKS: [(&str, &str); 12] = [
     (".weight_scale", "FP8 or INT8"),
     (".weight_zero_point", "INT8"),
     (".input_scale", "FP8 or INT8"),
+    (".W_q", "HQQ"),
+    ("_proj_blocks", "MXFP4"),
+    ("_proj_scales", "MXFP4"),
 ];
 
 impl Checkpoint {

@@ -6,9 +6,9 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
+use debias_core::Foreign;
 
 use crate::error::{Error, Result, one_line};
-use crate::impostor;
 use crate::map::Mapped;
 
 /// Largest file read into memory: every JSON and tokenizer file of a checkpoint. Published ones
@@ -59,11 +59,11 @@ impl Source {
         plain(file, || self.location())?;
         match self {
             Self::Folder(dir) => {
-                let content = read_small(&dir.join(file))?;
-                if let Some(content) = &content {
-                    impostor::check(content, || self.describe(file))?;
+                let read = read_small(&dir.join(file))?;
+                if let Some(bytes) = &read {
+                    itself(bytes, || self.describe(file))?;
                 }
-                Ok(content.map(Cow::Owned))
+                Ok(read.map(Cow::Owned))
             }
             Self::Embedded { files, .. } => Ok(find(files, file).map(Cow::Borrowed)),
             Self::Memory { .. } => Ok(None),
@@ -95,15 +95,30 @@ impl Source {
         match self {
             Self::Folder(dir) => {
                 let path = dir.join(file);
-                Ok(match open_regular(&path)? {
-                    Some(open) => Some(Bytes::from_owner(Mapped::new(&open, &path)?)),
-                    None => None,
-                })
+                let Some(open) = open_regular(&path)? else {
+                    return Ok(None);
+                };
+                let bytes = Bytes::from_owner(Mapped::new(&open, &path)?);
+                itself(&bytes, || path.display().to_string())?;
+                Ok(Some(bytes))
             }
             Self::Embedded { files, .. } => Ok(find(files, file).map(Bytes::from_static)),
             Self::Memory { .. } => Ok(None),
         }
     }
+}
+
+/// Refuses what stands in the place of the file `place`: a pointer of a repository, a page of a server.
+pub(crate) fn itself(bytes: &[u8], place: impl FnOnce() -> String) -> Result<()> {
+    let Some(found) = Foreign::of(bytes) else {
+        return Ok(());
+    };
+    let file = place();
+    // A template may hold markup of its own.
+    if file.ends_with(".jinja") && matches!(found, Foreign::HtmlPage | Foreign::XmlDocument) {
+        return Ok(());
+    }
+    Err(Error::Foreign { file, found })
 }
 
 fn find(files: &[(&str, &'static [u8])], file: &str) -> Option<&'static [u8]> {

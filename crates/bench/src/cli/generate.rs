@@ -3,20 +3,24 @@
 use std::path::PathBuf;
 
 use debias_core::Decoding;
+use debias_data::Content;
 use debias_edit::Respondent;
-use debias_model::engine::{Asked, Batching};
+use debias_model::engine::Batching;
 
 use super::Session;
 use super::variant::{EditArgs, VariantArgs};
-use crate::asking::{Continued, Line, PictureFolder, Prompt, Teller, in_item, style};
+use crate::asking::{
+    Answers, AskedModel, Continued, Line, PictureFolder, Prompt, Teller, answered, style,
+};
 use crate::compute::{Input, Loading, Numbers};
 use crate::terminal::exit::Exit;
-use crate::terminal::lines::{Id, Lines};
+use crate::terminal::lines::{Given, Id, Lines};
 
 /// Continue prompts greedily
 ///
 /// A prompt by flag, or JSON lines {"id", "prompt", "image"} from a file or standard input. Ends
-/// at the tokens that generation_config.json or config.json name, and at each --stop text.
+/// at the tokens that generation_config.json or config.json name, and at each --stop text. A line that
+/// cannot be continued becomes {"id", "error"}, and the exit status 3, or 4 where none could be.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bench generate --model path/to/gpt2 --prompt 'The nurse said that'
@@ -73,17 +77,9 @@ const WINDOW: usize = 256;
 
 impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
-        let by_flag = self.prompt.clone().map(|prompt| Prompt {
-            id: Id::Text("1".to_owned()),
-            prompt,
-            image: self
-                .image
-                .as_ref()
-                .map(|path| path.to_string_lossy().into_owned()),
-        });
-        let mut lines = match by_flag {
+        let mut lines = match &self.prompt {
             Some(_) => None,
-            None => Some(Lines::open(&self.input)?),
+            None => Some(Lines::open(&self.input, Content::Json)?),
         };
         let how = (&self.loading, &self.numbers, None);
         let asking = self
@@ -93,65 +89,89 @@ impl Args {
             PictureFolder::new(&self.images),
             Teller::new(session.printer),
         );
-        let plain = by_flag.is_some() && !session.json;
-        let mut prompts: Vec<Prompt> = by_flag.into_iter().collect();
+        let batching = Batching::default();
         asking.ask(
             (&pictures, &teller),
-            Batching::default(),
-            |respondent, before| {
-                loop {
-                    asking.check()?;
-                    if let Some(lines) = &mut lines {
-                        prompts = lines.window(WINDOW)?;
-                    }
-                    if prompts.is_empty() {
-                        return Ok(Exit::Done);
-                    }
-                    let written = self.continued(respondent, &prompts)?;
-                    let before = before
-                        .map(|before| self.continued(before, &prompts))
-                        .transpose()?;
-                    let mut before = before.map(Vec::into_iter);
-                    for (prompt, answer) in prompts.iter().zip(written) {
-                        let line = Line {
-                            id: &prompt.id,
-                            answer,
-                            before: before.as_mut().and_then(Iterator::next),
-                            template: asking.template(style(self.raw)),
-                        };
-                        session.printer.result(&if plain {
-                            said(&line)
-                        } else {
-                            serde_json::to_string(&line)?
-                        })?;
-                    }
-                    prompts.clear();
-                }
+            batching,
+            |respondent, before| match lines.as_mut() {
+                None => self.by_flag((session, &asking), (respondent, before)),
+                Some(lines) => self.of_lines((session, &asking), lines, (respondent, before)),
             },
         )
     }
 
-    /// What is written behind each prompt; the first that cannot be asked ends the command.
-    fn continued(
+    /// Continues the prompt that a flag gives.
+    fn by_flag(
         &self,
-        respondent: &dyn Respondent,
-        prompts: &[Prompt],
-    ) -> anyhow::Result<Vec<Continued>> {
+        (session, asking): (Session, &AskedModel),
+        respondents: (&dyn Respondent, Option<&dyn Respondent>),
+    ) -> anyhow::Result<Exit> {
+        let image = self.image.as_ref();
+        let prompt = Prompt {
+            prompt: self.prompt.clone().unwrap_or_default(),
+            image: image.map(|path| path.to_string_lossy().into_owned()),
+        };
+        let given = [Given {
+            line: 1,
+            id: Some(Id::text("1".to_owned())),
+            asked: Ok(prompt),
+        }];
+        let mut answers = Answers::new(session.printer);
+        for (given, line) in given
+            .iter()
+            .zip(self.continued(&given, asking, respondents)?)
+        {
+            match line {
+                Ok(line) if !session.json => session.printer.result(&said(&line))?,
+                line => answers.put(None, given, line)?,
+            }
+        }
+        answers.end()
+    }
+
+    /// Continues line after line.
+    fn of_lines(
+        &self,
+        (session, asking): (Session, &AskedModel),
+        lines: &mut Lines,
+        respondents: (&dyn Respondent, Option<&dyn Respondent>),
+    ) -> anyhow::Result<Exit> {
+        let mut answers = Answers::new(session.printer);
+        loop {
+            asking.check()?;
+            let prompts: Vec<Given<Prompt>> = lines.window(WINDOW)?;
+            if prompts.is_empty() {
+                return answers.end();
+            }
+            let found = self.continued(&prompts, asking, respondents)?;
+            for (prompt, line) in prompts.iter().zip(found) {
+                answers.put(Some(lines), prompt, line)?;
+            }
+            answers.flush()?;
+        }
+    }
+
+    /// What is written behind each prompt.
+    fn continued<'a>(
+        &self,
+        prompts: &[Given<Prompt>],
+        asking: &'a AskedModel,
+        respondents: (&dyn Respondent, Option<&dyn Respondent>),
+    ) -> anyhow::Result<Vec<Result<Line<'a, Continued>, String>>> {
         let how = Decoding {
             max_tokens: self.max_tokens as usize,
             stops: self.stop.clone(),
             ignore_end: self.ignore_end,
         };
-        let asked: Vec<Asked> = prompts
-            .iter()
-            .map(|prompt| prompt.asked(self.raw))
-            .collect();
-        let found = respondent.write(&asked, &how)?.into_iter().zip(prompts);
-        let written = found.map(|(found, prompt)| {
-            let written = found.map_err(|error| in_item(&prompt.id, &error))?;
-            Ok(Continued::from(written))
-        });
-        written.collect()
+        let ask = |prompt: &Prompt, name| prompt.asked(name, self.raw);
+        let template = asking.template(style(self.raw));
+        answered(prompts, ask, respondents, template, |respondent, asked| {
+            let written = respondent.write(asked, &how)?.into_iter();
+            let said = |error: debias_edit::Error| error.to_string();
+            Ok(written
+                .map(|written| Ok(written.map_err(said)?.into()))
+                .collect())
+        })
     }
 }
 

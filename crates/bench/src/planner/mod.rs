@@ -2,6 +2,7 @@
 
 mod cells;
 mod editors;
+mod evaluation;
 mod mergers;
 mod request;
 mod requests;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use self::cells::{Terms, cells};
 pub use self::editors::{PlannedEditor, given, merged_settings};
 use self::editors::{Shelf, known_settings, overrides, settings_value};
+pub use self::evaluation::{Chosen, EvalRequest, PlannedBenchmark, PlannedEval};
 pub use self::mergers::PlannedMerge;
 pub use self::request::{Batches, Command, Conditions, EditRequest, RunRequest};
 use crate::compute::Dtype;
@@ -169,6 +171,11 @@ impl Draft<'_> {
 }
 
 impl Planned {
+    /// What the recipes of its merges hold that has no effect, each sentence once.
+    pub fn recipe_warnings(&self) -> Vec<String> {
+        mergers::warnings(self.models.iter().flat_map(|model| &model.mergers))
+    }
+
     /// Decides what `selection` means.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use debias_core::Cell;
 use debias_edit::{Edit, RecordBatch, Request};
 
-use super::CellGroup;
+use super::group::CellGroup;
 use crate::terminal::exit::Exit;
 use crate::terminal::failure::Refusal;
 

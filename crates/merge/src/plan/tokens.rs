@@ -8,7 +8,8 @@ use crate::library::{Library, Location};
 use crate::recipe::Recipe;
 use crate::stream::{Input, Stored, VocabularyRow, VocabularyRows};
 use crate::vocabulary::{
-    self, Speaker, TokenSource, Vocabulary, chat_template, copied, put_chat_template, unite,
+    self, Speaker, TokenSource, Vocabulary, chat_template, copied, own_template, put_chat_template,
+    unite,
 };
 
 /// The vocabulary that a recipe asks for; nothing where it leaves it to the donor.
@@ -17,6 +18,8 @@ pub(crate) struct Spoken {
     pub vocabulary: Option<Vocabulary>,
     /// Tokenizer files of the output.
     pub files: Vec<(String, Vec<u8>)>,
+    /// What a reader should know.
+    pub notes: Vec<String>,
 }
 
 impl Spoken {
@@ -41,26 +44,39 @@ impl Spoken {
         };
         let mut files = match &vocabulary {
             Some(vocabulary) => vocabulary.files.clone(),
-            None => copied(&models[donor].checkpoint)?,
+            None => copied(models[donor].voice())?,
         };
+        let notes = match &vocabulary {
+            Some(vocabulary) => vocabulary.notes.clone(),
+            None => vocabulary::renumbered(&speakers, donor),
+        };
+        // An adapter's tokenizer may leave the template to its base.
+        if let (Some(checkpoint), None) = (models[donor].beneath_voice(), &vocabulary)
+            && own_template(&speakers[donor])?.is_none()
+            && let Some(template) = own_template(&Speaker {
+                checkpoint,
+                ..speakers[donor]
+            })?
+        {
+            put_chat_template(&mut files, &template, &models[donor].label)?;
+        }
         if let Some(setting) = &recipe.chat_template
             && let Some(template) = chat_template(setting, &speakers)?
         {
             put_chat_template(&mut files, &template, &models[donor].label)?;
         }
-        Ok(Self { vocabulary, files })
-    }
-
-    /// Rows of the output's vocabulary matrices, where they are made anew.
-    pub(crate) fn size(&self) -> Option<usize> {
-        self.vocabulary.as_ref().map(|vocabulary| vocabulary.size)
+        Ok(Self {
+            vocabulary,
+            files,
+            notes,
+        })
     }
 }
 
 fn speaker(model: &Opened) -> Speaker<'_> {
     Speaker {
         label: &model.label,
-        checkpoint: &model.checkpoint,
+        checkpoint: model.voice(),
         rows: model.vocabulary().unwrap_or(0),
     }
 }

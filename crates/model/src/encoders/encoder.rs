@@ -161,6 +161,7 @@ impl Encoder {
         if length > limit {
             Err(Error::TooLong {
                 text: text.chars().take(40).collect(),
+                more: 0,
                 length,
                 limit,
             })

@@ -95,7 +95,7 @@ impl Asked {
             join: "",
             style: self.style,
         })?;
-        model.check_room(&row, more)?;
+        model.check_room(&row, &self.prompt, more)?;
         Ok(row)
     }
 

@@ -177,6 +177,38 @@ fn a_checkpoint_of_several_folders_is_refused() {
 }
 
 #[test]
+fn code_templates_and_tokenizers_of_every_kind_come_along() {
+    let base = sharded();
+    let along = [
+        "modeling_x.py",
+        "qwen.tiktoken",
+        "tokenizer.model",
+        "vocab.bpe",
+        "merges.txt",
+        "processor_config.json",
+        "parts/attention.py",
+        "additional_chat_templates/tool.jinja",
+    ];
+    for file in along {
+        let path = base.path().join(file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, "from .parts.attention import A\n").expect("written");
+    }
+    let out = folder(&[]);
+    let to = out.path().join("edited");
+    copy(base.path(), &to, &["b"], 0.25).expect("writable");
+    for file in along {
+        assert!(to.join(file).is_file(), "{file}");
+    }
+    // What was written here may be written again.
+    let model = Checkpoint::open(base.path()).expect("a model");
+    let again = |to: &Path| write_edited(to, &model, &BTreeSet::new(), &mut |_, _| (), &[], true);
+    again(&to).expect("replaced");
+    fs::write(to.join("parts/mine.safetensors"), "").expect("written");
+    assert!(again(&to).is_err());
+}
+
+#[test]
 fn what_the_index_leaves_out_is_not_copied() {
     let index = r#"{"weight_map":{"a":"model-1.safetensors"}}"#;
     let base = folder(&[

@@ -11,11 +11,11 @@ use debias_data::benchmarks::{self, Benchmark, Opened};
 use debias_model::device::{DeviceName, Placement};
 use debias_model::{Model, Style};
 
+use super::{EditRequest, Planned};
 use crate::asking::VariantRequest;
 use crate::compute::Dtype;
 use crate::models::ModelSource;
 use crate::models::merging::Models;
-use crate::planner::{EditRequest, Planned};
 use crate::results::store::RunFolder;
 use crate::roots::Roots;
 use crate::terminal::exit::Exit;
@@ -288,7 +288,9 @@ fn row(
     };
     Ok(match request {
         VariantRequest::Itself => row(Variant::Base),
-        VariantRequest::Merged(recipe) => row(Variant::Merge(Models::of(recipe).identity(recipe)?)),
+        VariantRequest::Merged(merge) => {
+            row(Variant::Merge(Models::of(&merge.recipe).identity(merge)?))
+        }
         VariantRequest::Edited(edit) => {
             let (variant, preset, protocol) = edited(edit, interrupt)?;
             PlannedRow {
