@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::draws::Draws;
+
 /// One question of a benchmark.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Item {
@@ -96,8 +98,8 @@ impl Choice {
     }
 }
 
-/// How a continuation is written: greedily, until one of its ends.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// How continuations are written, until one of their ends.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decoding {
     /// Most tokens added.
     pub max_tokens: usize,
@@ -105,4 +107,67 @@ pub struct Decoding {
     pub stops: Vec<String>,
     /// Whether it goes on behind the tokens that end a text for the model.
     pub ignore_end: bool,
+    /// How the next token is chosen.
+    pub choosing: Choosing,
+}
+
+/// How the next token is chosen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Choosing {
+    /// The likeliest, at equal logits that of the lower id.
+    #[default]
+    Greedy,
+    /// Drawn.
+    Sample(Sampling),
+    /// So many beams are kept, by their sums of log-probabilities.
+    Beams(usize),
+}
+
+impl Choosing {
+    /// How many continuations of each prompt are written.
+    pub fn count(&self) -> usize {
+        match self {
+            Choosing::Greedy => 1,
+            Choosing::Sample(sampling) => sampling.samples,
+            Choosing::Beams(n) => *n,
+        }
+    }
+}
+
+/// How tokens are drawn (`spec/suites.md` 4.3): logits over the temperature, the likeliest `top_k` of
+/// them, of these the fewest that reach `top_p`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// Divisor of logits; at 0 the likeliest is taken.
+    pub temperature: f64,
+    /// How many tokens may follow at most; all where none is given.
+    pub top_k: Option<usize>,
+    /// The probability that those which may follow reach together, the likeliest first.
+    pub top_p: f64,
+    /// Continuations of each prompt.
+    pub samples: usize,
+    /// Seed of the draws.
+    pub seed: u64,
+    /// What the items belong to: sample k of item i draws from the stream `{of}:{i}:{k}`.
+    pub of: String,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_k: None,
+            top_p: 1.0,
+            samples: 1,
+            seed: 0,
+            of: String::new(),
+        }
+    }
+}
+
+impl Sampling {
+    /// The draws of sample `k` of `item`, one for each position.
+    pub fn draws(&self, item: &str, k: usize) -> Draws {
+        Draws::new(self.seed, &format!("{}:{item}:{k}", self.of), 0)
+    }
 }

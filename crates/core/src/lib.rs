@@ -9,6 +9,7 @@ mod canonical;
 mod cell;
 mod column;
 pub mod demonstration;
+mod draws;
 mod error;
 mod estimate;
 mod filter;
@@ -35,11 +36,12 @@ pub use cell::{
     FORMAT_MAJOR, Identity, MergeIdentity, STORED, Status, Variant, records_path,
 };
 pub use column::{Better, Column, Statistic, measure, versions};
+pub use draws::Draws;
 pub use error::{Error, Result, nearest};
 pub use estimate::{CONFIDENCE, Estimate, RESAMPLES, Ratio, Taken, Weighed};
 pub use filter::{Admission, FilterContexts, FilterCounts, MIN_PREFERENCE, Verdict};
 pub use foreign::Foreign;
-pub use item::{Ask, Choice, Decoding, Framing, Item, Probe};
+pub use item::{Ask, Choice, Choosing, Decoding, Framing, Item, Probe, Sampling};
 pub use merger::{Grid, Intermediate, Merged, Merger, Merging, Moved, Point, symbol, written};
 pub use picture::Picture;
 pub use plan::{Plan, Shard};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use debias_core::{Answer, Answers, Ask, Choice, Framing, Item, Named, Probe};
+use debias_core::{Answer, Answers, Ask, Choice, Decoding, Framing, Item, Named, Probe};
 use debias_model::engine::{Asked, Joining, Reading, Wanted};
 use debias_model::{AnswerLikelihood, Model, Style, host};
 
@@ -18,6 +18,16 @@ pub struct Answered {
     pub cut: usize,
     /// Choices that alone are longer than the model's positions, and have no score.
     pub unread: usize,
+}
+
+impl Answered {
+    /// The answer to one probe.
+    fn one(probe: &Probe, answer: Answer) -> Self {
+        Self {
+            answers: [(probe.name.as_str(), answer)].into_iter().collect(),
+            ..Self::default()
+        }
+    }
 }
 
 /// Puts every probe of `items` to `respondent`; items in their order.
@@ -54,20 +64,39 @@ pub fn answers(
         let answered = scores.map(|scores| chosen(probe, choices, scores));
         found[place.0].insert(place.1, answered);
     }
+    // Continuations that are written alike share batches too.
+    let mut writing: Vec<(&Decoding, Vec<_>, Vec<Asked>)> = Vec::new();
+    for (place, item, probe) in probes() {
+        if let Ask::Write(how) = &probe.ask {
+            let asked = put(item, probe, Vec::new());
+            match writing.iter_mut().find(|(other, ..)| *other == how) {
+                Some((_, places, all)) => {
+                    places.push((place, probe));
+                    all.push(asked);
+                }
+                None => writing.push((how, vec![(place, probe)], vec![asked])),
+            }
+        }
+    }
+    for (how, places, asked) in writing {
+        for ((place, probe), written) in places.into_iter().zip(respondent.write(&asked, how)?) {
+            let answered = written.map(|written| {
+                let texts = written.into_iter().map(|written| written.text).collect();
+                Answered::one(probe, Answer::Text(texts))
+            });
+            found[place.0].insert(place.1, answered);
+        }
+    }
     for (place, item, probe) in probes() {
         let answer = match &probe.ask {
-            Ask::Choose(_) => continue,
-            Ask::Write(how) => written(respondent, &put(item, probe, Vec::new()), how)?,
+            Ask::Choose(_) | Ask::Write(_) => continue,
             Ask::Next(groups) => next(respondent, put(item, probe, Vec::new()), groups)?,
             Ask::Compare(answer) => {
                 let asked = put(item, probe, vec![answer.clone()]);
                 compared(respondent, reference, asked)?
             }
         };
-        let answered = answer.map(|answer| Answered {
-            answers: [(probe.name.as_str(), answer)].into_iter().collect(),
-            ..Answered::default()
-        });
+        let answered = answer.map(|answer| Answered::one(probe, answer));
         found[place.0].insert(place.1, answered);
     }
     Ok(found.into_iter().map(joined).collect())
@@ -128,15 +157,6 @@ fn chosen(probe: &Probe, choices: &[Choice], scores: Vec<Option<AnswerLikelihood
 /// The one answer to one question.
 fn only<T>(found: Vec<Result<T>>) -> Result<T> {
     found.into_iter().next().ok_or(Error::EmptyEdit)?
-}
-
-fn written(
-    respondent: &dyn Respondent,
-    asked: &Asked,
-    how: &debias_core::Decoding,
-) -> Result<Result<Answer>> {
-    let written = only(respondent.write(std::slice::from_ref(asked), how)?);
-    Ok(written.map(|written| Answer::Text(vec![written.text])))
 }
 
 /// The mass of each group of words at the next position: the sum over those words of the group that

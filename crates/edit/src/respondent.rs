@@ -8,7 +8,7 @@ use debias_core::{Decoding, LocalityScore};
 use debias_model::engine::{Asked, Engine, Reading, Wanted, Written};
 use debias_model::{
     AnswerLikelihood, Continuation, ImageFeatures, Limits, Model, Steps, answer_likelihoods,
-    greedy, locality_of_pairs,
+    continued, locality_of_pairs,
 };
 
 use crate::error::{Error, Result};
@@ -48,17 +48,18 @@ pub trait Respondent: Send + Sync {
     /// As [`Respondent::choices`].
     fn begin<'s>(&'s self, asked: &Asked, more: usize) -> Result<Box<dyn Steps + 's>>;
 
-    /// A greedy continuation of each prompt.
+    /// The continuations of each prompt, one unless `how` says more.
     ///
     /// # Errors
     /// As [`Respondent::choices`].
-    fn write(&self, asked: &[Asked], how: &Decoding) -> Each<Written> {
+    fn write(&self, asked: &[Asked], how: &Decoding) -> Each<Vec<Written>> {
         let model = self.model();
         let limits = Limits::of(model, how);
         let written = asked.iter().map(|asked| {
             let mut steps = self.begin(asked, how.max_tokens)?;
-            let ids = greedy(steps.as_mut(), 1, &limits).swap_remove(0)?;
-            Ok(Written::of(model, ids, how)?)
+            let names = [asked.name.as_str()];
+            let ids = continued(steps.as_mut(), &names, &how.choosing, &limits).swap_remove(0)?;
+            Ok(Written::all(model, ids, how)?)
         });
         Ok(written.collect())
     }
@@ -148,7 +149,7 @@ impl Respondent for Direct<'_> {
         )))
     }
 
-    fn write(&self, asked: &[Asked], how: &Decoding) -> Each<Written> {
+    fn write(&self, asked: &[Asked], how: &Decoding) -> Each<Vec<Written>> {
         each(self.engine.write(asked, how))
     }
 }

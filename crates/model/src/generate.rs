@@ -38,8 +38,8 @@ pub trait Steps {
     /// Logits of what follows each open row, `[open rows, vocabulary]`.
     fn next(&self) -> Tensor<2>;
 
-    /// Adds `ids[i]` to open row `going[i]`; rows that are not named are closed, and the others open
-    /// in that order.
+    /// Adds `ids[i]` to open row `going[i]`; rows that are not named are closed, those named more than
+    /// once go on as often, and all are open in that order.
     fn add(&mut self, going: &[usize], ids: &[u32]);
 }
 
@@ -146,7 +146,7 @@ impl Steps for Continuation<'_> {
     }
 
     fn add(&mut self, going: &[usize], ids: &[u32]) {
-        if going.len() < self.open.len() {
+        if !going.iter().copied().eq(0..self.open.len()) {
             self.cache = self.cache.of_rows(going, self.model.device());
             self.open = going.iter().map(|at| self.open[*at]).collect();
         }

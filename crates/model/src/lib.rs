@@ -7,6 +7,7 @@
 mod batch;
 mod change;
 mod chat;
+mod choosing;
 mod complete;
 mod cpu;
 mod decoders;
@@ -49,6 +50,7 @@ pub use batch::{Batch, ImageFeatures, ImageRef, ImageSpan, Row};
 pub use burn::tensor::{DType, Device};
 pub use change::{Change, Delta, Parameters, View};
 pub use chat::{ChatTemplate, Content, Message, Part};
+pub use choosing::continued;
 pub use decoders::{Decoder, Outline};
 pub use encoders::{Encoder, Hidden, Tokens};
 pub use error::{Error, Result};

@@ -1,7 +1,7 @@
 //! The lines that come in and go out.
 
 use debias_model::AnswerLikelihood;
-use debias_model::engine::Asked;
+use debias_model::engine::{Asked, Written};
 use serde::{Deserialize, Serialize};
 
 use super::style;
@@ -89,20 +89,43 @@ impl Prompt {
 }
 
 /// A continuation as it is written out.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Continued {
     /// Its text.
     pub text: String,
     /// Its tokens.
     pub tokens: Vec<u32>,
+    /// All continuations, where several were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<Continued>,
 }
 
-impl From<debias_model::engine::Written> for Continued {
-    fn from(written: debias_model::engine::Written) -> Self {
+impl From<Written> for Continued {
+    fn from(written: Written) -> Self {
         Self {
             text: written.text,
             tokens: written.tokens,
+            samples: Vec::new(),
         }
+    }
+}
+
+impl Continued {
+    /// The first of the continuations of one prompt, and all of them where there are `several`.
+    pub fn of(written: Vec<Written>, several: bool) -> Self {
+        let all: Vec<Self> = written.into_iter().map(Self::from).collect();
+        let first = all.first().cloned().unwrap_or_default();
+        Self {
+            samples: if several { all } else { Vec::new() },
+            ..first
+        }
+    }
+
+    /// The text of every continuation.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let own = self.samples.is_empty().then_some(self.text.as_str());
+        let samples = self.samples.iter().map(|sample| sample.text.as_str());
+        own.into_iter().chain(samples)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `bench generate`: greedy continuations.
+//! `bench generate`: continuations of prompts, greedy, drawn or by beams.
 
 use std::path::PathBuf;
 
@@ -8,6 +8,7 @@ use debias_edit::Respondent;
 use debias_model::engine::Batching;
 
 use super::Session;
+use super::decoding::DecodingArgs;
 use super::variant::{EditArgs, VariantArgs};
 use crate::asking::{
     Answers, AskedModel, Continued, Line, PictureFolder, Prompt, Teller, answered, style,
@@ -16,7 +17,7 @@ use crate::compute::{Input, Loading, Numbers};
 use crate::terminal::exit::Exit;
 use crate::terminal::lines::{Given, Id, Lines};
 
-/// Continue prompts greedily
+/// Continue prompts: greedily, by draws (--temperature, --top-k, --top-p) or by beams
 ///
 /// A prompt by flag, or JSON lines {"id", "prompt", "image"} from a file or standard input. Ends
 /// at the tokens that generation_config.json or config.json name, and at each --stop text. A line that
@@ -27,10 +28,13 @@ use crate::terminal::lines::{Given, Id, Lines};
   bench generate --model path/to/blip2 --prompt 'Question: Who is it? Answer:' --image a.png
   bench generate --model path/to/folder --json < prompts.jsonl
   bench generate --model path/to/blip2 --editor ike --edit request.json --prompt 'Who is it?' --image a.png
+  bench generate --model path/to/gpt2 --prompt 'The nurse said that' --samples 5 --top-p 0.9 --seed 7
   bench generate --model base --merge recipe.yaml --prompt 'The nurse said that'
   bench generate --model base --model tuned --prompt 'The nurse said that'
 
-With --json or lines as input, one line each: {\"id\", \"text\", \"tokens\"}. With a variant
+With --json or lines as input, one line each: {\"id\", \"text\", \"tokens\"}; with --samples or --beams also
+\"samples\": [{\"text\", \"tokens\"}, …], of which the first is text and tokens. What is drawn depends on the
+seed, the prompt's id and the sample's number, on no batch and no thread. With a variant
 (--editor and --edit, --merge, a second --model) the same of the model without it stands beside: as
 \"before\", or for people on a line of its own. An edit is made as `bench edit` makes it: of requests on
 which the model shows the bias, unless --set filter.contexts=0.")]
@@ -57,15 +61,8 @@ pub struct Args {
     /// Put nothing around the prompt: no chat template, no text around the picture
     #[arg(long)]
     raw: bool,
-    /// Most tokens to add
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
-    max_tokens: u32,
-    /// A text that ends a continuation; it is cut off (repeatable)
-    #[arg(long, value_name = "TEXT")]
-    stop: Vec<String>,
-    /// Go on behind the model's end tokens
-    #[arg(long)]
-    ignore_end: bool,
+    #[command(flatten)]
+    decoding: DecodingArgs,
     #[command(flatten)]
     numbers: Numbers,
     #[command(flatten)]
@@ -81,6 +78,10 @@ impl Args {
             Some(_) => None,
             None => Some(Lines::open(&self.input, Content::Json)?),
         };
+        let seed = self
+            .edit_args
+            .seed_of(self.decoding.draws(), &self.variant)?;
+        let decoding = self.decoding.decoding("generate", seed)?;
         let how = (&self.loading, &self.numbers, None);
         let asking = self
             .variant
@@ -89,26 +90,41 @@ impl Args {
             PictureFolder::new(&self.images),
             Teller::new(session.printer),
         );
-        let batching = Batching::default();
         asking.ask(
             (&pictures, &teller),
-            batching,
-            |respondent, before| match lines.as_mut() {
-                None => self.by_flag((session, &asking), (respondent, before)),
-                Some(lines) => self.of_lines((session, &asking), lines, (respondent, before)),
+            Batching::default(),
+            |respondent, before| {
+                let writing = Writing {
+                    args: &self,
+                    how: &decoding,
+                    session,
+                    asking: &asking,
+                    respondents: (respondent, before),
+                };
+                match lines.as_mut() {
+                    None => writing.by_flag(),
+                    Some(lines) => writing.of_lines(lines),
+                }
             },
         )
     }
+}
 
+/// Prompts that are continued: by whom, and how.
+struct Writing<'a> {
+    args: &'a Args,
+    how: &'a Decoding,
+    session: Session,
+    asking: &'a AskedModel,
+    respondents: (&'a dyn Respondent, Option<&'a dyn Respondent>),
+}
+
+impl<'a> Writing<'a> {
     /// Continues the prompt that a flag gives.
-    fn by_flag(
-        &self,
-        (session, asking): (Session, &AskedModel),
-        respondents: (&dyn Respondent, Option<&dyn Respondent>),
-    ) -> anyhow::Result<Exit> {
-        let image = self.image.as_ref();
+    fn by_flag(&self) -> anyhow::Result<Exit> {
+        let image = self.args.image.as_ref();
         let prompt = Prompt {
-            prompt: self.prompt.clone().unwrap_or_default(),
+            prompt: self.args.prompt.clone().unwrap_or_default(),
             image: image.map(|path| path.to_string_lossy().into_owned()),
         };
         let given = [Given {
@@ -116,13 +132,12 @@ impl Args {
             id: Some(Id::text("1".to_owned())),
             asked: Ok(prompt),
         }];
-        let mut answers = Answers::new(session.printer);
-        for (given, line) in given
-            .iter()
-            .zip(self.continued(&given, asking, respondents)?)
-        {
+        let mut answers = Answers::new(self.session.printer);
+        for (given, line) in given.iter().zip(self.continued(&given)?) {
             match line {
-                Ok(line) if !session.json => session.printer.result(&said(&line))?,
+                Ok(line) if !self.session.json => {
+                    self.session.printer.result(&said(&line))?;
+                }
                 line => answers.put(None, given, line)?,
             }
         }
@@ -130,21 +145,15 @@ impl Args {
     }
 
     /// Continues line after line.
-    fn of_lines(
-        &self,
-        (session, asking): (Session, &AskedModel),
-        lines: &mut Lines,
-        respondents: (&dyn Respondent, Option<&dyn Respondent>),
-    ) -> anyhow::Result<Exit> {
-        let mut answers = Answers::new(session.printer);
+    fn of_lines(&self, lines: &mut Lines) -> anyhow::Result<Exit> {
+        let mut answers = Answers::new(self.session.printer);
         loop {
-            asking.check()?;
+            self.asking.check()?;
             let prompts: Vec<Given<Prompt>> = lines.window(WINDOW)?;
             if prompts.is_empty() {
                 return answers.end();
             }
-            let found = self.continued(&prompts, asking, respondents)?;
-            for (prompt, line) in prompts.iter().zip(found) {
+            for (prompt, line) in prompts.iter().zip(self.continued(&prompts)?) {
                 answers.put(Some(lines), prompt, line)?;
             }
             answers.flush()?;
@@ -152,33 +161,42 @@ impl Args {
     }
 
     /// What is written behind each prompt.
-    fn continued<'a>(
+    fn continued(
         &self,
         prompts: &[Given<Prompt>],
-        asking: &'a AskedModel,
-        respondents: (&dyn Respondent, Option<&dyn Respondent>),
     ) -> anyhow::Result<Vec<Result<Line<'a, Continued>, String>>> {
-        let how = Decoding {
-            max_tokens: self.max_tokens as usize,
-            stops: self.stop.clone(),
-            ignore_end: self.ignore_end,
-        };
-        let ask = |prompt: &Prompt, name| prompt.asked(name, self.raw);
-        let template = asking.template(style(self.raw));
-        answered(prompts, ask, respondents, template, |respondent, asked| {
-            let written = respondent.write(asked, &how)?.into_iter();
-            let said = |error: debias_edit::Error| error.to_string();
-            Ok(written
-                .map(|written| Ok(written.map_err(said)?.into()))
-                .collect())
-        })
+        let raw = self.args.raw;
+        let ask = |prompt: &Prompt, name| prompt.asked(name, raw);
+        let template = self.asking.template(style(raw));
+        let several = self.how.choosing.count() > 1;
+        answered(
+            prompts,
+            ask,
+            self.respondents,
+            template,
+            |respondent, asked| {
+                let written = respondent.write(asked, self.how)?.into_iter();
+                let said = |error: debias_edit::Error| error.to_string();
+                let all = written.map(|written| Ok(Continued::of(written.map_err(said)?, several)));
+                Ok(all.collect())
+            },
+        )
     }
 }
 
-/// A continuation for people: alone, or below that of the model without the variant.
+/// Continuations for people, one below the other: alone, or below those of the model without the variant.
 fn said(line: &Line<Continued>) -> String {
+    let texts = |continued: &Continued, mark: &str| {
+        let texts = continued.texts();
+        let marked: Vec<String> = texts.map(|text| format!("{mark}{text}")).collect();
+        marked.join("\n")
+    };
     match &line.before {
-        None => line.answer.text.clone(),
-        Some(before) => format!("before: {}\nafter:  {}", before.text, line.answer.text),
+        None => texts(&line.answer, ""),
+        Some(before) => format!(
+            "{}\n{}",
+            texts(before, "before: "),
+            texts(&line.answer, "after:  ")
+        ),
     }
 }

@@ -2,6 +2,7 @@
 
 mod check_editor;
 mod data;
+mod decoding;
 mod doctor;
 mod edit;
 mod embed;

@@ -72,6 +72,7 @@ impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let start = Instant::now();
         let mut lines = Lines::open(&self.input, Content::Json)?;
+        self.edit_args.seed_of(false, &self.variant)?;
         let how = (&self.loading, &self.numbers, self.memory.max_memory);
         let asking = self
             .variant

@@ -19,12 +19,29 @@ use crate::terminal::printer::Printer;
 /// Where an edit's trained parts are kept, and its seed: flags of commands without a run folder.
 #[derive(Clone, Debug, Args)]
 pub(super) struct EditArgs {
-    /// Seed of every random stream of the edit
-    #[arg(long, value_name = "N", requires = "edit")]
+    /// Seed of every random stream: of an edit, of samples [default: 0]
+    #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Where trained parts of editors are kept
     #[arg(short, long, value_name = "DIR", default_value = "results")]
     out: PathBuf,
+}
+
+impl EditArgs {
+    /// The seed of what is drawn.
+    ///
+    /// # Errors
+    /// A seed where nothing is drawn: neither samples nor for an edit.
+    pub(super) fn seed_of(&self, samples: bool, variant: &VariantArgs) -> Result<u64, Refusal> {
+        if self.seed.is_some() && !samples && variant.edit.is_none() {
+            return Err(
+                Refusal::new(Exit::Usage, "--seed: nothing is drawn here").help(
+                    "A seed goes with --edit, or with --temperature, --top-k, --top-p or --samples.",
+                ),
+            );
+        }
+        Ok(self.seed.unwrap_or(0))
+    }
 }
 
 /// How variants are computed.

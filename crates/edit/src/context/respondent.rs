@@ -160,7 +160,7 @@ impl Respondent for InContext<'_> {
         self.inner.begin(&self.behind(asked, more)?, more)
     }
 
-    fn write(&self, asked: &[Asked], how: &Decoding) -> Each<Written> {
+    fn write(&self, asked: &[Asked], how: &Decoding) -> Each<Vec<Written>> {
         passed_on(
             asked,
             |asked| self.behind(asked, how.max_tokens),

@@ -5,12 +5,16 @@ use debias_core::Decoding;
 use super::pictures::Member;
 use super::{Asked, Each, Engine, retry_in_halves};
 use crate::batch::{ImageFeatures, Row};
+use crate::choosing::continued;
 use crate::error::{Error, Result};
-use crate::generate::{Continuation, Limits, greedy};
+use crate::generate::{Continuation, Limits};
 use crate::model::Model;
 
-/// Rows continued together.
-const ROWS: usize = 16;
+/// Prompts continued together.
+const PROMPTS: usize = 16;
+
+/// Rows of samples or beams continued together, those of one prompt at least.
+const ROWS: usize = 128;
 
 /// A continuation; the token that ended it and what follows a stop text are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,22 +26,22 @@ pub struct Written {
 }
 
 impl Engine<'_> {
-    /// Continues each prompt greedily; at equal logits the lower id is taken.
+    /// Continues each prompt as `how` says, once or several times; a prompt is read once.
     ///
     /// # Errors
     /// Of an item: a picture that cannot be read, a prompt that cannot be tokenised or has no room
     /// for its continuation, or logits that are not finite. Of all: a lost device.
-    pub fn write(&self, asked: &[Asked], how: &Decoding) -> Each<Written> {
-        let mut found: Vec<Result<Written>> =
-            asked.iter().map(|_| Ok(Written::default())).collect();
+    pub fn write(&self, asked: &[Asked], how: &Decoding) -> Each<Vec<Written>> {
+        let mut found: Vec<Result<Vec<Written>>> = asked.iter().map(|_| Ok(Vec::new())).collect();
+        let together = (ROWS / how.choosing.count().max(1)).clamp(1, PROMPTS);
         let mut refused = Vec::new();
         let all: Vec<&Asked> = asked.iter().collect();
         self.each_group(
             &all,
             |item, error| refused.push((item, error)),
             |members, seen| {
-                for members in members.chunks(ROWS) {
-                    for (item, written) in self.continued(asked, members, seen, how)? {
+                for members in members.chunks(together) {
+                    for (item, written) in self.written(asked, members, seen, how)? {
                         found[item] = written;
                     }
                 }
@@ -50,13 +54,13 @@ impl Engine<'_> {
         Ok(found)
     }
 
-    fn continued(
+    fn written(
         &self,
         asked: &[Asked],
         members: &[Member],
         seen: Option<&ImageFeatures>,
         how: &Decoding,
-    ) -> Result<Vec<(usize, Result<Written>)>> {
+    ) -> Result<Vec<(usize, Result<Vec<Written>>)>> {
         let (mut rows, mut found) = (Vec::new(), Vec::new());
         for (item, picture) in members {
             match asked[*item].prompt_row(self.model, *picture, how.max_tokens) {
@@ -71,20 +75,35 @@ impl Engine<'_> {
         let too_many = |n| self.watch.halved("prompts", n);
         let added = retry_in_halves(&rows, &too_many, &|some| {
             let rows: Vec<Row> = some.iter().map(|(_, row)| row.clone()).collect();
-            let n = rows.len();
+            let names: Vec<&str> = some
+                .iter()
+                .map(|(item, _)| asked[*item].name.as_str())
+                .collect();
             let mut steps = Continuation::of(self.model, rows, seen, &self.view);
-            Ok::<_, Error>(greedy(&mut steps, n, &limits))
+            Ok::<_, Error>(continued(&mut steps, &names, &how.choosing, &limits))
         })?;
         let added = rows.iter().zip(added.into_iter().flatten());
         let written = added.map(|((item, _), ids)| {
-            let written = ids.and_then(|ids| Written::of(self.model, ids, how));
-            (*item, written)
+            (
+                *item,
+                ids.and_then(|ids| Written::all(self.model, ids, how)),
+            )
         });
         Ok(found.into_iter().chain(written).collect())
     }
 }
 
 impl Written {
+    /// [`Written::of`] each of the continuations of one prompt.
+    ///
+    /// # Errors
+    /// Tokens that cannot be decoded.
+    pub fn all(model: &Model, ids: Vec<Vec<u32>>, how: &Decoding) -> Result<Vec<Self>> {
+        ids.into_iter()
+            .map(|ids| Self::of(model, ids, how))
+            .collect()
+    }
+
     /// From the tokens that were added: without the one that ends a text, and without what stands
     /// behind a stop text.
     ///
