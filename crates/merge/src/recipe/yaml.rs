@@ -171,7 +171,7 @@ list: [{<<: *common}, {<<: [*common, {weight: 2}]}]
 
     #[test]
     fn what_is_wrong_is_said_to_the_author_of_the_recipe() {
-        let each = |of: &str| format!("[{}]", vec![of; 10].join(", "));
+        let each = |of: &str| format!("[{}]", [of; 10].join(", "));
         let first = format!("a0: &a0 {}\n", each("x"));
         let more = (1..8).map(|i| format!("a{i}: &a{i} {}\n", each(&format!("*a{}", i - 1))));
         let bomb = first + &more.collect::<String>();
