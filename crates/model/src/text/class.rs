@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn classes_of_bytes_put_a_space_in_front_as_they_are_told() {
-        let mut file = trained(|corpus, size| train_byte_level_bpe(corpus, size));
+        let mut file = trained(train_byte_level_bpe);
         let plain = |text| ids(&file, &json!({}), "none", text);
         let (bare, spaced) = (plain("the nurse"), plain(" the nurse"));
         assert_ne!(bare, spaced);
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn classes_of_pieces_leave_the_space_away_as_they_are_told() {
-        let file = trained(|corpus, size| train_metaspace_bpe(corpus, size));
+        let file = trained(train_metaspace_bpe);
         let of = |class: &str, said: Option<bool>, text: &str| {
             let config = json!({"tokenizer_class": class, "add_prefix_space": said});
             ids(&file, &config, "llama", text)
