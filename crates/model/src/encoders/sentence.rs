@@ -247,7 +247,7 @@ impl Sentence {
                     [] => "no way of pooling is chosen".into(),
                     names => format!("`{}` is not one that is supported", names.join("` and `")),
                 },
-                "supported, each alone: cls, mean, max",
+                "supported, each alone: cls, mean, max; before version 5.4 pooling_mode_cls_token, pooling_mode_mean_tokens, pooling_mode_max_tokens",
             ),
         }
     }
