@@ -74,7 +74,7 @@ fn what_is_no_weight_file_is_called_what_it_is() {
     for name in ["model.safetensors", "pytorch_model.bin", INDEX] {
         let message = refused(&[(name, pointer)]);
         assert!(
-            message.starts_with(&format!("DIR/{name}: is a pointer of Git LFS")),
+            message.starts_with(&format!("DIR/{name}: is a Git LFS pointer")),
             "{message}"
         );
         let message = refused(&[(name, page)]);
