@@ -102,6 +102,14 @@ fn keys_without_effect_change_nothing_and_are_named() {
 }
 
 #[test]
+fn what_is_said_of_a_key_stands_on_one_line() {
+    let yaml =
+        "merge_method: linear\nmodels:\n- model: a\n  parameters: {weight: 1}\n\"na\\nme\": 1\n";
+    let warnings = read(yaml).expect("a recipe").warnings;
+    assert_eq!(warnings, ["`na\\nme` has no effect: unknown key"]);
+}
+
+#[test]
 fn anchors_and_merge_keys_are_laid_open() {
     let world = World::new();
     let plain = "merge_method: linear\nmodels:\n- model: a\n  parameters: {weight: 0.5}\n- model: b\n  parameters: {weight: 2}\n";

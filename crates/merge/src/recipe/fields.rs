@@ -31,13 +31,14 @@ impl<'a> Reading<'a> {
     pub(crate) fn refuse(&self, path: &str, problem: impl Into<String>) -> Error {
         Error::Recipe {
             origin: self.origin.to_owned(),
-            field: path.to_owned(),
-            problem: problem.into(),
+            field: one_line(path),
+            problem: one_line(&problem.into()),
         }
     }
 
     /// Tells of something that has no effect.
     pub(crate) fn warn(&self, warning: String) {
+        let warning = one_line(&warning);
         let mut warnings = self.warnings.borrow_mut();
         if !warnings.contains(&warning) {
             warnings.push(warning);
@@ -54,6 +55,18 @@ impl<'a> Reading<'a> {
     pub(crate) fn gathered(self) -> (Vec<String>, BTreeMap<String, String>) {
         (self.warnings.into_inner(), self.architectures.into_inner())
     }
+}
+
+/// The same text on one line: keys and names of a recipe may hold anything.
+fn one_line(text: &str) -> String {
+    let shown = text.chars().map(|c| {
+        if c.is_control() {
+            c.escape_default().to_string()
+        } else {
+            c.to_string()
+        }
+    });
+    shown.collect()
 }
 
 /// One mapping of a recipe and its place there.
