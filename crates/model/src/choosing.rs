@@ -52,7 +52,7 @@ fn candidates(logits: &[f32], how: &Sampling) -> Vec<(u32, f64)> {
     let kept = match how.top_k {
         Some(k) if k < scaled.len() => {
             let ids = greatest(&scaled, k.max(1));
-            let whole = ids.iter().map(|id| weight(*id)).sum();
+            let whole: f64 = ids.iter().map(|id| weight(*id)).sum();
             prefix(ids, weight, how.top_p * whole)
         }
         _ => {

@@ -258,6 +258,23 @@ impl Model {
     /// # Errors
     /// As [`Model::rows`].
     pub(crate) fn row(&self, question: &Question) -> Result<Row> {
+        let row = self.uncut_row(question)?;
+        let (length, limit) = (row.ids.len(), self.decoder().outline().max_positions);
+        match length > limit {
+            false => Ok(row),
+            true => Err(Error::TooLong {
+                text: question.prompt.chars().take(40).collect(),
+                length,
+                limit,
+            }),
+        }
+    }
+
+    /// [`Model::row`] of any length.
+    ///
+    /// # Errors
+    /// An empty answer.
+    pub(crate) fn uncut_row(&self, question: &Question) -> Result<Row> {
         let picture = match question.picture {
             Some(picture) => {
                 let vectors = self.sight()?.vectors();
@@ -280,19 +297,9 @@ impl Model {
             text,
             join: question.join,
         });
-        let row = self
-            .parts
+        self.parts
             .frame
-            .row(&self.parts.text, &prompt, answer.as_ref())?;
-        let (length, limit) = (row.ids.len(), self.decoder().outline().max_positions);
-        match length > limit {
-            false => Ok(row),
-            true => Err(Error::TooLong {
-                text: question.prompt.chars().take(40).collect(),
-                length,
-                limit,
-            }),
-        }
+            .row(&self.parts.text, &prompt, answer.as_ref())
     }
 
     /// A prompt without a picture as it is put to the model, in its chat template where `style` asks

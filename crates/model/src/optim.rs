@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Bool, Tensor};
+use rayon::prelude::*;
 
 use crate::host;
 
@@ -17,6 +18,8 @@ const EPSILON: f32 = 1e-8;
 const BETA1: f32 = 0.9;
 /// Second-moment decay of Adam.
 const BETA2: f32 = 0.999;
+/// Values per piece of parallel work; every value is stepped on its own.
+const PIECE: usize = 1 << 16;
 /// Smoothing of RMSprop.
 const ALPHA: f32 = 0.99;
 
@@ -102,7 +105,12 @@ impl Descent {
     ) -> Tensor<3> {
         let (shape, device) = (value.dims(), value.device());
         let mut value = host::values(value);
-        let gradient = host::values(gradient);
+        self.update(name, lr, &mut value, &host::values(gradient));
+        host::tensor(value, shape, &device)
+    }
+
+    /// [`Descent::step`] on values in place.
+    pub fn update(&mut self, name: &str, lr: f64, value: &mut [f32], gradient: &[f32]) {
         let state = self.states.entry(name.to_owned()).or_insert_with(|| State {
             steps: 0,
             first: vec![0.0; value.len()],
@@ -113,16 +121,15 @@ impl Descent {
             Rule::AdamW {
                 weight_decay,
                 beta2,
-            } => adam(state, lr, &mut value, &gradient, weight_decay, beta2),
-            Rule::Adam => adam(state, lr, &mut value, &gradient, 0.0, BETA2),
-            Rule::RmsProp => rms_prop(state, lr, &mut value, &gradient),
+            } => adam(state, lr, value, gradient, weight_decay, beta2),
+            Rule::Adam => adam(state, lr, value, gradient, 0.0, BETA2),
+            Rule::RmsProp => rms_prop(state, lr, value, gradient),
             Rule::Sgd => {
-                for (w, g) in value.iter_mut().zip(&gradient) {
+                for (w, g) in value.iter_mut().zip(gradient) {
                     *w -= g * lr as f32;
                 }
             }
         }
-        host::tensor(value, shape, &device)
     }
 }
 
@@ -140,13 +147,22 @@ fn adam(
     let (rest1, rest2) = (1.0 - BETA1, 1.0 - beta2);
     let correct1 = 1.0 - BETA1.powi(state.steps);
     let correct2 = 1.0 - beta2.powi(state.steps);
-    let moments = state.first.iter_mut().zip(&mut state.second);
-    for ((w, g), (m, v)) in value.iter_mut().zip(gradient).zip(moments) {
-        *m = *m * BETA1 + g * rest1;
-        *v = *v * beta2 + g * g * rest2;
-        let update = (*m / correct1) / ((*v / correct2).sqrt() + EPSILON);
-        *w = *w * keep - update * lr;
-    }
+    let moments = state
+        .first
+        .par_chunks_mut(PIECE)
+        .zip(state.second.par_chunks_mut(PIECE));
+    let values = value.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE));
+    values
+        .zip(moments)
+        .for_each(|((value, gradient), (first, second))| {
+            let moments = first.iter_mut().zip(second);
+            for ((w, g), (m, v)) in value.iter_mut().zip(gradient).zip(moments) {
+                *m = *m * BETA1 + g * rest1;
+                *v = *v * beta2 + g * g * rest2;
+                let update = (*m / correct1) / ((*v / correct2).sqrt() + EPSILON);
+                *w = *w * keep - update * lr;
+            }
+        });
 }
 
 /// `w ← w - lr g / (sqrt(v) + ε)`.

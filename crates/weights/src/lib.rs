@@ -27,11 +27,11 @@ mod tests;
 
 pub use bytes::Bytes;
 pub use checkpoint::Checkpoint;
-pub use edited::write_edited;
+pub use edited::{check_editable, write_edited};
 pub use error::{Error, Result};
 pub use header::TensorInfo;
-pub use parts::PartsFile;
+pub use parts::{LazyTensor, PartsFile, read_notes, write_lazily};
 pub use safetensors::Dtype;
 pub use streamed::{Sharding, StreamedFolder};
 pub use tensors::{Raw, Shared};
-pub use write::{Tensor, check_target, write_atomic, write_folder};
+pub use write::{Tensor, check_target, write_adapter, write_atomic, write_folder};

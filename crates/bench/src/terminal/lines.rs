@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Stdin, stdin};
+use std::path::Path;
 
 use anyhow::Context;
 use debias_data::is_inside;
@@ -68,20 +69,26 @@ impl Lines {
     /// # Errors
     /// A file that cannot be opened.
     pub fn open(input: &Input) -> anyhow::Result<Self> {
-        let (name, reader) = match input.path() {
-            Some(path) => {
-                let name = path.display().to_string();
-                let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
-                (name, Reader::File(BufReader::new(file)))
-            }
-            None => (
-                "standard input".to_owned(),
-                Reader::Stdin(BufReader::new(stdin())),
-            ),
-        };
+        match input.path() {
+            Some(path) => Self::of_file(path),
+            None => Ok(Self {
+                name: "standard input".to_owned(),
+                reader: Reader::Stdin(BufReader::new(stdin())),
+                number: 0,
+            }),
+        }
+    }
+
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// A file that cannot be opened.
+    pub fn of_file(path: &Path) -> anyhow::Result<Self> {
+        let name = path.display().to_string();
+        let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
         Ok(Self {
             name,
-            reader,
+            reader: Reader::File(BufReader::new(file)),
             number: 0,
         })
     }

@@ -5,6 +5,9 @@
 //! is `language_model.model` in LLaVA's).
 
 use std::collections::BTreeMap;
+use std::path::Path;
+
+use debias_weights::Checkpoint;
 
 use super::{Adapter, Judged, config, refused};
 use crate::error::Result;
@@ -13,6 +16,16 @@ use crate::error::Result;
 const WRAPPERS: [&str; 4] = ["model", "base_model", "transformer", "language_model"];
 
 impl Adapter {
+    /// Opens the adapter in `dir`, called `label` in messages, with all names as the model `base` has
+    /// them.
+    ///
+    /// # Errors
+    /// As [`Adapter::open`]; a module or a tensor that the base lacks, or factors that do not fit it.
+    pub fn open_on(dir: &Path, label: &str, base: &Checkpoint) -> Result<Self> {
+        let shape = |name: &str| base.info(name).map(|info| info.shape.as_slice());
+        Self::open(dir, label)?.onto(&base.location(), base.names(), shape)
+    }
+
     /// The same with all names as the base has them; `shape` gives the shapes of the base's tensors.
     ///
     /// # Errors
