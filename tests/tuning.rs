@@ -105,6 +105,11 @@ fn a_tuned_folder_is_a_model_whatever_the_threads() {
         assert!(number("last") < 0.8 * number("first"), "{report}");
         assert!(report["loss"]["best_validation"].is_null());
         assert!(report["trained_parameters"].as_u64().expect("a number") > 100_000);
+        assert!(
+            report["updates_per_s"]
+                .as_f64()
+                .is_some_and(|speed| speed > 0.0)
+        );
         assert!(report["peak_bytes"].as_u64().is_some() && report["digest"].is_string());
         assert!(!dir.path().join(format!("{out}.state")).exists());
         made.push(files(&dir.path().join(out)));

@@ -9,7 +9,7 @@ use debias_model::{Model, Orientation, Parameter, Parameters, Stage};
 use debias_weights::{Checkpoint, Tensor};
 use serde_json::{Value, json};
 
-use super::recipe::{Lora, TargetWord, Targets};
+use super::choices::{Lora, TargetWord, Targets};
 use crate::terminal::exit::Exit;
 use crate::terminal::failure::Refusal;
 

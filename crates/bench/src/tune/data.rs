@@ -8,8 +8,9 @@ use debias_data::benchmarks;
 use debias_model::tune::{Answered, Lesson, Primer};
 use serde::Deserialize;
 
+use super::choices::Kind;
 use super::pictures::Seen;
-use super::recipe::{Kind, Recipe};
+use super::recipe::Recipe;
 use crate::results::digest::digest_of;
 use crate::roots::Roots;
 use crate::terminal::exit::Exit;

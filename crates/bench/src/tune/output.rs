@@ -41,15 +41,25 @@ pub struct Report {
     pub trained_parameters: usize,
     /// Losses.
     pub loss: Losses,
-    /// Seconds of this run.
-    pub wall_s: f64,
-    /// Most memory of this process.
-    pub peak_bytes: u64,
+    /// What this run took.
+    #[serde(flatten)]
+    pub cost: Cost,
     /// Digest of the weights written.
     pub digest: String,
     /// Where the last weights are, if `out` has the best ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<PathBuf>,
+}
+
+/// What a run took.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Cost {
+    /// Seconds, with all that is read and written.
+    pub wall_s: f64,
+    /// Updates per second, validations and states on disk included.
+    pub updates_per_s: f64,
+    /// Most memory of this process.
+    pub peak_bytes: u64,
 }
 
 /// Losses of a training.
@@ -208,7 +218,7 @@ impl Report {
         planned: &Planned,
         state: &State,
         (digest, last): (String, Option<PathBuf>),
-        (wall_s, peak_bytes): (f64, u64),
+        cost: Cost,
     ) -> Self {
         let per_epoch = planned.course.per_epoch(planned.lessons.len());
         Self {
@@ -218,8 +228,7 @@ impl Report {
             epochs: state.update() as f64 / per_epoch as f64,
             trained_parameters: state.pupil.size(),
             loss: Losses::of(state),
-            wall_s,
-            peak_bytes,
+            cost,
             digest,
             last,
         }

@@ -1,7 +1,7 @@
 //! From a recipe to a training that can begin: model, items, what is trained, whether it fits.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Instant;
 
 use debias_core::{canonical_json, sha256_hex};
 use debias_model::device::Placement;
@@ -14,10 +14,12 @@ use debias_weights::{Checkpoint, check_editable, check_target};
 use serde_json::{Value, json};
 
 use super::adapter::Adapting;
+use super::choices::{Lora, Trains};
 use super::data::{self, Corpus};
-use super::output::{self, METHOD, Report};
+use super::keeper::{Keeper, Pause};
+use super::output::{self, Cost, METHOD, Report};
 use super::pictures::{self, Seen};
-use super::recipe::{Lora, Recipe, Trains};
+use super::recipe::Recipe;
 use crate::asking::PictureFolder;
 use crate::models::ModelSource;
 use crate::roots::Roots;
@@ -265,7 +267,8 @@ impl Planned {
     pub fn train(&self, watch: &dyn Watched) -> anyhow::Result<Option<Report>> {
         let began = Instant::now();
         let of = self.updates();
-        let keeper = Keeper::new(self);
+        let request = &self.request;
+        let keeper = Keeper::new(&request.out, &self.key, request.fresh);
         let mut state = State::fresh(self.pupil.clone(), self.course.weight_decay);
         if keeper.resume(&mut state)? {
             watch.resumed(state.update(), of);
@@ -283,6 +286,7 @@ impl Planned {
             pictures: &self.pictures,
             threads: self.request.threads,
         };
+        let (first, training) = (state.update(), Instant::now());
         let mut pause = Pause::new(self.request.save_every);
         let mut stopped = false;
         tuner.run(&mut state, |state| {
@@ -298,96 +302,16 @@ impl Planned {
         if stopped {
             return Ok(None);
         }
+        let done = (state.update() - first) as f64;
+        let updates_per_s = done / training.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
         let written = output::write(self, &state)?;
         keeper.forget()?;
-        let cost = (began.elapsed().as_secs_f64(), machine::peak_bytes());
+        let cost = Cost {
+            wall_s: began.elapsed().as_secs_f64(),
+            updates_per_s,
+            peak_bytes: machine::peak_bytes(),
+        };
         Ok(Some(Report::new(self, &state, written, cost)))
-    }
-}
-
-/// The state of a training on disk, beside the folder that it will write.
-struct Keeper<'p> {
-    path: PathBuf,
-    key: &'p str,
-    fresh: bool,
-}
-
-impl<'p> Keeper<'p> {
-    fn new(planned: &'p Planned) -> Self {
-        Self {
-            path: state_path(&planned.request.out),
-            key: &planned.key,
-            fresh: planned.request.fresh,
-        }
-    }
-
-    /// Whether there was a state to go on from.
-    fn resume(&self, state: &mut State) -> anyhow::Result<bool> {
-        if self.fresh || !self.path.exists() {
-            return Ok(false);
-        }
-        if State::key(&self.path)? != self.key {
-            return Err(Refusal::new(
-                Exit::Refused,
-                format!(
-                    "{} is the state of another training: recipe, model, data or seed differ",
-                    self.path.display()
-                ),
-            )
-            .help("Give --fresh to train from the beginning, or another folder.")
-            .into());
-        }
-        state.read(&self.path)?;
-        Ok(true)
-    }
-
-    fn keep(&self, state: &State) -> anyhow::Result<()> {
-        Ok(state.write(&self.path, self.key)?)
-    }
-
-    fn forget(&self) -> anyhow::Result<()> {
-        match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Where the state of a training is kept that will write `out`.
-fn state_path(out: &Path) -> PathBuf {
-    let mut name = out.file_name().unwrap_or_default().to_owned();
-    name.push(".state");
-    out.with_file_name(name)
-}
-
-/// When a state is due: every so many updates, or as often as costs a twentieth of the time at most.
-struct Pause {
-    every: Option<usize>,
-    last: Instant,
-    cost: Duration,
-}
-
-/// The shortest time between two states.
-const SHORTEST: Duration = Duration::from_secs(60);
-
-impl Pause {
-    fn new(every: Option<usize>) -> Self {
-        Self {
-            every,
-            last: Instant::now(),
-            cost: Duration::ZERO,
-        }
-    }
-
-    fn is_due(&self, update: usize) -> bool {
-        match self.every {
-            Some(every) => update.is_multiple_of(every.max(1)),
-            None => self.last.elapsed() > SHORTEST.max(20 * self.cost),
-        }
-    }
-
-    fn took(&mut self, cost: Duration) {
-        (self.last, self.cost) = (Instant::now(), cost);
     }
 }
 
