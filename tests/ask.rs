@@ -207,6 +207,13 @@ fn the_second_of_two_models_and_a_merge_are_asked_beside_the_first() {
     assert_eq!(status(&merged), 0, "{}", stderr(&merged));
     let merged = object(&merged);
     assert_eq!(merged["text"], merged["before"]["text"]);
+    let vain = format!("name: mine\n{recipe}");
+    std::fs::write(dir.path().join("recipe.yaml"), vain).expect("writable");
+    let merged = run_in(dir.path(), &[&merge[..], &prompt].concat());
+    assert_eq!(status(&merged), 0, "{}", stderr(&merged));
+    assert_eq!(stderr(&merged).matches("`name` has no effect").count(), 1);
+    let strict = run_in(dir.path(), &[&merge[..], &prompt, &["--strict"]].concat());
+    assert_eq!(status(&strict), 2, "{}", stderr(&strict));
 }
 
 #[test]

@@ -7,7 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use support::{Tensors, edit_json, feed, fixtures, folder, folder_copy, run_in, status, stdout};
+use support::{
+    Tensors, edit_json, feed, fixtures, folder, folder_copy, model_copy, run_in, status,
+};
+use support::{stderr, stdout};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
@@ -279,4 +282,102 @@ fn other_layouts_of_the_same_weights_give_the_same_scores() {
         config["rope_scaling"] = Value::Null;
     });
     same(&case, &copy);
+}
+
+#[test]
+fn processors_are_verified_without_a_model() {
+    let Some(fixtures) = fixtures() else { return };
+    let dir = fixtures.join("preproc");
+    let (code, report) = verify(&dir, &[]);
+    let tensors = report["tensors"].as_array().expect("a list");
+    let wrong: Vec<_> = tensors
+        .iter()
+        .filter(|tensor| tensor["ok"] != true)
+        .collect();
+    assert!(code == 0 && report["ok"] == true, "{wrong:?}");
+    assert_eq!(report["arch"], "preproc");
+    let named = |part: &str| {
+        let names = tensors.iter().filter_map(|tensor| tensor["name"].as_str());
+        names.filter(|name| name.contains(part)).count()
+    };
+    assert_eq!((named(".rgb_u8"), named(".internvl_tiles")), (6, 6));
+    assert_eq!(
+        (named("internvl_columns_rows"), named("internvl_grid.")),
+        (6, 26)
+    );
+
+    // Another grid, another picture and a pipeline that nobody knows are found.
+    let work = folder();
+    let copy = folder_copy(&dir, &work.path().join("copy"));
+    edit_json(&copy.join("case.json"), |case| {
+        case["internvl_grid_cases"][0]["columns_rows"] = json!([2, 1]);
+    });
+    fs::copy(copy.join("gray.png"), copy.join("rgba.png")).expect("writable");
+    let mut golden = Tensors::read(&copy.join("golden.safetensors"));
+    golden.add("gray.sharpened", &[0.5]);
+    golden.write(&copy.join("golden.safetensors"));
+    let (code, report) = verify(&copy, &[]);
+    let ok = |name: &str| {
+        let tensors = report["tensors"].as_array().expect("a list");
+        let found = tensors.iter().find(|tensor| tensor["name"] == name);
+        found.unwrap_or_else(|| panic!("{name}"))["ok"].clone()
+    };
+    assert_eq!(code, 1);
+    assert_eq!(ok("internvl_grid.448x448.1-6"), false);
+    assert_eq!(ok("rgba.squash_u8"), false);
+    assert_eq!(ok("gray.squash_u8"), true);
+    assert_eq!(ok("gray.sharpened"), Value::Null);
+}
+
+#[test]
+fn what_stands_in_the_place_of_a_file_is_called_what_it_is() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
+    let page = "<!DOCTYPE html><html><title>Sign in</title>";
+    for (file, content, said) in [
+        (
+            "model.safetensors",
+            pointer,
+            "is a Git LFS pointer, not the file itself",
+        ),
+        ("tokenizer.json", pointer, "is a Git LFS pointer"),
+        ("config.json", page, "is an HTML page, not the file itself"),
+        ("preprocessor_config.json", page, "is an HTML page"),
+    ] {
+        let work = folder();
+        let model = model_copy("tiny-blip2", work.path());
+        fs::write(model.join(file), content).expect("writable");
+        let line = r#"{"id": 1, "prompt": "a", "answer": "b"}"#;
+        let args = ["score", "--model", text(&model)];
+        let output = feed(work.path(), &args, line.as_bytes());
+        let error = stderr(&output);
+        assert_eq!(status(&output), 4, "{error}");
+        let first = error.lines().next().unwrap_or_default();
+        assert!(first.contains(file) && first.contains(said), "{error}");
+    }
+    let work = folder();
+    fs::write(work.path().join("lines.jsonl"), page).expect("writable");
+    let output = run_in(
+        work.path(),
+        &["score", "--model", "tiny-blip2", "lines.jsonl"],
+    );
+    assert!(
+        stderr(&output).contains("lines.jsonl: is an HTML page"),
+        "{}",
+        stderr(&output)
+    );
+    fs::write(work.path().join("vqa.json"), pointer).expect("writable");
+    let args = [
+        "edit",
+        "vqa.json",
+        "--model",
+        "tiny-blip2",
+        "--editor",
+        "nothing",
+    ];
+    let output = run_in(work.path(), &args);
+    assert!(
+        stderr(&output).contains("vqa.json: is a Git LFS pointer"),
+        "{}",
+        stderr(&output)
+    );
 }

@@ -111,10 +111,16 @@ fn easyedits_own_keys_suffice() {
     };
     let ours = object(&edit(dir.path(), &vqa(2), &["--json"]));
     assert_eq!(of(&found), of(&ours));
-    // A file's name says no task here.
+    // A file's name says no task here: an unrelated question of a picture makes it VQA.
     let file = write_requests(dir.path(), "mine.json", &requests);
     let mut args = vec!["edit", "--model", "tiny-blip2", "--editor", "nothing"];
     args.extend(file.iter().map(String::as_str));
+    let guessed = [&args[..], &["--json"]].concat();
+    let guessed = object(&run_in(dir.path(), &guessed));
+    assert_eq!(guessed["cells"][0]["task"], "vqa");
+    let mut unasked = requests.clone();
+    unasked[0].as_object_mut().map(|map| map.remove("m_loc_q"));
+    write_requests(dir.path(), "mine.json", &unasked);
     let refused = run_in(dir.path(), &args);
     assert_eq!(status(&refused), 4);
     assert!(
@@ -122,6 +128,7 @@ fn easyedits_own_keys_suffice() {
         "{}",
         stderr(&refused)
     );
+    write_requests(dir.path(), "mine.json", &requests);
     args.extend(["--task", "ic", "--set", "filter.contexts=0", "--json"]);
     assert_eq!(object(&run_in(dir.path(), &args))["cells"][0]["task"], "ic");
 }
@@ -191,7 +198,7 @@ fn bad_requests_are_refused_in_one_line() {
             with("image", "no.png"),
             "`image` `no.png` is in none of the image folders",
         ),
-        (with("image", "../a.png"), "would leave the image folder"),
+        (with("image", "../a.png"), "would leave the images folder"),
         (speech, "`task` `speech` is none of ic, vqa, text"),
         (train, "no request is there to be edited"),
     ] {

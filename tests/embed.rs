@@ -129,7 +129,7 @@ fn a_line_that_is_no_text_is_refused_with_its_number() {
         given(b"{\"text\": \"a\"}\n\n{\"txt\": \"b\"}\n"),
         snapbox::str![[r#"
 exit 4
-error: standard input: line 3: missing field `text` at line 1 column 12
+error: standard input: line 3: missing field `text`
 help: Each line is one JSON object; see --help for its fields.
 
 "#]]
@@ -138,11 +138,13 @@ help: Each line is one JSON object; see --help for its fields.
         given(b"{\"text\": \"a\", \"id\": [1]}"),
         snapbox::str![[r#"
 exit 4
-error: standard input: line 1: `id` must be a text or a number at line 1 column 24
+error: standard input: line 1: `id` must be a text or a number
 help: Each line is one JSON object; see --help for its fields.
 
 "#]]
     );
+    let text = given(b"\xff\xfe{\0");
+    assert!(text.contains("line 1: not JSON"), "{text}");
     let text = given(b"a\nb\xff\n");
     assert!(
         text.starts_with("exit 4\nerror: standard input: line 2: invalid utf-8"),

@@ -168,7 +168,7 @@ type Refused = (
 fn bad_input_is_refused_in_one_line_and_leaves_nothing() {
     const ODD: &str =
         "merge_method: linear\nmodels:\n- model: a\n- model: odd\nparameters: {weight: 0.5}\n";
-    let cases: [Refused; 13] = [
+    let cases: [Refused; 11] = [
         (ODD, |t| drop(t.remove(UP)), &[UP, "missing", "odd"]),
         (
             ODD,
@@ -195,16 +195,6 @@ fn bad_input_is_refused_in_one_line_and_leaves_nothing() {
                 ))
             },
             &[EYE, "[5, 5]", "[5, 4]"],
-        ),
-        (
-            "merge_method: ties\nbase_model: base\nmodels:\n- model: a\nparameters: {weight: 1, density: 0}\n",
-            |_| (),
-            &["density", "(0, 1]"],
-        ),
-        (
-            "merge_method: ties\nbase_model: base\nmodels:\n- model: a\nparameters: {weight: 1, density: 1.5}\n",
-            |_| (),
-            &["density", "1.5"],
         ),
         (
             "merge_method: linear\nmodels:\n- model: a\n  parameters: {weight: 1}\n- model: b\n  parameters: {weight: -1}\n",
@@ -238,7 +228,7 @@ fn bad_input_is_refused_in_one_line_and_leaves_nothing() {
         ),
         ("merge_method: linear\nmodels: [\n", |_| (), &["YAML"]),
         (
-            "merge_method: linear\nmodels:\n- model: a@main\nparameters: {weight: 1}\n",
+            "merge_method: linear\nmodels:\n- model: away@main\nparameters: {weight: 1}\n",
             |_| (),
             &["revision"],
         ),
@@ -260,6 +250,35 @@ fn bad_input_is_refused_in_one_line_and_leaves_nothing() {
         assert!(!said.contains("panicked") && stdout(&output).is_empty());
         assert!(left(dir.path()).is_empty(), "{:?}", left(dir.path()));
     }
+}
+
+#[test]
+fn what_has_no_effect_is_named_and_refused_when_that_is_asked() {
+    let dir = world();
+    let odd = "name: mine
+parametres: {t: 1}
+merge_method: linear
+models:
+- {model: a, weight: 0.9}
+- model: b
+parameters: {weight: 0.5, smooth: false}
+";
+    recipe(dir.path(), odd);
+    let output = run_in(dir.path(), &["merge", "recipe.yaml", "out"]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let said = stderr(&output);
+    for words in [
+        "`name` has no effect",
+        "did you mean `parameters`?",
+        "`parameters.smooth` has no effect",
+        "`models[0].weight` IS IGNORED",
+    ] {
+        assert_eq!(said.matches(words).count(), 1, "{words}: {said}");
+    }
+    let strict = run_in(dir.path(), &["merge", "recipe.yaml", "other", "--strict"]);
+    assert_eq!(status(&strict), 2, "{}", stderr(&strict));
+    assert!(stderr(&strict).contains("`name`") && stderr(&strict).contains("--strict"));
+    assert_eq!(left(dir.path()), ["out"]);
 }
 
 /// Overwrites the first value of a stored tensor by NaN.

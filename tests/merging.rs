@@ -244,6 +244,18 @@ fn bad_recipes_are_refused_before_any_work() {
 }
 
 #[test]
+fn what_a_recipe_holds_in_vain_is_said_once() {
+    let dir = suite(&SUITE.replace("merge_method: slerp", "name: mine\n    merge_method: slerp"));
+    let output = run_in(
+        dir.path(),
+        &["plan", "--suite", "mine.toml", "--limit", "4"],
+    );
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let said = stderr(&output);
+    assert_eq!(said.matches("`name` has no effect").count(), 1, "{said}");
+}
+
+#[test]
 fn a_merge_that_cannot_be_made_fails_its_rows_alone() {
     // The two models share neither shapes nor tokenizer.
     let dir = suite(&SUITE.replace("tiny-blip2-inverted", "tiny-minigpt4"));

@@ -8,7 +8,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 use support::{Tensors, edit_json, feed, fixtures, folder, folder_copy, run_in, status, stderr};
-use support::{model_files, stdout};
+use support::{model_files, refused_lines, stdout};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
@@ -42,7 +42,8 @@ fn score(dir: &Path, items: &[Value], more: &[&str]) -> Vec<Value> {
     assert_eq!(found.len(), items.len());
     for (item, score) in items.iter().zip(&found) {
         assert_eq!(item["id"], score["id"]);
-        assert_eq!(score.as_object().map(serde_json::Map::len), Some(5));
+        let fields = 5 + usize::from(score["template"].is_string());
+        assert_eq!(score.as_object().map(serde_json::Map::len), Some(fields));
         let tokens = numbers(&score["token_logprobs"]);
         let sum: f64 = tokens.iter().sum();
         assert_eq!(score["tokens"], tokens.len());
@@ -228,23 +229,6 @@ fn lines_may_come_from_anywhere_and_on_any_number_of_threads() {
     assert!(lines(&nothing).is_empty());
 }
 
-/// The one error line of `bench score` on these lines, with exit status 4.
-fn refused(model: &Path, images: &Path, given: &[u8]) -> String {
-    let work = folder();
-    let args = ["score", "--model", text(model), "--images", text(images)];
-    let output = feed(work.path(), &args, given);
-    let error = stderr(&output);
-    assert_eq!(
-        (status(&output), stdout(&output).as_str()),
-        (4, ""),
-        "{error}"
-    );
-    let first = error.lines().next().unwrap_or_default();
-    assert!(first.starts_with("error: "), "{error}");
-    assert!(error.lines().count() <= 2, "{error}");
-    first.to_owned()
-}
-
 #[test]
 fn lines_that_cannot_be_used_are_named() {
     let work = folder();
@@ -253,11 +237,16 @@ fn lines_that_cannot_be_used_are_named() {
     fs::create_dir(&images).expect("a new folder");
     fs::write(work.path().join("secret.png"), "x").expect("writable");
     fs::write(images.join("broken.png"), "x").expect("writable");
-    let good = json!({"id": "good", "prompt": "a", "answer": "b"});
-    let second = |line: &str| refused(&model, &images, format!("{good}\n{line}\n").as_bytes());
+    // Alone it ends the command; beside another line it costs that one nothing.
+    let second = |line: &str| {
+        let said = costs_no_other(&model, &images, line);
+        let alone = refused_lines(&model, &images, format!("\n{line}\n").as_bytes());
+        assert!(alone.contains(&said), "{alone}: {said}");
+        alone
+    };
     for (line, named) in [
         ("{\"id\": 1", &["standard input: line 2"][..]),
-        ("[1, 2]", &["line 2"]),
+        ("\"x\"", &["line 2", "must be a JSON object"]),
         ("\u{0}", &["line 2"]),
         (r#"{"id": 1, "prompt": "a"}"#, &["line 2", "answer"]),
         (r#"{"prompt": "a", "answer": "b"}"#, &["line 2", "id"]),
@@ -284,18 +273,22 @@ fn lines_that_cannot_be_used_are_named() {
         second(&line.to_string())
     };
     let absolute = work.path().join("secret.png");
-    for outside in [
-        "../secret.png",
-        "a/../../secret.png",
-        text(&absolute),
-        "..",
-        "",
-    ] {
+    for outside in ["../secret.png", "a/../../secret.png", text(&absolute), ".."] {
         let error = pictured(outside);
         let named = ["line 2", "`image`", "would leave the images folder"];
         assert!(named.iter().all(|part| error.contains(part)), "{error}");
         assert!(error.contains(outside), "{error}");
     }
+    let error = pictured("");
+    assert!(
+        error.contains("line 2: `image` is empty; leave the field out"),
+        "{error}"
+    );
+    let error = second(r#"{"id": 1, "prompt": "a", "answer": "b", "image": NaN}"#);
+    assert!(
+        error.contains("line 2: not JSON: `NaN`, as Python writes"),
+        "{error}"
+    );
     for unreadable in ["missing.png", "broken.png", "./broken.png"] {
         let error = pictured(unreadable);
         assert!(
@@ -318,6 +311,36 @@ fn lines_that_cannot_be_used_are_named() {
         "{}",
         stderr(&output)
     );
+}
+
+/// What the line of output says of a line that cannot be scored and stands between two that can.
+fn costs_no_other(model: &Path, images: &Path, line: &str) -> String {
+    let work = folder();
+    let args = ["score", "--model", text(model), "--images", text(images)];
+    let good = r#"{"id": 12345678901234567890123, "prompt": "a", "answer": "b"}"#;
+    let output = feed(
+        work.path(),
+        &args,
+        format!("{good}\n{line}\n{good}\n").as_bytes(),
+    );
+    let (said, warned) = (stdout(&output), stderr(&output));
+    assert_eq!(status(&output), 3, "{line}: {warned}");
+    assert!(
+        warned.starts_with("warning: 1 of 3 lines have no answer: "),
+        "{warned}"
+    );
+    let [first, broken, last] = said.lines().collect::<Vec<_>>()[..] else {
+        panic!("three lines, not {said}");
+    };
+    // The id has all its digits.
+    assert!(
+        first.starts_with(r#"{"id":12345678901234567890123,"sum":"#),
+        "{first}"
+    );
+    assert_eq!(first, last);
+    let broken: Value = serde_json::from_str(broken).expect("JSON");
+    assert!(broken["id"].is_string() || broken["id"].is_number() || broken["line"] == 2);
+    broken["error"].as_str().expect("an error").to_owned()
 }
 
 #[test]
@@ -344,7 +367,7 @@ fn a_picture_for_a_text_model_is_refused() {
     let Some(fixtures) = fixtures() else { return };
     let images = fixtures.join("llava");
     let line = json!({"id": 1, "prompt": "a", "answer": "b", "image": "image_0.png"});
-    let error = refused(&fixtures.join("opt"), &images, line.to_string().as_bytes());
+    let error = refused_lines(&fixtures.join("opt"), &images, line.to_string().as_bytes());
     assert!(
         error.contains("opt") && error.contains("picture"),
         "{error}"
@@ -469,7 +492,9 @@ fn a_stop_text_is_cut_off() {
         &[&prompt[..], &["--max-tokens", "1000"]].concat(),
     );
     assert_eq!(status(&output), 4);
-    assert!(stderr(&output).contains("384"), "{}", stderr(&output));
+    let error = stderr(&output);
+    let named = ["who keeps the north bridge", "--max-tokens", "384"];
+    assert!(named.iter().all(|part| error.contains(part)), "{error}");
     let output = run_in(
         dir.path(),
         &[&prompt[..], &["--image", "none.png"]].concat(),

@@ -6,17 +6,18 @@
 #![no_main]
 
 mod checkpoint;
+mod seeds;
 #[path = "../../crates/weights/src/tests/torch.rs"]
 mod torch;
 
 use libfuzzer_sys::fuzz_target;
-use torch::{Pickle, archive, entries, floats, legacy, one, zip};
+use torch::{Pickle, archive, beside, entries, floats, legacy, of_class, one, with_state, zip};
 
 /// An input is a whole file, in either container.
 const FILE: u8 = b'f';
 
 fuzz_target!(
-    init: checkpoint::plant(&seeds()),
+    init: seeds::plant(&seeds()),
     |input: &[u8]| match input.split_first() {
         Some((&FILE, file)) => checkpoint::read(file),
         Some((_, pickle)) => checkpoint::read(&archive(pickle, &[&data()])),
@@ -37,6 +38,9 @@ fn seeds() -> Vec<Vec<u8>> {
         one(("HalfStorage", "0", 8), (0, &[2, 4], &[1, 2])),
         training(),
         framed(),
+        with_state(),
+        of_class(("torch", "Tensor")),
+        beside(("torch", "device")),
     ];
     let mut seeds = Vec::new();
     for pickle in &pickles {

@@ -3,11 +3,12 @@
 #![no_main]
 
 mod checkpoint;
+mod seeds;
 
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(
-    init: checkpoint::plant(&seeds()),
+    init: seeds::plant(&seeds()),
     |bytes: &[u8]| checkpoint::read(bytes)
 );
 

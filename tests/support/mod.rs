@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
+pub mod published;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -56,6 +58,24 @@ pub fn stdout(output: &Output) -> String {
 /// Standard error as text.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+/// The one error line of `bench score` on these lines, with exit status 4.
+pub fn refused_lines(model: &Path, images: &Path, given: &[u8]) -> String {
+    let work = folder();
+    let [model, images] = [model, images].map(|path| path.to_str().expect("UTF-8"));
+    let args = ["score", "--model", model, "--images", images];
+    let output = feed(work.path(), &args, given);
+    let error = stderr(&output);
+    assert_eq!(
+        (status(&output), stdout(&output).as_str()),
+        (4, ""),
+        "{error}"
+    );
+    let first = error.lines().next().unwrap_or_default();
+    assert!(first.starts_with("error: "), "{error}");
+    assert!(error.lines().count() <= 2, "{error}");
+    first.to_owned()
 }
 
 /// The exit status.

@@ -42,6 +42,7 @@ pub(crate) fn cell(editor: &str) -> Cell {
         limit: None,
         chunk: 16,
         max_memory: None,
+        template: None,
     }
 }
 

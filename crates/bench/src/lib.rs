@@ -3,13 +3,12 @@
 //! This crate is the only one that touches terminal, results folder and clock. The way of a run:
 //! [`cli`] (what was typed) → [`planner`] (what will happen) → [`runner`] (computes what is
 //! missing) → [`results`] (files named by what made them) → [`report`] (pure functions of what is
-//! stored). [`eval`] goes the same way for published benchmarks.
+//! stored). Suites and evaluations of published benchmarks go the same way.
 
 pub mod asking;
 pub mod catalogue;
 pub mod cli;
 pub mod compute;
-pub mod eval;
 pub mod external;
 pub mod models;
 pub mod planner;

@@ -1,9 +1,9 @@
 //! `bench edit --save`: an edited model as a checkpoint folder of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use debias_edit::{Edit, Editor};
+use debias_edit::{Edit, Editor, Touches};
 use debias_model::{Change, host};
 use debias_weights::{check_target, write_edited};
 
@@ -75,9 +75,14 @@ impl Target {
         };
         let model = planned.models.first();
         let base = model.expect("a plan has a model").source.checkpoint()?;
-        let names: BTreeSet<&str> = weights.keys().map(String::as_str).collect();
+        let mut deltas: BTreeMap<&str, _> = weights.iter().map(|(n, d)| (n.as_str(), d)).collect();
+        // What the files hold twice stays the same in both places.
+        for (name, copy) in &joint.copies {
+            deltas.extend(weights.get(name).map(|delta| (copy.as_str(), delta)));
+        }
+        let names: BTreeSet<&str> = deltas.keys().copied().collect();
         let mut edit = |name: &str, values: &mut [f32]| {
-            if let Some(delta) = weights.get(name) {
+            if let Some(delta) = deltas.get(name) {
                 let delta = host::values(delta.dense());
                 for (value, delta) in values.iter_mut().zip(delta) {
                     *value += delta;
@@ -108,8 +113,8 @@ impl Target {
 
 /// Whether an editor's card says that it changes nothing else; an external one may do either.
 fn changes_weights(editor: &dyn Editor) -> bool {
-    let touches = editor.card().touches;
-    !["input", "output"]
+    let kinds = editor.card().touches.kinds;
+    [Touches::Weights, Touches::Nothing]
         .iter()
-        .any(|other| touches.starts_with(other))
+        .any(|kind| kinds.contains(kind))
 }

@@ -188,6 +188,10 @@ pub struct Cell {
     /// Bytes of memory that may be taken where somebody limits them, which may make chunks smaller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_memory: Option<u64>,
+    /// The chat template that is put around prompts, where the model's folder has its own: the file
+    /// that it stands in, or its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
 }
 
 impl Cell {
@@ -384,6 +388,7 @@ pub(crate) mod tests {
             limit: None,
             chunk: 16,
             max_memory: None,
+            template: None,
         }
     }
 

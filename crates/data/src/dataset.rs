@@ -29,6 +29,22 @@ pub trait Dataset: Sync {
     /// # Errors
     /// Missing, unreadable or malformed files, each named.
     fn open(&self, root: Option<&Path>, seed: u64) -> Result<Box<dyn Collection>>;
+
+    /// Opens a copy of what the dataset's authors publish, to be built; what they do not publish is
+    /// looked for in the `common` data folder.
+    ///
+    /// # Errors
+    /// [`Error::NoClone`] where the dataset has no such form, missing and malformed files.
+    fn open_clone(
+        &self,
+        _clone: &Path,
+        _common: Option<&Path>,
+        _seed: u64,
+    ) -> Result<Box<dyn Collection>> {
+        Err(Error::NoClone {
+            dataset: self.card().name.clone(),
+        })
+    }
 }
 
 /// An opened dataset.

@@ -49,6 +49,20 @@ pub enum Error {
         /// The dataset.
         dataset: &'static str,
     },
+    /// What a dataset's authors publish, in the place of a folder that this program reads.
+    #[error("{}: is `{dataset}` as it is published, without questions; build the dataset first: bench data build {dataset} --from {} --out DIR, then give --data {dataset}=DIR", clone.display(), clone.display())]
+    NotBuilt {
+        /// The dataset.
+        dataset: &'static str,
+        /// The folder.
+        clone: PathBuf,
+    },
+    /// A dataset that is not built from a clone.
+    #[error("dataset `{dataset}` is not built from anybody's repository; leave --from away")]
+    NoClone {
+        /// The dataset.
+        dataset: String,
+    },
     /// A dataset folder that lacks files.
     #[error("{}: {} of the files of `{dataset}` are missing: {missing}; fetch the dataset again", root.display(), missing.0.len())]
     MissingFiles {

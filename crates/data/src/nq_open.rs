@@ -7,7 +7,8 @@ use std::path::Path;
 use debias_core::{Split, seed};
 use serde::Deserialize;
 
-use crate::source::read_text;
+use crate::lines::{Content, Lines};
+use crate::source::locate;
 use crate::{Error, Result};
 
 /// The seed of the split; fixed, so that no run sees another run's evaluation questions.
@@ -30,22 +31,48 @@ pub(crate) struct NqOpen {
 impl NqOpen {
     /// Reads `NQ-open.dev.jsonl` (or `.gz`); questions get their question mark here.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let text = read_text(path)?;
+        let found = locate(path).unwrap_or_else(|| path.to_owned());
+        let mut lines = Lines::open(&found, Content::Json)?;
         let mut rows = Vec::new();
-        for (number, line) in text.lines().enumerate() {
+        while let Some(entry) = lines.next_entry()? {
             let refuse = |problem: &str| {
                 Error::format(
-                    path,
-                    format!("line {}: {problem}; fetch the file again", number + 1),
+                    &found,
+                    format!("line {}: {problem}; fetch the file again", entry.line),
                 )
             };
-            let line: Line = serde_json::from_str(line).map_err(|e| refuse(&e.to_string()))?;
+            let line: Line = entry.parse().map_err(|fault| refuse(&fault.to_string()))?;
             let answer = line.answer.into_iter().next().unwrap_or_default();
             if line.question.trim().is_empty() || answer.trim().is_empty() {
                 return Err(refuse("`question` or `answer` is empty"));
             }
             rows.push((format!("{}?", line.question), answer));
         }
+        Self::of(rows).ok_or_else(|| {
+            Error::format(
+                &found,
+                "holds too few questions for three splits; fetch the file again",
+            )
+        })
+    }
+
+    /// The stand-in for a clone of PAIRS without NQ-open beside it: plain questions of this project.
+    pub(crate) fn stand_in() -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Written {
+            questions: Vec<(String, String)>,
+        }
+        let text = include_str!("../../../datasets/pairs/unrelated.toml");
+        let refuse = |problem: &str| Error::format(Path::new("unrelated.toml"), problem);
+        let Written { questions } =
+            toml::from_str(text).map_err(|error| refuse(error.message()))?;
+        let rows = questions.into_iter();
+        let rows = rows.map(|(question, answer)| (format!("{question}?"), answer));
+        Self::of(rows.collect()).ok_or_else(|| refuse("holds too few questions"))
+    }
+
+    /// Splits questions with their answers by seed; none where a split would be empty.
+    fn of(rows: Vec<(String, String)>) -> Option<Self> {
         let mut order: Vec<String> = (0..rows.len()).map(|number| number.to_string()).collect();
         seed::seeded_order(SPLIT_SEED, "nq_open", &mut order);
         let mut ordered: Vec<_> = order
@@ -61,16 +88,9 @@ impl NqOpen {
             val,
             eval,
         };
-        match [&questions.train, &questions.val, &questions.eval]
-            .iter()
-            .any(|part| part.is_empty())
-        {
-            true => Err(Error::format(
-                path,
-                "holds too few questions for three splits; fetch the file again",
-            )),
-            false => Ok(questions),
-        }
+        let parts = [&questions.train, &questions.val, &questions.eval];
+        let whole = parts.iter().all(|part| !part.is_empty());
+        whole.then_some(questions)
     }
 
     /// The question for the `rank`-th record of a split; questions repeat when they run out.

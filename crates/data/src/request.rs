@@ -15,10 +15,12 @@ use std::path::{Component, Path, PathBuf};
 use debias_core::{Picture, Record, Split, Task, sha256_hex};
 use serde_json::{Map, Value};
 
-use self::fields::Reader;
+use self::fields::{IDS, Reader};
 use crate::codec::read_picture;
 use crate::dataset::{Collection, problems};
+use crate::lines::{Content, Entry, Fault, Lines, raw_field};
 use crate::mistakes::{Mistake, Mistakes};
+use crate::picture_file::{check_picture_name, picture_file};
 use crate::source::read_text;
 use crate::{Error, Result};
 
@@ -42,17 +44,18 @@ pub struct Reading<'a> {
     pub rephrased: &'a Path,
     /// The task of requests that do not say theirs, as EasyEdit's do not; without it, those that
     /// name no picture are text alone, and of the others the file's name decides (`caption_…` or
-    /// `vqa_…`).
+    /// `vqa_…`), or that they ask an unrelated question of a picture, which makes them VQA.
     pub task: Option<Task>,
     /// The split of requests that do not say theirs.
     pub split: Split,
 }
 
-/// Reads a list of edit requests with EasyEdit's keys or ours (or both).
+/// Reads edit requests with EasyEdit's keys or ours (or both): a JSON list, or one behind the other.
 ///
 /// A picture is looked up in its own folder first, then in the other one of `reading`. Requests
 /// without `id` are named by a hash of their content; an id that is a number is read as its digits,
-/// and null as nothing. Fields that are no part of a record, such as VLKEB's `port_new` or
+/// and null as nothing. A `group` that is no text, or the same in several splits, has another meaning
+/// than ours and is passed over. Fields that are no part of a record, such as VLKEB's `port_new` or
 /// EasyEdit's `portability`, are ignored.
 ///
 /// A request with a picture has every field. One of text alone has a prompt and a target; without
@@ -87,6 +90,7 @@ pub fn read_requests(path: &Path, reading: Reading) -> Result<Requests> {
             "holds no edit request; an edit needs at least one",
         ));
     }
+    let grouping = ungrouped(&mut records);
     found.extend(problems(&records));
     let pictures = located(&mut records, reading, &mut found);
     if !found.is_empty() {
@@ -95,7 +99,7 @@ pub fn read_requests(path: &Path, reading: Reading) -> Result<Requests> {
             problems: found,
         });
     }
-    let remark = (further > 0).then(|| {
+    let several = (further > 0).then(|| {
         format!(
             "{further} of {} requests hold several prompts in other words or several unrelated questions; the first of each is asked",
             records.len()
@@ -106,8 +110,16 @@ pub fn read_requests(path: &Path, reading: Reading) -> Result<Requests> {
         records,
         pictures,
         texts: vec![sha256_hex(text.as_bytes())],
-        remark,
+        remark: joined(several, grouping),
     })
+}
+
+/// Two remarks as one.
+fn joined(first: Option<String>, second: Option<String>) -> Option<String> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(format!("{first}; {second}")),
+        (first, second) => first.or(second),
+    }
 }
 
 /// The files of the pictures that `records` name, by their keys.
@@ -139,10 +151,9 @@ fn located(
     pictures
 }
 
-/// Enters `file` under `key`, or under a key of its own where another file has that one: a colon
-/// is in no key of a request file.
+/// Enters `file` under `key`, or under a key of its own where another file has that one.
 fn admit(pictures: &mut HashMap<String, PathBuf>, key: &mut String, file: PathBuf, mark: &str) {
-    if pictures
+    while pictures
         .get(key.as_str())
         .is_some_and(|other| *other != file)
     {
@@ -186,8 +197,8 @@ impl Requests {
     /// validation records in place of its own.
     ///
     /// # Errors
-    /// [`Error::Format`] when `training` has no training record, [`Error::Records`] when an id or
-    /// a group is in both.
+    /// [`Error::Format`] when `training` has no training record, [`Error::Records`] when an id is in
+    /// both.
     pub fn with_training(mut self, training: Requests) -> Result<Self> {
         self.records.retain(|record| record.split == Split::Eval);
         let Requests {
@@ -218,6 +229,8 @@ impl Requests {
             self.records.push(record);
         }
         self.texts.extend(texts);
+        let grouping = ungrouped(&mut self.records);
+        self.remark = joined(self.remark.take(), grouping);
         let found = problems(&self.records);
         match found.is_empty() {
             true => Ok(self),
@@ -272,12 +285,10 @@ impl Collection for Requests {
 
 /// Finds `key` in the first of `roots` that has it.
 fn locate(key: &str, roots: &[&Path]) -> std::result::Result<PathBuf, &'static str> {
-    if !is_inside(key) {
-        return Err("would leave the image folder; use a relative path");
-    }
+    check_picture_name(key)?;
     roots
         .iter()
-        .map(|root| root.join(key))
+        .map(|root| picture_file(root, key))
         .find(|file| file.is_file())
         .ok_or("is in none of the image folders")
 }
@@ -297,22 +308,46 @@ pub(crate) struct Parsed {
     pub further: usize,
 }
 
-/// Parses the list; what is wrong with single records stands beside the others.
+/// Parses a JSON list of requests, or requests one behind the other; what is wrong with single
+/// records stands beside the others.
 ///
 /// # Errors
-/// [`Error::Format`] when `text` is no list of objects.
+/// [`Error::Format`] when `text` holds no requests.
 pub(crate) fn parse(path: &Path, text: &str, unsaid: Unsaid) -> Result<(Parsed, Mistakes)> {
-    let list: Vec<Map<String, Value>> = serde_json::from_str(text).map_err(|error| {
-        Error::format(path, format!("not a JSON list of edit requests: {error}"))
-    })?;
+    let mut lines = Lines::over(path, text.as_bytes(), Content::Json)?;
     let mut parsed = Parsed {
-        records: Vec::with_capacity(list.len()),
+        records: Vec::new(),
         further: 0,
     };
     let mut found = Mistakes::default();
     let mut derived = HashSet::new();
-    for (position, object) in list.iter().enumerate() {
-        let reader = Reader::new(position, object);
+    for position in 0.. {
+        let Some(entry) = lines.next_entry()? else {
+            break;
+        };
+        let object = match object_of(&entry) {
+            Ok(object) => object,
+            Err(fault) => {
+                let place = fault
+                    .place
+                    .map(|place| format!(", {place}"))
+                    .unwrap_or_default();
+                let name = format!(
+                    "record number {} (line {}{place})",
+                    position + 1,
+                    entry.line
+                );
+                found.push(Mistake::new(name, "it is", fault.problem));
+                continue;
+            }
+        };
+        let reader = Reader::new(position, &object);
+        if !reader.is_request() {
+            let name = format!("record number {}", position + 1);
+            let problem = "is no edit request: it has none of the fields of one, such as `prompt` or `src`; a file of requests is a JSON list of them, or has one to a line";
+            found.push(Mistake::new(name, "it", problem));
+            continue;
+        }
         if let Some((record, further)) = reader.record(unsaid, &mut derived, &mut found) {
             parsed.records.push(record);
             parsed.further += usize::from(further);
@@ -321,10 +356,48 @@ pub(crate) fn parse(path: &Path, text: &str, unsaid: Unsaid) -> Result<(Parsed, 
     Ok((parsed, found))
 }
 
+/// The object of a request, with numbers that are ids in all their digits.
+fn object_of(entry: &Entry) -> std::result::Result<Map<String, Value>, Fault> {
+    let value: Value = entry.parse()?;
+    let Value::Object(mut object) = value else {
+        return Err(Fault {
+            problem: "no object; a file of requests is a JSON list of them, or has one to a line"
+                .to_owned(),
+            place: None,
+        });
+    };
+    for key in IDS {
+        if object.get(key).is_some_and(Value::is_f64)
+            && let Some(raw) = raw_field(entry.bytes, key)
+            && raw.iter().all(u8::is_ascii_digit)
+        {
+            let digits = String::from_utf8_lossy(raw).into_owned();
+            object.insert(key.to_owned(), Value::String(digits));
+        }
+    }
+    Ok(object)
+}
+
+/// Takes every request by itself where `group` names the same thing in several splits: then it is not
+/// what ours means, a scene that no two splits share. Says so.
+fn ungrouped(records: &mut [Record]) -> Option<String> {
+    let mut homes = HashMap::new();
+    let shared = records.iter().any(|record| {
+        let home = *homes.entry(record.group.clone()).or_insert(record.split);
+        home != record.split
+    });
+    shared.then(|| {
+        for record in records {
+            record.group.clone_from(&record.id);
+        }
+        "`group` names the same in training and evaluation, so it is no scene of this benchmark's; every request is taken by itself".to_owned()
+    })
+}
+
 fn task_of_name(path: &Path) -> Option<Task> {
     let name = path.file_name()?.to_str()?;
     match name {
-        _ if name.starts_with("caption") || name.starts_with("ic_") => Some(Task::Ic),
+        _ if name.contains("caption") || name.starts_with("ic_") => Some(Task::Ic),
         _ if name.starts_with("vqa") => Some(Task::Vqa),
         _ => None,
     }

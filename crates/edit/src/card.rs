@@ -1,6 +1,10 @@
 //! What an editor says about itself: the manual is generated from these.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::edit::Touches;
 
 /// An editor's card, printed by `bench show NAME`.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -17,14 +21,52 @@ pub struct Card {
     pub paper: &'static str,
     /// The update it makes.
     pub equation: &'static str,
-    /// What it changes: nothing, weights, input or output.
-    pub touches: &'static str,
+    /// What its edits act on.
+    pub touches: Footprint,
     /// What an edit costs.
     pub cost: &'static str,
     /// Where it is known to fail.
     pub failures: &'static [&'static str],
     /// Settings with their meaning; defaults come from [`crate::Editor::defaults`].
     pub settings: &'static [Setting],
+}
+
+/// What an editor's edits act on, printed as `weights: the head`.
+#[derive(Clone, Copy, Debug)]
+pub struct Footprint {
+    /// The kinds; several where an edit shows which.
+    pub kinds: &'static [Touches],
+    /// Which part of them, in words; may be empty.
+    pub part: &'static str,
+}
+
+impl Footprint {
+    /// `part` of `kinds`.
+    pub const fn of(kinds: &'static [Touches], part: &'static str) -> Self {
+        Self { kinds, part }
+    }
+
+    /// The kinds in words.
+    pub fn kinds(&self) -> String {
+        let words: Vec<&str> = self.kinds.iter().map(|kind| kind.word()).collect();
+        words.join(", or ")
+    }
+}
+
+impl fmt::Display for Footprint {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.kinds())?;
+        if !self.part.is_empty() {
+            write!(f, ": {}", self.part)?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Footprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// The name of a setting, and what it means.

@@ -123,19 +123,6 @@ impl Context {
             .all(|fact| fact.fact.is_empty() && fact.demonstrations.is_empty())
     }
 
-    /// Every text it may put in front of a prompt.
-    pub fn texts(&self) -> impl Iterator<Item = &str> {
-        self.facts.iter().flat_map(|fact| {
-            let shown = fact.demonstrations.iter().map(|shown| shown.text.as_str());
-            shown.chain([fact.fact.as_str()])
-        })
-    }
-
-    /// Bytes of text; demonstrations are counted wherever they stand, although edits share them.
-    pub fn bytes(&self) -> usize {
-        self.texts().map(str::len).sum()
-    }
-
     /// What the model reads in the place of `prompt` where its positions suffice.
     ///
     /// # Errors

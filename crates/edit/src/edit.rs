@@ -1,13 +1,13 @@
 //! What an editor proposes: a value that the judge looks through, and that is undone by dropping it.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 
 use debias_model::{Change, Delta};
 use serde::Serialize;
 
-use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::memory::Memory;
 use crate::respondent::Respondent;
 
 /// One proposed edit, for a single request or for several together.
@@ -15,10 +15,28 @@ use crate::respondent::Respondent;
 pub enum Edit {
     /// Deltas of named parameters.
     Weights(Change),
-    /// Text in front of every prompt.
-    Context(Context),
-    /// Remembered requests, a scope, and a counterfactual model for what is in scope.
-    Memory(Memory),
+    /// Somebody who stands over the model and answers in its place.
+    Wrapped(Arc<dyn Wrap>),
+}
+
+/// An edit that leaves the weights as they are: it changes what the model is asked, or what it answers.
+pub trait Wrap: Any + fmt::Debug + Send + Sync {
+    /// What it acts on; [`Touches::Nothing`] where it changes no answer.
+    fn touches(&self) -> Touches;
+
+    /// Bytes that it holds by itself.
+    fn bytes(&self) -> usize;
+
+    /// Every text that it may put in front of a prompt.
+    fn texts(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// Who answers in the place of `inner`.
+    fn over<'a>(&'a self, inner: &'a dyn Respondent) -> Box<dyn Respondent + 'a>;
+
+    /// Both as one, this one first; none where `more` is of another kind.
+    fn joined(&self, more: &dyn Wrap) -> Option<Arc<dyn Wrap>>;
 }
 
 /// What an edit acts on.
@@ -35,10 +53,28 @@ pub enum Touches {
     Output,
 }
 
+impl Touches {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Touches::Nothing => "nothing",
+            Touches::Weights => "weights",
+            Touches::Input => "input",
+            Touches::Output => "output",
+        }
+    }
+}
+
 impl Default for Edit {
     /// The identity.
     fn default() -> Self {
         Self::Weights(Change::default())
+    }
+}
+
+impl<W: Wrap> From<W> for Edit {
+    fn from(wrap: W) -> Self {
+        Self::Wrapped(Arc::new(wrap))
     }
 }
 
@@ -48,9 +84,7 @@ impl Edit {
         match self {
             Edit::Weights(change) if change.is_identity() => Touches::Nothing,
             Edit::Weights(_) => Touches::Weights,
-            Edit::Context(context) if context.is_identity() => Touches::Nothing,
-            Edit::Context(_) => Touches::Input,
-            Edit::Memory(_) => Touches::Output,
+            Edit::Wrapped(wrap) => wrap.touches(),
         }
     }
 
@@ -65,8 +99,7 @@ impl Edit {
     pub fn bytes(&self) -> usize {
         match self {
             Edit::Weights(change) => change.bytes(),
-            Edit::Context(context) => context.bytes(),
-            Edit::Memory(memory) => memory.bytes(),
+            Edit::Wrapped(wrap) => wrap.bytes(),
         }
     }
 
@@ -81,7 +114,15 @@ impl Edit {
     pub fn change(&self) -> Option<&Change> {
         match self {
             Edit::Weights(change) => Some(change),
-            Edit::Context(_) | Edit::Memory(_) => None,
+            Edit::Wrapped(_) => None,
+        }
+    }
+
+    /// The wrap, where it is one of kind `W`.
+    pub fn wrapped<W: Wrap>(&self) -> Option<&W> {
+        match self {
+            Edit::Weights(_) => None,
+            Edit::Wrapped(wrap) => (wrap.as_ref() as &dyn Any).downcast_ref(),
         }
     }
 
@@ -90,8 +131,7 @@ impl Edit {
     pub fn over<'a>(&'a self, inner: &'a dyn Respondent) -> Option<Box<dyn Respondent + 'a>> {
         match self {
             Edit::Weights(_) => None,
-            Edit::Context(context) => Some(Box::new(context.over(inner))),
-            Edit::Memory(memory) => Some(Box::new(memory.over(inner))),
+            Edit::Wrapped(wrap) => Some(wrap.over(inner)),
         }
     }
 
@@ -106,8 +146,9 @@ impl Edit {
         for edit in rest {
             joined = match (joined, edit.as_ref()) {
                 (Edit::Weights(sum), Edit::Weights(change)) => Edit::Weights(added(sum, change)),
-                (Edit::Context(all), Edit::Context(one)) => Edit::Context(all.with(one)),
-                (Edit::Memory(all), Edit::Memory(one)) => Edit::Memory(all.with(one)),
+                (Edit::Wrapped(all), Edit::Wrapped(one)) => {
+                    Edit::Wrapped(all.joined(one.as_ref()).ok_or(Error::MixedEdits)?)
+                }
                 _ => return Err(Error::MixedEdits),
             };
         }

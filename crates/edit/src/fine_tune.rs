@@ -5,19 +5,22 @@
 //! groups of one batch, so a step of many edits is one forward and backward pass, and each
 //! request sees exactly the update it would see alone.
 
+mod descent;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use debias_core::{Error as CoreError, Preset};
+use debias_core::Preset;
 use debias_model::optim::{self, Rule, clip, keep_stopped};
 use debias_model::{
     Batch, Change, Delta, ImageFeatures, Model, Parameter, Parameters, Question, Row, Side, Stage,
     View, answer_nll, host,
 };
-use serde::{Deserialize, Serialize};
 
-use crate::card::{Card, Setting};
+pub(crate) use self::descent::Descent;
+use self::descent::Protocol;
+use crate::card::Card;
 use crate::edit::Edit;
 use crate::editor::{
     Claims, Ctx, Editor, Examples, Learns, Lessons, Prepared, Request, check_requests, for_all,
@@ -31,132 +34,6 @@ const GROUP_BUDGET: usize = 64 << 20;
 /// Copies of its parameters in f32 that one edit takes: their values before and after a step, the
 /// gradient and two moments; the delta and the sum with the base that a pass looks through.
 const COPIES: u64 = 7;
-
-/// Whether each request gets a model of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Protocol {
-    /// One fine-tuned model per request (VLKEB, MMKE-Bench).
-    PerEdit,
-    /// One fine-tuned model for the whole run, from the training split (the paper's rows).
-    Dataset,
-    /// The same from the evaluation requests themselves; labelled as such.
-    DatasetEval,
-}
-
-/// Settings of the descent.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Descent {
-    protocol: Protocol,
-    opt: String,
-    lr: Option<f64>,
-    wd: f64,
-    steps: usize,
-    stop_loss: f64,
-    clip: f64,
-    epochs: usize,
-}
-
-impl Descent {
-    /// The settings with their meaning.
-    pub const SETTINGS: &[Setting] = &[
-        (
-            "protocol",
-            "per_edit, dataset (one model from the training split) or dataset_eval",
-        ),
-        ("opt", "adamw, adam, rmsprop or sgd"),
-        (
-            "lr",
-            "learning rate; null takes the published one of the decoder family (OPT 2e-4, LLaMA 1e-4)",
-        ),
-        ("wd", "decoupled weight decay (adamw)"),
-        ("steps", "optimiser steps per request"),
-        (
-            "stop_loss",
-            "stop before a step when the loss (nats per token) is below this; 0 never stops",
-        ),
-        (
-            "clip",
-            "largest global gradient norm per request; 0 does not clip",
-        ),
-        ("epochs", "passes over the set (dataset protocols)"),
-    ];
-
-    fn preset(preset: Preset) -> Self {
-        let vlkeb = Self {
-            protocol: Protocol::PerEdit,
-            opt: "adamw".into(),
-            lr: None,
-            wd: 0.01,
-            steps: 15,
-            stop_loss: 0.0,
-            clip: 0.0,
-            epochs: 1,
-        };
-        match preset {
-            Preset::Project | Preset::RefEasyedit => vlkeb,
-            // The MEND repository's fine-tuning baseline, one pass over the training split.
-            Preset::Paper => Self {
-                protocol: Protocol::Dataset,
-                opt: "rmsprop".into(),
-                lr: Some(5e-6),
-                wd: 0.0,
-                steps: 1,
-                clip: 100.0,
-                ..vlkeb
-            },
-        }
-    }
-
-    /// # Errors
-    /// A value that cannot be used, named.
-    fn check(&self, editor: &'static str) -> Result<()> {
-        let refuse = |key: &str, problem: &str| {
-            Err(Error::Core(CoreError::Setting {
-                key: format!("{editor}.{key}"),
-                problem: problem.to_owned(),
-            }))
-        };
-        if self.rule().is_none() {
-            return refuse("opt", "must be adamw, adam, rmsprop or sgd");
-        }
-        if self.lr.is_some_and(|lr| !(lr.is_finite() && lr >= 0.0)) {
-            return refuse("lr", "must be a finite number of at least 0");
-        }
-        if !(self.wd.is_finite() && self.wd >= 0.0) {
-            return refuse("wd", "must be a finite number of at least 0");
-        }
-        if !(self.clip.is_finite() && self.clip >= 0.0) {
-            return refuse("clip", "must be a finite number of at least 0");
-        }
-        Ok(())
-    }
-
-    /// What the protocol learns from the training split.
-    fn learns(&self) -> Learns {
-        match self.protocol {
-            Protocol::PerEdit => Learns::Nothing,
-            Protocol::Dataset | Protocol::DatasetEval => Learns::Examples,
-        }
-    }
-
-    fn rule(&self) -> Option<Rule> {
-        Rule::named(&self.opt, self.wd as f32)
-    }
-
-    fn lr(&self, model: &Model) -> f64 {
-        self.lr.unwrap_or_else(|| published_rate(model))
-    }
-}
-
-/// Learning rate at which VLKEB's settings fine-tune this family of decoders per edit: a lower one
-/// for those with gated feed-forward blocks.
-fn published_rate(model: &Model) -> f64 {
-    match model.decoder().outline().model_type {
-        "gpt2" | "gpt_neo" | "opt" => 2e-4,
-        _ => 1e-4,
-    }
-}
 
 /// An editor that fine-tunes the parameters it chooses.
 #[derive(Clone, Copy)]

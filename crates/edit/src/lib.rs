@@ -23,9 +23,9 @@ mod settings;
 mod training;
 mod training_store;
 
-pub use card::Card;
+pub use card::{Card, Footprint};
 pub use context::Context;
-pub use edit::{Edit, Touches};
+pub use edit::{Edit, Touches, Wrap};
 pub use editor::{
     Claims, Comparison, Ctx, Editor, Effect, Example, Examples, GradientProbe, Learns, Lessons,
     Posed, Prepared, Request, Wording, check_requests,

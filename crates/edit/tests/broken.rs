@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex};
 use debias_core::{FilterContexts, Norm, Preset, Record, Split};
 use debias_edit::conformance::{Finding, Options, World, check, fingerprint};
 use debias_edit::{
-    Card, Claims, Ctx, Edit, Editor, Effect, Learns, Lessons, Prepared, Request, Result, Settings,
+    Card, Claims, Ctx, Edit, Editor, Effect, Footprint, Learns, Lessons, Prepared, Request, Result,
+    Settings, Touches,
 };
 use debias_model::{Change, Delta, Model, Parameters, Side};
 use support::toys::{Learner, Learning, OneStep, Step, card};
@@ -54,8 +55,11 @@ enum Flaw {
 
 struct Broken(Flaw);
 
-static CARD: Card = card("broken", "weights: those of ft-l");
-static WRONG_CARD: Card = card("broken", "input: a prefix");
+static CARD: Card = card(
+    "broken",
+    Footprint::of(&[Touches::Weights], "those of ft-l"),
+);
+static WRONG_CARD: Card = card("broken", Footprint::of(&[Touches::Input], "a prefix"));
 
 impl Editor for Broken {
     fn card(&self) -> &'static Card {

@@ -59,10 +59,7 @@ fn edits(prepared: &dyn Prepared, chunk: &RecordBatch) -> Vec<Arc<Edit>> {
 }
 
 fn memory(edit: &Edit) -> Memory {
-    match edit {
-        Edit::Memory(memory) => memory.clone(),
-        _ => panic!("SERAC remembers"),
-    }
+    edit.wrapped::<Memory>().expect("SERAC remembers").clone()
 }
 
 fn through(chunk: &RecordBatch, edit: Edit) -> Vec<RecordScores> {
@@ -78,14 +75,14 @@ fn an_empty_memory_is_the_base_model_bit_for_bit() {
         let model = model(family);
         let chunk = chunk(&model, records(Split::Eval, 3));
         let before = chunk.before().to_vec();
-        assert_eq!(through(&chunk, Edit::Memory(Memory::default())), before);
+        assert_eq!(through(&chunk, Edit::from(Memory::default())), before);
         let prepared = prepared(&model, &quick(&[]), &Nowhere);
         let edit = edits(prepared.as_ref(), &chunk);
         assert_eq!(edit[0].touches(), Touches::Output);
         assert!(edit[0].bytes() > 0);
         assert_ne!(through(&chunk, edit[0].as_ref().clone()), before);
         let popped = memory(&edit[0]).without(0);
-        assert_eq!(through(&chunk, Edit::Memory(popped)), before);
+        assert_eq!(through(&chunk, Edit::from(popped)), before);
     }
 }
 
@@ -106,7 +103,7 @@ fn the_order_of_requests_does_not_matter_and_a_dropped_one_leaves_no_trace() {
         let all = joined(&[&a, &b, &c]);
         let scores = through(&chunk, all.clone());
         assert_eq!(through(&chunk, joined(&[&c, &a, &b])), scores);
-        let dropped = Edit::Memory(memory(&all).without(1));
+        let dropped = Edit::from(memory(&all).without(1));
         assert_eq!(through(&chunk, dropped), through(&chunk, joined(&[&a, &c])));
     }
 }

@@ -84,7 +84,7 @@ pub enum ParameterScope {
 pub enum Kind {
     /// A finite number.
     Number,
-    /// A number above 0 and at most 1; 0 and below would keep nothing, above 1 means 1 in no paper.
+    /// A number above 0 and at most 1.
     Ratio,
     /// A whole number of at least 0.
     Whole,

@@ -16,6 +16,7 @@ mod plan;
 mod random;
 mod recipe;
 mod run;
+mod spelling;
 mod stream;
 mod target;
 mod task_vectors;

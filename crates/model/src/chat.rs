@@ -89,50 +89,97 @@ pub struct ChatTemplate {
     /// The special tokens, by their names in templates.
     tokens: Vec<(&'static str, String)>,
     takes_parts: bool,
+    /// The file that it stands in, or the name by which `config.json` calls it.
+    name: String,
     location: String,
 }
 
 impl ChatTemplate {
-    /// The template of a model's folder: `chat_template.jinja`, or else `chat_template.json`, or
-    /// else `tokenizer_config.json` (of several there, the one called `default`); `None` where
-    /// there is none. Special tokens come from `tokenizer_config.json`, or else from
+    /// The template of a model's folder: that of its own files, or else the one in
+    /// `tokenizer_config.json` (of several there, the one called `default`); `None` where there is
+    /// none. Special tokens come from `tokenizer_config.json`, or else from
     /// `special_tokens_map.json`.
     ///
     /// # Errors
     /// When a file cannot be read, or the template is malformed.
     pub fn open(checkpoint: &Checkpoint) -> Result<Option<Self>> {
-        let config: Option<Json> = checkpoint.json_if_present("tokenizer_config.json")?;
-        let config = config.unwrap_or_default();
-        let of = |file: &str| format!("{}/{file}", checkpoint.location());
-        let (source, location) =
-            if let Some(bytes) = checkpoint.bytes_if_present("chat_template.jinja")? {
-                let location = of("chat_template.jinja");
-                let source = String::from_utf8(bytes.into_owned());
-                let source = source.map_err(|_| refused(&location, "it is not UTF-8"))?;
-                (source, location)
-            } else if let Some(json) = checkpoint.json_if_present::<Json>("chat_template.json")? {
-                let location = of("chat_template.json");
-                let Some(source) = choose(&json, &location)? else {
-                    return Err(refused(&location, "`chat_template` is missing"));
-                };
-                (source, location)
-            } else {
-                let location = of("tokenizer_config.json");
-                let Some(source) = choose(&config, &location)? else {
-                    return Ok(None);
-                };
-                (source, location)
+        match Self::of_model(checkpoint)? {
+            Some(template) => Ok(Some(template)),
+            None => Self::of_tokenizer(checkpoint),
+        }
+    }
+
+    /// The template that a folder's model has beside its tokenizer: `chat_template.jinja`, or else
+    /// `chat_template.json`, or else the one in `processor_config.json`.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::open`].
+    pub(crate) fn of_model(checkpoint: &Checkpoint) -> Result<Option<Self>> {
+        const ALONE: &str = "chat_template.jinja";
+        const JSON: &str = "chat_template.json";
+        let location = |file: &str| format!("{}/{file}", checkpoint.location());
+        if let Some(bytes) = checkpoint.bytes_if_present(ALONE)? {
+            let source = String::from_utf8(bytes.into_owned());
+            let source = source.map_err(|_| refused(&location(ALONE), "it is not UTF-8"))?;
+            return Self::in_file(checkpoint, &source, ALONE).map(Some);
+        }
+        if let Some(json) = checkpoint.json_if_present::<Json>(JSON)? {
+            let Some(source) = choose(&json, &location(JSON))? else {
+                return Err(refused(&location(JSON), "`chat_template` is missing"));
             };
-        let map: Option<Json> = checkpoint.json_if_present("special_tokens_map.json")?;
-        let map = map.unwrap_or_default();
+            return Self::in_file(checkpoint, &source, JSON).map(Some);
+        }
+        Self::inside(checkpoint, "processor_config.json")
+    }
+
+    /// The template in `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::open`].
+    pub(crate) fn of_tokenizer(checkpoint: &Checkpoint) -> Result<Option<Self>> {
+        Self::inside(checkpoint, "tokenizer_config.json")
+    }
+
+    /// The template that `config.json` calls `name`, whose text is `source`.
+    ///
+    /// # Errors
+    /// A malformed template.
+    pub(crate) fn named(name: &str, source: &str, location: &str) -> Result<Self> {
+        Self::new(source, Vec::new(), name, location)
+    }
+
+    /// The one in the `chat_template` of a file that may have none.
+    fn inside(checkpoint: &Checkpoint, file: &str) -> Result<Option<Self>> {
+        let json: Option<Json> = checkpoint.json_if_present(file)?;
+        let location = format!("{}/{file}", checkpoint.location());
+        match choose(&json.unwrap_or_default(), &location)? {
+            Some(source) => Self::in_file(checkpoint, &source, file).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn in_file(checkpoint: &Checkpoint, source: &str, file: &str) -> Result<Self> {
+        let read = |file: &str| -> Result<Json> {
+            Ok(checkpoint.json_if_present(file)?.unwrap_or_default())
+        };
+        let (config, map) = (
+            read("tokenizer_config.json")?,
+            read("special_tokens_map.json")?,
+        );
         let tokens = SPECIAL.iter().filter_map(|name| {
             let token = token(&config[name]).or_else(|| token(&map[name]))?;
             Some((*name, token))
         });
-        Self::new(&source, tokens.collect(), &location).map(Some)
+        let location = format!("{}/{file}", checkpoint.location());
+        Self::new(source, tokens.collect(), file, &location)
     }
 
-    fn new(source: &str, tokens: Vec<(&'static str, String)>, location: &str) -> Result<Self> {
+    fn new(
+        source: &str,
+        tokens: Vec<(&'static str, String)>,
+        name: &str,
+        location: &str,
+    ) -> Result<Self> {
         if source.len() > LONGEST {
             let problem = format!("it is longer than {LONGEST} bytes");
             return Err(refused(location, &problem));
@@ -142,6 +189,7 @@ impl ChatTemplate {
             source: environment::without_marks(source),
             tokens,
             takes_parts: false,
+            name: name.to_owned(),
             location: location.to_owned(),
         };
         template
@@ -150,6 +198,11 @@ impl ChatTemplate {
             .map_err(|error| template.error(&error))?;
         template.takes_parts = template.shows_parts();
         Ok(template)
+    }
+
+    /// The file that it stands in, or the name by which `config.json` calls it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Whether a user's turn may be a list of parts, for whose pictures the template writes the

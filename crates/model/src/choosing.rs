@@ -49,15 +49,23 @@ fn candidates(logits: &[f32], how: &Sampling) -> Vec<(u32, f64)> {
     let scaled: Vec<f32> = logits.iter().map(|logit| logit / temperature).collect();
     let peak = scaled.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weight = |id: usize| f64::from(scaled[id] - peak).exp();
+    // Sums in another order must not leave out what all of them hold.
+    let enough = |whole: f64| {
+        if how.top_p < 1.0 {
+            how.top_p * whole
+        } else {
+            f64::INFINITY
+        }
+    };
     let kept = match how.top_k {
         Some(k) if k < scaled.len() => {
             let ids = greatest(&scaled, k.max(1));
             let whole: f64 = ids.iter().map(|id| weight(*id)).sum();
-            prefix(ids, weight, how.top_p * whole)
+            prefix(ids, weight, enough(whole))
         }
         _ => {
             let whole: f64 = (0..scaled.len()).map(weight).sum();
-            nucleus(&scaled, weight, how.top_p * whole)
+            nucleus(&scaled, weight, enough(whole))
         }
     };
     let whole: f64 = kept.iter().map(|(_, weight)| weight).sum();

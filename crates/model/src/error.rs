@@ -80,10 +80,10 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
-    /// preprocessor_config.json is unusable, or a picture cannot be prepared.
-    #[error("{location}: preprocessor_config.json: {problem}")]
+    /// The picture processor's configuration is unusable, or a picture cannot be prepared.
+    #[error("{location}: {problem}")]
     Pixels {
-        /// Where the configuration came from.
+        /// Folder or file that the configuration came from.
         location: String,
         /// What is wrong.
         problem: String,
@@ -113,11 +113,13 @@ pub enum Error {
         model: String,
     },
     /// A sequence is longer than the model's position table.
-    #[error("the text `{text}…` needs {length} positions but the model has {limit}; shorten it")]
+    #[error("{}", too_long(text, *more, *length, *limit))]
     TooLong {
         /// The beginning of the text.
         text: String,
-        /// Positions needed.
+        /// Tokens that are to be written behind it.
+        more: usize,
+        /// Positions needed, those included.
         length: usize,
         /// Positions available.
         limit: usize,
@@ -151,4 +153,16 @@ pub enum Error {
         /// Which quantity.
         what: String,
     },
+}
+
+/// What is said of a text that is too long, alone or for what is to be written behind it.
+fn too_long(text: &str, more: usize, length: usize, limit: usize) -> String {
+    match more {
+        0 => format!(
+            "the text `{text}…` needs {length} positions but the model has {limit}; shorten it"
+        ),
+        _ => format!(
+            "the prompt `{text}…` and the {more} tokens that may be written behind it need {length} positions but the model has {limit}; shorten it, or let fewer be written (--max-tokens)"
+        ),
+    }
 }

@@ -181,21 +181,22 @@ impl Model {
             return Ok(vec![Vec::new(); rows.len()]);
         }
         rows.iter()
-            .try_for_each(|row| self.check_room(row, limits.max_tokens))?;
+            .try_for_each(|row| self.check_room(row, "", limits.max_tokens))?;
         let mut steps = Continuation::of(self, rows.to_vec(), seen, view);
         greedy(&mut steps, rows.len(), limits).into_iter().collect()
     }
 
-    /// Whether `more` tokens fit behind `row`; the last one is never read.
+    /// Whether `more` tokens fit behind `row`, the row of `prompt`; the last one is never read.
     ///
     /// # Errors
     /// [`Error::TooLong`].
-    pub(crate) fn check_room(&self, row: &Row, more: usize) -> Result<()> {
+    pub(crate) fn check_room(&self, row: &Row, prompt: &str, more: usize) -> Result<()> {
         let limit = self.decoder().outline().max_positions;
         let length = row.ids.len() + more;
         if length > limit + 1 {
             return Err(Error::TooLong {
-                text: "prompt and continuation".into(),
+                text: prompt.chars().take(40).collect(),
+                more,
                 length,
                 limit,
             });

@@ -9,7 +9,7 @@ use debias_weights::{Checkpoint, Dtype};
 
 use crate::device::Placement;
 use crate::error::{Error, Result};
-use crate::layers::{Matrix, Vector};
+use crate::layers::{Embedding, Matrix, Vector};
 use crate::names::Names;
 use crate::parameter::{Orientation, Parameter, Side, Stage};
 
@@ -30,10 +30,11 @@ impl Weights for Checkpoint {
         self.contains(name)
     }
 
-    /// The file's own memory, mapped: nothing is copied.
+    /// The file's own memory, mapped: nothing is copied. Values of 64 bits are rounded to 32.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorData> {
         let stored = self.checked(name, shape)?;
         let dtype = match stored.dtype {
+            Dtype::F64 => return Ok(TensorData::new(self.f32(name, shape)?, stored.shape)),
             Dtype::F16 => DType::F16,
             Dtype::BF16 => DType::BF16,
             _ => DType::F32,
@@ -115,6 +116,8 @@ pub struct Loader<'a> {
     values: BTreeMap<String, Tensor<2>>,
     /// Bytes of the weights on each device, the processor apart: there they are the mapped file.
     held: Vec<(Device, u64)>,
+    copies: BTreeMap<String, String>,
+    notes: Vec<String>,
 }
 
 impl<'a> Loader<'a> {
@@ -128,6 +131,8 @@ impl<'a> Loader<'a> {
             sites: Vec::new(),
             values: BTreeMap::new(),
             held: Vec::new(),
+            copies: BTreeMap::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -210,6 +215,49 @@ impl<'a> Loader<'a> {
         self.folded(name, &[n], None, place).map(Vector::new)
     }
 
+    /// The output head `name`: where the configuration ties it, the table `tokens`, whose published
+    /// name stands with it, unless the weights hold other values for the head, which are then taken;
+    /// that is noted.
+    ///
+    /// # Errors
+    /// What the source refuses.
+    pub fn head(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        (table, tokens): (&str, &Embedding),
+        tied: bool,
+    ) -> Result<Embedding> {
+        if tied {
+            if !self.has(name) {
+                return Ok(tokens.clone());
+            }
+            let (head, table) = (self.published(name), self.published(table));
+            if self.same(&head, &table, &shape)? {
+                self.copies.insert(table, head);
+                return Ok(tokens.clone());
+            }
+            self.notes.push(format!(
+                "config.json ties the head to `{table}`, but the file holds another `{head}`, which is used; \"tie_word_embeddings\": false says so"
+            ));
+        }
+        let place = Place::language(Stage::Head);
+        Ok(Embedding::new(self.matrix(name, &shape, place)?))
+    }
+
+    /// Whether two stored tensors of one shape hold the same values.
+    fn same(&self, a: &str, b: &str, shape: &[usize]) -> Result<bool> {
+        let (a, b) = (
+            self.weights.tensor(a, shape)?,
+            self.weights.tensor(b, shape)?,
+        );
+        Ok(if a.dtype() == b.dtype() {
+            a.as_bytes() == b.as_bytes()
+        } else {
+            a.iter::<f32>().eq(b.iter::<f32>())
+        })
+    }
+
     /// Adds a tensor of `bytes` to what its device holds.
     fn count(&mut self, name: &str, stage: Stage, bytes: u64) -> Result<()> {
         let device = self.placement.of(stage);
@@ -241,6 +289,8 @@ impl<'a> Loader<'a> {
             sites: self.sites,
             values: self.values,
             held: self.held,
+            copies: self.copies,
+            notes: self.notes,
         }
     }
 }
@@ -253,6 +303,10 @@ pub struct Loaded {
     pub values: BTreeMap<String, Tensor<2>>,
     /// The bytes that they take of each device other than the processor.
     pub held: Vec<(Device, u64)>,
+    /// Tensors that the file holds twice, as a tied head beside its table, by the name that is read.
+    pub copies: BTreeMap<String, String>,
+    /// What a person should know about what was read; a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// A weight on its device for as long as the model lives: a card keeps such tensors apart from those

@@ -4,6 +4,7 @@
 //! each layer, head). [`Model::run`] carries a [`Batch`] from the stage it is at to another, so the
 //! part below the first edited parameter is computed once and shared by all edits.
 
+mod saying;
 mod vision_side;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use serde_json::Value;
 
 use crate::batch::{Batch, ImageFeatures, ImageRef, ImageSpan, Row, State};
 use crate::change::{Parameters, View};
-use crate::chat::{ChatTemplate, Message};
+use crate::chat::ChatTemplate;
 use crate::complete::Complete;
 use crate::decoders::Decoder;
 use crate::device::{Placement, moved};
@@ -38,7 +39,7 @@ pub struct Model {
     name: String,
     location: String,
     parts: ModelParts,
-    /// The template of conversations, for text models that have one.
+    /// The template of conversations, where the folder has one.
     chat: Option<ChatTemplate>,
     marks: Marks,
     sites: Vec<Parameter>,
@@ -46,6 +47,9 @@ pub struct Model {
     placement: Placement,
     /// Bytes of weights on each device that has memory of its own.
     held: Vec<(Device, u64)>,
+    /// Tensors of the file that repeat others, by the name that is read.
+    copies: BTreeMap<String, String>,
+    notes: Vec<String>,
     dtype: DType,
 }
 
@@ -63,6 +67,7 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn open_across(checkpoint: &Checkpoint, placement: &Placement) -> Result<Self> {
+        checkpoint.refuse_quantised()?;
         let weights = Complete::new(checkpoint);
         let model = Self::placed(checkpoint, &weights, placement);
         weights.check()?;
@@ -84,7 +89,7 @@ impl Model {
         let location = folder.location().to_string();
         let config: Value = families::config(folder)?;
         let mut loader = Loader::new(weights, placement);
-        let parts = families::load(
+        let mut parts = families::load(
             &mut loader,
             &Folder {
                 checkpoint: folder,
@@ -96,20 +101,17 @@ impl Model {
             sites,
             values,
             held,
+            copies,
+            notes,
         } = loader.finish();
-        let vocabulary = parts.decoder.outline().vocabulary;
-        if parts.text.vocab_size() > vocabulary {
-            return Err(Error::Text {
-                location,
-                problem: format!(
-                    "tokenizer.json has {} tokens but the embedding only {vocabulary} rows; use the tokenizer of this checkpoint",
-                    parts.text.vocab_size()
-                ),
-            });
-        }
-        let chat = match parts.sight {
-            None => ChatTemplate::open(folder)?,
-            Some(_) => None,
+        let rows = parts.decoder.outline().vocabulary;
+        parts.text = parts.text.embedded_in(rows, parts.frame.marker())?;
+        let of_files = folder.notes().iter().cloned();
+        let of_weights = notes.into_iter().map(|note| format!("{location}: {note}"));
+        let notes = of_files.chain(of_weights).collect();
+        let chat = match (ChatTemplate::of_model(folder)?, parts.chat.take()) {
+            (Some(chat), _) | (None, Some(chat)) => Some(chat),
+            (None, None) => ChatTemplate::of_tokenizer(folder)?,
         };
         Ok(Self {
             name: folder.name().to_owned(),
@@ -121,6 +123,8 @@ impl Model {
             values,
             placement: placement.clone(),
             held,
+            copies,
+            notes,
             dtype: DType::F32,
         })
     }
@@ -140,6 +144,17 @@ impl Model {
     /// Where it came from, for messages.
     pub fn location(&self) -> &str {
         &self.location
+    }
+
+    /// What a person should know about how its folder was read; a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The tensor of its file that holds the values of `name` once more, as a head tied to the token
+    /// table does; who writes the one writes the other.
+    pub fn copy_of(&self, name: &str) -> Option<&str> {
+        self.copies.get(name).map(String::as_str)
     }
 
     /// Where the language model lives.
@@ -264,6 +279,7 @@ impl Model {
             false => Ok(row),
             true => Err(Error::TooLong {
                 text: question.prompt.chars().take(40).collect(),
+                more: 0,
                 length,
                 limit,
             }),
@@ -282,15 +298,11 @@ impl Model {
             }
             None => None,
         };
-        let style = match picture {
-            Some(_) if question.style == Style::Chat => Style::Framed,
-            _ => question.style,
-        };
-        let (said, special) = self.said(question.prompt, style)?;
+        let (said, special) = self.said(question.prompt, question.style, picture.is_some())?;
         let prompt = Prompt {
             picture,
             text: &said,
-            raw: style == Style::Raw,
+            raw: question.style == Style::Raw,
             special,
         };
         let answer = question.answer.map(|text| Answer {
@@ -300,22 +312,6 @@ impl Model {
         self.parts
             .frame
             .row(&self.parts.text, &prompt, answer.as_ref())
-    }
-
-    /// A prompt without a picture as it is put to the model, in its chat template where `style` asks
-    /// for one, and whether the tokens that open every text are still to be put in front.
-    ///
-    /// # Errors
-    /// A template that cannot be rendered, or a text that cannot be tokenised.
-    pub(crate) fn said(&self, prompt: &str, style: Style) -> Result<(String, bool)> {
-        match self.chat.as_ref().filter(|_| style == Style::Chat) {
-            Some(chat) => {
-                let said = chat.render(&[Message::text("user", prompt)], true)?;
-                let opened = self.parts.text.is_opened(&said)?;
-                Ok((said, !opened))
-            }
-            None => Ok((prompt.to_owned(), true)),
-        }
     }
 
     /// Carries `batch` through the stages up to, not including, `to`, through `view`.

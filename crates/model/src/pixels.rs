@@ -115,6 +115,25 @@ impl PixelConfig {
         })
     }
 
+    /// The shortest edge to `side` pixels, then the square in the middle: CLIP's processor.
+    ///
+    /// # Errors
+    /// As [`PixelConfig::squash`].
+    pub fn cropped(side: usize, colours: &Colours, location: &str) -> Result<Self> {
+        Ok(Self {
+            resize: Size::ShortestEdge(side),
+            ..Self::square("crop_size", side, colours, location)?
+        })
+    }
+
+    /// Columns and rows of the grid that a picture of `width` x `height` pixels is cut into.
+    pub fn grid(&self, width: usize, height: usize) -> (usize, usize) {
+        let area = self.width * self.height;
+        self.tiling
+            .as_ref()
+            .map_or((1, 1), |tiling| tiling.grid(width, height, area))
+    }
+
     /// Pixels per row of a tile.
     pub fn width(&self) -> usize {
         self.width

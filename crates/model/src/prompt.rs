@@ -7,7 +7,7 @@
 
 use crate::batch::{ImageSpan, Row};
 use crate::error::{Error, Result};
-use crate::text::Text;
+use crate::text::{IMAGE_TOKEN, Text};
 
 /// Stands for the prompt in a piece of a frame.
 const PROMPT: &str = "{prompt}";
@@ -30,7 +30,15 @@ pub(crate) struct Frame {
     placeholder: String,
     /// Ids that the vectors replace; empty where the placeholder cuts the text.
     marker: Vec<u32>,
+    /// The placeholder with what always stands around it.
+    picture: String,
+    /// Between a picture and the words of a turn that is text alone.
+    gap: &'static str,
 }
+
+/// What templates write where a picture goes: the processors of most families put the family's own
+/// placeholder there.
+const PICTURES: [&str; 2] = [IMAGE_TOKEN, "<|image|>"];
 
 impl Frame {
     /// Of a model without pictures.
@@ -49,6 +57,8 @@ impl Frame {
             pieces,
             placeholder: placeholder.to_owned(),
             marker: Vec::new(),
+            picture: placeholder.to_owned(),
+            gap: "\n",
         }
     }
 
@@ -57,9 +67,46 @@ impl Frame {
     pub fn marked(template: String, placeholder: &str, marker: Vec<u32>) -> Self {
         Self {
             pieces: vec![Piece::Text(template)],
-            placeholder: placeholder.to_owned(),
             marker,
+            ..Self::cut(Vec::new(), placeholder)
         }
+    }
+
+    /// The same, whose placeholder always stands in `picture`, and `gap` between that and the words
+    /// of a turn.
+    pub fn shown_as(self, picture: &str, gap: &'static str) -> Self {
+        Self {
+            picture: picture.to_owned(),
+            gap,
+            ..self
+        }
+    }
+
+    /// Whether a prompt says itself where its picture goes.
+    pub fn is_placed(&self, prompt: &str) -> bool {
+        !self.placeholder.is_empty() && prompt.contains(&self.placeholder)
+    }
+
+    /// A user's turn as text: a picture, then the prompt.
+    pub fn turn(&self, prompt: &str) -> String {
+        format!("{}{}{prompt}", self.picture, self.gap)
+    }
+
+    /// What a template wrote for a turn with a picture, with the family's own placeholder in the place
+    /// of the template's, as the family's processor does it; `None` where it wrote none.
+    pub fn placed(&self, said: &str) -> Option<String> {
+        if said.contains(&self.picture) {
+            return Some(said.to_owned());
+        }
+        let written = [self.placeholder.as_str()].into_iter().chain(PICTURES);
+        let mut written = written.filter(|written| !written.is_empty());
+        let found = written.find(|written| said.contains(written))?;
+        Some(said.replacen(found, &self.picture, 1))
+    }
+
+    /// Ids in whose place the vectors of a picture stand.
+    pub fn marker(&self) -> &[u32] {
+        &self.marker
     }
 
     /// The row of a prompt and its answer; without an answer, `answer_start` is the row's end.
@@ -127,7 +174,7 @@ impl Frame {
         if prompt.picture.is_none() {
             return whole();
         }
-        let says_where = !self.placeholder.is_empty() && prompt.text.contains(&self.placeholder);
+        let says_where = self.is_placed(prompt.text);
         match (says_where, self.marker.is_empty()) {
             (true, false) => whole(),
             (true, true) => {

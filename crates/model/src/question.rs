@@ -22,10 +22,11 @@ pub struct Question<'a> {
 pub enum Style {
     /// Nothing; a picture stands where the prompt says, else in front.
     Raw,
-    /// The text its family puts around a picture; nothing around text alone.
+    /// The chat template of a multimodal model; where its folder has none, the text that its family
+    /// puts around a picture. Nothing around a text model's prompts.
     #[default]
     Framed,
-    /// As framed, and its chat template, where the folder has one, around text alone.
+    /// As framed, and a text model's chat template too, where its folder has one.
     Chat,
 }
 

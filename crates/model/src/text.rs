@@ -1,5 +1,6 @@
 //! Text to tokens and back.
 
+mod class;
 mod folder;
 mod marks;
 mod tiktoken;
@@ -7,8 +8,9 @@ mod train;
 
 use serde::Deserialize;
 use serde_json::Value;
+use tokenizers::models::ModelWrapper;
 use tokenizers::utils::truncation::TruncationDirection;
-use tokenizers::{PostProcessor, Tokenizer};
+use tokenizers::{Encoding, PostProcessor, Token, Tokenizer};
 
 use crate::error::{Error, Result};
 
@@ -20,6 +22,9 @@ pub const IMAGE_TOKEN: &str = "<image>";
 
 /// Tokens that published tokenizers end a document with, most common first.
 const ENDS: [&str; 3] = ["</s>", "<|endoftext|>", "<|end_of_text|>"];
+
+/// Tokens without a row by which a tokenizer may exceed its model's table.
+const FEW: usize = 64;
 
 /// A prompt and its answer, tokenised as one text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,13 +40,25 @@ pub struct Joined {
 pub struct Text {
     tokenizer: Tokenizer,
     vocab_size: usize,
+    /// Tokens that the tokenizer puts behind every text, and that [`Text::encode`] leaves out.
+    behind: usize,
+    embedded: Embedded,
     location: String,
+}
+
+/// The tokens that the model has rows for.
+#[derive(Clone, Debug)]
+struct Embedded {
+    rows: usize,
+    /// Ids that are never looked up, because vectors of a picture stand in their place.
+    markers: Vec<u32>,
 }
 
 impl Text {
     /// Reads the content of a `tokenizer.json`; `location` stands in messages. Padding and
     /// truncation settings stored in the file are ignored, because batches are laid out elsewhere
-    /// and no text may lose its end silently.
+    /// and no text may lose its end silently; so is dropout, which would give a text other tokens
+    /// every time.
     ///
     /// # Errors
     /// When the content is not a tokenizer.
@@ -60,13 +77,77 @@ impl Text {
         Ok(Self::around(tokenizer, location))
     }
 
-    fn around(tokenizer: Tokenizer, location: &str) -> Self {
+    fn around(mut tokenizer: Tokenizer, location: &str) -> Self {
+        if let ModelWrapper::BPE(pairs) = tokenizer.get_model()
+            && pairs.dropout.is_some()
+        {
+            let mut pairs = pairs.clone();
+            pairs.dropout = None;
+            tokenizer.with_model(pairs);
+        }
         let highest = tokenizer.get_vocab(true).into_values().max();
+        let vocab_size = highest.map_or(0, |id| id as usize + 1);
         Self {
             tokenizer,
-            vocab_size: highest.map_or(0, |id| id as usize + 1),
+            vocab_size,
+            behind: 0,
+            embedded: Embedded {
+                rows: vocab_size,
+                markers: Vec::new(),
+            },
             location: location.to_owned(),
         }
+    }
+
+    /// The same tokenizer for texts that go on: what it puts behind a text, such as an end token, is
+    /// left out by [`Text::encode`]. A decoder would read it as the text's end.
+    ///
+    /// # Errors
+    /// When the tokenizer's post-processor fails.
+    pub(crate) fn open_ended(mut self) -> Result<Self> {
+        // An id that no vocabulary has.
+        const STAND_IN: u32 = u32::MAX;
+        let text = Encoding::from_tokens(vec![Token::new(STAND_IN, "a".into(), (0, 1))], 0);
+        let around = self.tokenizer.post_process(text, None, true);
+        let around = around.map_err(|error| self.untokenised("", &error))?;
+        let mut ids = around.get_ids().iter().rev();
+        self.behind = ids.position(|id| *id == STAND_IN).unwrap_or(0);
+        Ok(self)
+    }
+
+    /// The same tokenizer for a model with `rows` embeddings. Some have a few more tokens, added for
+    /// training and never said: a text with one of them is refused, those in `markers` apart, whose
+    /// place the vectors of a picture take.
+    ///
+    /// # Errors
+    /// So many tokens more that the tokenizer is another model's.
+    pub(crate) fn embedded_in(mut self, rows: usize, markers: &[u32]) -> Result<Self> {
+        if self.vocab_size > rows + FEW {
+            return Err(self.error(format!(
+                "tokenizer.json has {} tokens but the embedding only {rows} rows; use the tokenizer of this checkpoint",
+                self.vocab_size
+            )));
+        }
+        self.embedded = Embedded {
+            rows,
+            markers: markers.to_vec(),
+        };
+        Ok(self)
+    }
+
+    /// Refuses `ids`, those of `text`, of which one has no embedding.
+    fn check_rows(&self, ids: &[u32], text: &str) -> Result<()> {
+        let Embedded { rows, markers } = &self.embedded;
+        let beyond = |id: &&u32| **id as usize >= *rows && !markers.contains(id);
+        let Some(id) = ids.iter().find(beyond) else {
+            return Ok(());
+        };
+        let token = self.token_text(*id).unwrap_or_default();
+        Err(self.error(format!(
+            "`{}` has the token `{}` of number {id}, but the embedding only {rows} rows; leave it out, or use the tokenizer of this checkpoint",
+            opening(text),
+            opening(&token)
+        )))
     }
 
     /// One more than the highest id, which is the number of embedding rows that are needed.
@@ -113,15 +194,19 @@ impl Text {
     }
 
     /// The ids of `text`, with the tokens that the tokenizer puts around every text (such as BOS)
-    /// when `special`.
+    /// when `special`; of a decoder's tokenizer without those behind it (such as an end token).
     ///
     /// # Errors
-    /// When the tokenizer cannot represent `text`.
+    /// When the tokenizer cannot represent `text`, or the model has no embedding of one of its tokens.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>> {
-        match self.tokenizer.encode_fast(text, special) {
-            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(error) => Err(self.untokenised(text, &error)),
+        let encoding = self.tokenizer.encode_fast(text, special);
+        let encoding = encoding.map_err(|error| self.untokenised(text, &error))?;
+        let mut ids = encoding.get_ids().to_vec();
+        if special {
+            ids.truncate(ids.len().saturating_sub(self.behind));
         }
+        self.check_rows(&ids, text)?;
+        Ok(ids)
     }
 
     /// The ids of each piece, tokenised on its own; with `special`, the first alone gets what
@@ -145,6 +230,7 @@ impl Text {
     pub fn encode_pair(&self, a: &str, b: &str) -> Result<(Vec<u32>, Vec<u32>)> {
         let encoding = self.tokenizer.encode_fast((a, b), true);
         let encoding = encoding.map_err(|error| self.untokenised(a, &error))?;
+        self.check_rows(encoding.get_ids(), a)?;
         Ok((
             encoding.get_ids().to_vec(),
             encoding.get_type_ids().to_vec(),
@@ -171,6 +257,7 @@ impl Text {
             self.tokenizer.post_process(encoding, None, true)
         });
         let limited = limited.map_err(|error| self.untokenised(text, &error))?;
+        self.check_rows(limited.get_ids(), text)?;
         Ok(limited.get_ids().to_vec())
     }
 

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as Slot;
 use std::fs;
 use std::path::Path;
 
@@ -12,11 +11,11 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result, one_line};
 use crate::header::{self, Entry};
 use crate::index::Index;
-use crate::source::Source;
+use crate::source::{Source, itself};
 use crate::{digest, json, pytorch};
 
-/// The file of an unsharded checkpoint, and the index of a sharded one; the first that is there
-/// is read.
+/// The file of an unsharded checkpoint, and the index of a sharded one, which goes first; the first
+/// that is there is read.
 const LAYOUTS: [(&str, &str); 2] = [
     ("model.safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
@@ -34,6 +33,7 @@ pub struct Checkpoint {
     /// Where each tensor is: shard, then its place there.
     pub(crate) tensors: BTreeMap<String, (usize, Entry)>,
     pub(crate) allow_nan: bool,
+    notes: Vec<String>,
 }
 
 /// One weight file.
@@ -44,20 +44,25 @@ pub(crate) struct Shard {
     /// For messages: the name with its folder.
     pub(crate) place: String,
     pub(crate) bytes: Bytes,
+    /// Whether every tensor of the file is one of the checkpoint's.
+    pub(crate) whole: bool,
 }
 
 impl Checkpoint {
-    /// Opens the folder `dir`: its `model.safetensors`, or else the shards that
-    /// `model.safetensors.index.json` names, or else `pytorch_model.bin`, or else the shards that
-    /// `pytorch_model.bin.index.json` names.
+    /// Opens the folder `dir`: the shards that `model.safetensors.index.json` names, or else its
+    /// `model.safetensors`, or else the same of `pytorch_model.bin.index.json` and
+    /// `pytorch_model.bin`.
+    ///
+    /// An index settles which tensors there are and which file holds each: what a shard holds beyond
+    /// that is not taken. [`Self::notes`] says so, and what was chosen where a folder holds an index
+    /// and a single file.
     ///
     /// PyTorch files are read as data: a pickle that would call anything but the few constructors
     /// of tensors is refused.
     ///
     /// # Errors
     /// When the folder, the weights or a shard is missing, a weight file is truncated or breaks
-    /// the rules of its format, the index names a path or an absent tensor, or a tensor is stored
-    /// twice.
+    /// the rules of its format, or the index names a path or an absent tensor.
     pub fn open(dir: &Path) -> Result<Self> {
         let source = folder(dir)?;
         Self::assemble(folder_name(dir), source)
@@ -138,6 +143,7 @@ impl Checkpoint {
     pub fn mount(mut self, prefix: &str, other: Self) -> Self {
         let earlier = self.shards.len();
         self.shards.extend(other.shards);
+        self.notes.extend(other.notes);
         for (name, (shard, entry)) in other.tensors {
             self.tensors
                 .insert(format!("{prefix}{name}"), (earlier + shard, entry));
@@ -150,12 +156,7 @@ impl Checkpoint {
     /// # Errors
     /// When `file` is not a plain file name or missing, or breaks the rules of its format.
     pub fn mount_file(self, prefix: &str, file: &str) -> Result<Self> {
-        let missing = || Error::Missing {
-            location: self.location(),
-            missing: file.to_owned(),
-            mend: "fetch the whole folder",
-        };
-        let bytes = self.source.weights(file)?.ok_or_else(missing)?;
+        let bytes = self.weights(file)?;
         let other = Self::from_bytes(&self.source.describe(file), bytes)?;
         Ok(self.mount(prefix, other))
     }
@@ -171,6 +172,12 @@ impl Checkpoint {
     /// The model's name: the folder's last component, or the embedded name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What a person should know about which of the folder's files and tensors are read; a sentence
+    /// each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// For messages: the folder's path, or `embedded:<name>`.
@@ -217,9 +224,9 @@ impl Checkpoint {
         self.source.read(file)
     }
 
-    /// SHA-256, in hexadecimal, of all tensors and of `config.json`, `tokenizer.json` and
-    /// `preprocessor_config.json`, and of `minigpt4.json` where there is one; the spread over
-    /// shards does not count.
+    /// SHA-256, in hexadecimal, of all tensors and of the files that decide what they mean: of
+    /// `config.json`, tokenizer, processor and chat template, and of `minigpt4.json` where there is
+    /// one; the spread over shards does not count.
     ///
     /// # Errors
     /// When one of these files is there but cannot be read.
@@ -234,22 +241,18 @@ impl Checkpoint {
             shards: Vec::new(),
             tensors: BTreeMap::new(),
             allow_nan: false,
+            notes: Vec::new(),
         }
     }
 
     fn assemble(name: String, source: Source) -> Result<Self> {
         let mut checkpoint = Self::empty(name, source);
         for (single, index) in LAYOUTS {
-            if let Some(bytes) = checkpoint.source.weights(single)? {
-                checkpoint.add_tensors(single, bytes)?;
+            if checkpoint.add_indexed(single, index)? {
                 return Ok(checkpoint);
             }
-            if let Some(bytes) = checkpoint.source.read(index)? {
-                let index = Index::parse(&bytes, &checkpoint.source.describe(index))?;
-                for shard in index.shards() {
-                    checkpoint.add_shard(shard)?;
-                }
-                checkpoint.check_claims(&index)?;
+            if let Some(bytes) = checkpoint.source.weights(single)? {
+                checkpoint.add_tensors(single, bytes)?;
                 return Ok(checkpoint);
             }
         }
@@ -261,57 +264,116 @@ impl Checkpoint {
         })
     }
 
-    fn add_shard(&mut self, file: &str) -> Result<()> {
-        match self.source.weights(file)? {
-            Some(bytes) => self.add_tensors(file, bytes),
-            None => Err(Error::Missing {
-                location: self.location(),
-                missing: file.to_owned(),
-                mend: "fetch the whole folder",
-            }),
+    /// Adds what the file `index` names, if it is there, and says which was chosen where `single` is
+    /// there too. An index all of whose shards are gone is a leftover.
+    fn add_indexed(&mut self, single: &str, index: &str) -> Result<bool> {
+        let Some(bytes) = self.source.read(index)? else {
+            return Ok(false);
+        };
+        let written = Index::parse(&bytes, &self.source.describe(index))?;
+        let shards = written.shards();
+        let beside = !shards.contains(single) && self.source.has(single)?;
+        if beside {
+            let mut there = false;
+            for shard in &shards {
+                there |= self.source.has(shard)?;
+            }
+            let location = self.source.location();
+            if !there {
+                self.notes.push(format!(
+                    "{location}: none of the shards that {index} names is there; {single} is read"
+                ));
+                return Ok(false);
+            }
+            self.notes.push(format!(
+                "{location} holds {index} and {single}; the shards of the index are read, {single} is not"
+            ));
         }
+        for shard in shards {
+            let bytes = self.weights(shard)?;
+            self.add_claimed(shard, bytes, &written)?;
+        }
+        self.check_claims(&written)?;
+        Ok(true)
     }
 
+    /// The content of a weight file that must be there.
+    fn weights(&self, file: &str) -> Result<Bytes> {
+        self.source.weights(file)?.ok_or_else(|| Error::Missing {
+            location: self.location(),
+            missing: file.to_owned(),
+            mend: "fetch the whole folder",
+        })
+    }
+
+    fn add_shard(&mut self, file: &str) -> Result<()> {
+        let bytes = self.weights(file)?;
+        self.add_tensors(file, bytes)
+    }
+
+    /// Adds every tensor of `file`.
     fn add_tensors(&mut self, file: &str, bytes: Bytes) -> Result<()> {
-        let shard = self.shards.len();
-        let place = self.source.describe(file);
-        let entries = if pytorch::recognized(&bytes) {
-            pytorch::parse(&bytes, &place)?
-        } else {
-            header::parse(&bytes, &place)?
-        };
-        for entry in entries {
-            match self.tensors.entry(entry.name.clone()) {
-                Slot::Vacant(slot) => {
-                    slot.insert((shard, entry));
-                }
-                Slot::Occupied(slot) => {
-                    let earlier = &self.shards[slot.get().0].file;
-                    return Err(Error::Duplicate {
-                        location: self.source.location(),
-                        name: entry.name,
-                        places: format!("{earlier} and {file}"),
-                    });
-                }
-            }
-        }
-        self.shards.push(Shard {
-            file: file.to_owned(),
-            place,
-            bytes,
-        });
+        let entries = self.entries(file, &bytes)?;
+        self.add(file, bytes, entries, true);
         Ok(())
     }
 
-    /// Every tensor must lie in the shard that the index claims for it. Tensors that the index
-    /// forgets are kept: the model decides whether it knows them.
+    /// Adds the tensors of the shard `file` that `index` claims for it.
+    fn add_claimed(&mut self, file: &str, bytes: Bytes, index: &Index) -> Result<()> {
+        let mut entries = self.entries(file, &bytes)?;
+        let held = entries.len();
+        let mut unnamed = Vec::new();
+        entries.retain(|entry| match index.shard(&entry.name) {
+            Some(shard) => shard == file,
+            None => {
+                unnamed.push(entry.name.clone());
+                false
+            }
+        });
+        if let Some(first) = unnamed.first() {
+            let more = match unnamed.len() - 1 {
+                0 => String::new(),
+                n => format!(" and {n} more"),
+            };
+            self.notes.push(format!(
+                "{}: `{}`{more} left out: the index does not name it",
+                self.source.describe(file),
+                one_line(first)
+            ));
+        }
+        let whole = entries.len() == held;
+        self.add(file, bytes, entries, whole);
+        Ok(())
+    }
+
+    fn entries(&self, file: &str, bytes: &[u8]) -> Result<Vec<Entry>> {
+        let place = self.source.describe(file);
+        itself(bytes, || place.clone())?;
+        if pytorch::recognized(bytes) {
+            pytorch::parse(bytes, &place)
+        } else {
+            header::parse(bytes, &place)
+        }
+    }
+
+    /// Adds `entries` of `file`, no two of which, and none of which and another's, share a name.
+    fn add(&mut self, file: &str, bytes: Bytes, entries: Vec<Entry>, whole: bool) {
+        let shard = self.shards.len();
+        let named = entries.into_iter();
+        self.tensors
+            .extend(named.map(|entry| (entry.name.clone(), (shard, entry))));
+        self.shards.push(Shard {
+            file: file.to_owned(),
+            place: self.source.describe(file),
+            bytes,
+            whole,
+        });
+    }
+
+    /// Every tensor must lie in the shard that the index claims for it.
     fn check_claims(&self, index: &Index) -> Result<()> {
-        for (name, file) in &index.claims {
-            let held = self
-                .tensors
-                .get(name)
-                .is_some_and(|(shard, _)| self.shards[*shard].file == *file);
-            if !held {
+        for (name, file) in index.claims() {
+            if !self.tensors.contains_key(name) {
                 return Err(Error::MissingTensor {
                     location: self.source.describe(file),
                     name: one_line(name),

@@ -8,8 +8,20 @@ use crate::error::Result;
 /// Files that decide what the tensors mean.
 const DEFINING: [&str; 3] = ["config.json", "tokenizer.json", "preprocessor_config.json"];
 
-/// Says how the files of the original MiniGPT-4 release make one model. Its absence leaves no
-/// trace, so that the digests of all other folders stay as they were.
+/// More of them, whose absence leaves no trace, so that the digests of folders without them stay as
+/// they were: what a picture becomes, how a tokenizer is read, what is put around a prompt, where a
+/// text ends.
+const MORE: [&str; 6] = [
+    "processor_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+];
+
+/// Says how the files of the original MiniGPT-4 release make one model. Its absence leaves no trace
+/// either.
 const ORIGINAL: &str = "minigpt4.json";
 
 /// Where that release keeps its decoder.
@@ -55,6 +67,12 @@ fn defining(hash: &mut Sha256, checkpoint: &Checkpoint) -> Result<()> {
                 text(hash, &bytes);
             }
             None => hash.update([0]),
+        }
+    }
+    for file in MORE {
+        if let Some(bytes) = checkpoint.bytes_if_present(file)? {
+            text(hash, file.as_bytes());
+            text(hash, &bytes);
         }
     }
     Ok(())

@@ -40,13 +40,13 @@ const INDEX: &str = "model.safetensors.index.json";
 /// tensor's name and its row-major values in f32. The result is rounded to the stored format; every
 /// other tensor keeps its bytes. PyTorch files become safetensors with the same shards.
 ///
-/// Small files are copied, apart from hidden ones, subfolders, weights that `base` does not use, those
-/// in `leave_out` and those in whose place `add` has others. Everything is written beside `dir` and renamed at the end; after an error
+/// Small files are copied, apart from hidden ones, weights that `base` does not use, those in `leave_out` and
+/// those in whose place `add` has others; of subfolders what [`Checkpoint::belongings`] names. Everything is written beside `dir` and renamed at the end; after an error
 /// nothing is left behind. With `force` an earlier checkpoint at `dir` is replaced.
 ///
 /// # Errors
 /// What [`check_target`](crate::check_target) refuses; a name that `base` lacks or whose values are
-/// no floats of 16 or 32 bits; an edited value that is not finite in the stored format; a `base`
+/// no floats of 16 to 64 bits; an edited value that is not finite in the stored format; a `base`
 /// put together from several folders; a file that cannot be read or written.
 pub fn write_edited(
     dir: &Path,
@@ -136,8 +136,9 @@ impl Writer<'_> {
             .filter(|(_, (of, _))| *of == at)
             .map(|(name, (_, entry))| (name, entry))
             .collect();
-        let converted = pytorch::recognized(&shard.bytes);
-        if !converted {
+        // What the index leaves out has no place in a copy of the file's own header.
+        let anew = pytorch::recognized(&shard.bytes) || !shard.whole;
+        if !anew {
             held.sort_by_key(|(_, entry)| (entry.start, entry.end));
         }
         let name = match shard.file.ends_with(".safetensors") {
@@ -148,9 +149,10 @@ impl Writer<'_> {
         let write = |source| Error::io("write", &path)(source);
         let file = File::create_new(&path).map_err(write)?;
         let mut out = BufWriter::new(file);
-        let head = match converted {
-            true => Cow::Owned(header(base, &held, &path)?),
-            false => Cow::Borrowed(original_header(shard)),
+        let head = if anew {
+            Cow::Owned(header(base, &held, &path)?)
+        } else {
+            Cow::Borrowed(original_header(shard))
         };
         out.write_all(&head).map_err(write)?;
         for (name, entry) in held {
@@ -234,7 +236,8 @@ impl Writer<'_> {
                         _ => {}
                     }
                 }
-                Ok(())
+                let mut below = self.base.belongings()?.into_iter();
+                below.try_for_each(|(path, bytes)| self.beside.write(&path, &bytes))
             }
         }
     }

@@ -52,6 +52,24 @@ pub enum Error {
         /// The limit in force.
         limit: u64,
     },
+    /// What stands in the place of a file: a pointer, or a page.
+    #[error("{file}: {found}")]
+    Foreign {
+        /// The file.
+        file: String,
+        /// What it is.
+        found: debias_core::Foreign,
+    },
+    /// Weights in a format of few bits.
+    #[error(
+        "{location}: the weights are quantised ({method}), which this program does not compute with; give the checkpoint that they were made from, or one with weights in F32, F16 or BF16"
+    )]
+    Quantised {
+        /// The folder or file.
+        location: String,
+        /// By which method, and how that is known.
+        method: String,
+    },
     /// A JSON file that is malformed or lacks what is needed.
     #[error("{file}: {}{problem}; {mend}", field.as_ref().map(|field| format!("field `{field}`: ")).unwrap_or_default())]
     Json {
@@ -116,7 +134,7 @@ pub enum Error {
         /// The tensor.
         name: String,
     },
-    /// Two shards hold, or the index lists twice, the same tensor.
+    /// A pickle holds, or the index lists twice, the same tensor.
     #[error("{location}: tensor `{name}` is stored twice ({places}); keep one of them")]
     Duplicate {
         /// The folder.
@@ -151,7 +169,7 @@ pub enum Error {
         expected: Vec<usize>,
     },
     /// A tensor whose numbers are not floats this program reads.
-    #[error("{location}: tensor `{name}` has dtype {found}; convert it to F32, F16 or BF16")]
+    #[error("{location}: tensor `{name}` has dtype {found}; convert it to F64, F32, F16 or BF16")]
     NotFloat {
         /// The folder.
         location: String,

@@ -14,13 +14,14 @@ const STRETCH: usize = 1 << 20;
 
 /// Whether [`widen`] reads `dtype`.
 pub(crate) fn readable(dtype: Dtype) -> bool {
-    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+    matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
 }
 
-/// `bytes` (little endian, any alignment) as `f32`; `None` when `dtype` is not a float format of
-/// 16 or 32 bits.
+/// `bytes` (little endian, any alignment) as `f32`, rounded to nearest where they have more bits;
+/// `None` when `dtype` is not a float format of 16, 32 or 64 bits.
 pub(crate) fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     match dtype {
+        Dtype::F64 => Some(each(bytes, |value| f64::from_le_bytes(value) as f32)),
         Dtype::F32 => Some(each(bytes, f32::from_le_bytes)),
         Dtype::BF16 => Some(each(bytes, |pair| {
             f32::from_bits(u32::from(u16::from_le_bytes(pair)) << 16)
@@ -33,6 +34,10 @@ pub(crate) fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
 /// `values` in the number format `dtype`, rounded to nearest, ties to even; `None` as in [`widen`].
 pub(crate) fn narrow(dtype: Dtype, values: &[f32]) -> Option<Vec<u8>> {
     match dtype {
+        Dtype::F64 => {
+            let stored = values.iter().map(|v| f64::from(*v).to_le_bytes());
+            Some(stored.flatten().collect())
+        }
         Dtype::F32 => Some(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
         Dtype::BF16 => {
             let stored = values.iter().map(|v| bf16::from_f32(*v).to_le_bytes());
@@ -76,10 +81,15 @@ pub(crate) fn first_odd(values: &[f32]) -> Option<usize> {
     values.iter().position(|value| !value.is_finite())
 }
 
-/// Position and value of the first NaN or infinity among stored values of a [`readable`] `dtype`;
-/// the bits are looked at where they lie.
+/// Position and value of the first NaN or infinity among stored values of a [`readable`] `dtype`, or
+/// of the first that is beyond the range of `f32`; the bits are looked at where they lie.
 pub(crate) fn first_odd_stored(dtype: Dtype, bytes: &[u8]) -> Option<(usize, f32)> {
     let (size, odd): (usize, fn(&[u8]) -> bool) = match dtype {
+        Dtype::F64 => (8, |bytes| {
+            let (values, _) = bytes.as_chunks::<8>();
+            let mut values = values.iter().map(|v| f64::from_le_bytes(*v) as f32);
+            values.any(|v| !v.is_finite())
+        }),
         Dtype::F32 => (4, |bytes| {
             let (values, _) = bytes.as_chunks::<4>();
             let mask = 0x7f80_0000;

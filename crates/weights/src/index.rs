@@ -1,6 +1,6 @@
 //! `model.safetensors.index.json`: which shard holds which tensor.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -11,8 +11,8 @@ use crate::source::plain;
 
 /// The index, checked as far as it can be without the shards.
 pub(crate) struct Index {
-    /// Tensor and shard, in file order.
-    pub(crate) claims: Vec<(String, String)>,
+    /// Shards by tensor.
+    claims: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -44,14 +44,24 @@ impl Index {
         for (_, shard) in &claims {
             plain(shard, || file.to_owned())?;
         }
-        Ok(Self { claims })
+        Ok(Self {
+            claims: claims.into_iter().collect(),
+        })
     }
 
     /// The shards' names, sorted.
     pub(crate) fn shards(&self) -> BTreeSet<&str> {
-        self.claims
-            .iter()
-            .map(|(_, shard)| shard.as_str())
-            .collect()
+        self.claims.values().map(String::as_str).collect()
+    }
+
+    /// Tensors and their shards.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = (&str, &str)> {
+        let claims = self.claims.iter();
+        claims.map(|(tensor, shard)| (tensor.as_str(), shard.as_str()))
+    }
+
+    /// The shard that holds `tensor`; `None` for one that is not named.
+    pub(crate) fn shard(&self, tensor: &str) -> Option<&str> {
+        self.claims.get(tensor).map(String::as_str)
     }
 }

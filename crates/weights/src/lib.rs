@@ -7,6 +7,7 @@
 //! never called. No tensor library is named here.
 
 mod checkpoint;
+mod companions;
 mod digest;
 mod edited;
 mod error;
@@ -17,6 +18,7 @@ mod json;
 mod map;
 mod parts;
 mod pytorch;
+mod quantised;
 mod source;
 mod streamed;
 mod tensors;
@@ -27,6 +29,7 @@ mod tests;
 
 pub use bytes::Bytes;
 pub use checkpoint::Checkpoint;
+pub use companions::Belonging;
 pub use edited::{check_editable, write_edited};
 pub use error::{Error, Result};
 pub use header::TensorInfo;

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
+use debias_core::Foreign;
 
 use crate::error::{Error, Result, one_line};
 use crate::map::Mapped;
@@ -57,10 +58,26 @@ impl Source {
     pub(crate) fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>> {
         plain(file, || self.location())?;
         match self {
-            Self::Folder(dir) => Ok(read_small(&dir.join(file))?.map(Cow::Owned)),
+            Self::Folder(dir) => {
+                let read = read_small(&dir.join(file))?;
+                if let Some(bytes) = &read {
+                    itself(bytes, || self.describe(file))?;
+                }
+                Ok(read.map(Cow::Owned))
+            }
             Self::Embedded { files, .. } => Ok(find(files, file).map(Cow::Borrowed)),
             Self::Memory { .. } => Ok(None),
         }
+    }
+
+    /// Whether there is a file `file`.
+    pub(crate) fn has(&self, file: &str) -> Result<bool> {
+        plain(file, || self.location())?;
+        Ok(match self {
+            Self::Folder(dir) => dir.join(file).is_file(),
+            Self::Embedded { files, .. } => find(files, file).is_some(),
+            Self::Memory { .. } => false,
+        })
     }
 
     /// Where the folder `name` inside this one would be; `None` where there are no folders.
@@ -78,15 +95,30 @@ impl Source {
         match self {
             Self::Folder(dir) => {
                 let path = dir.join(file);
-                Ok(match open_regular(&path)? {
-                    Some(open) => Some(Bytes::from_owner(Mapped::new(&open, &path)?)),
-                    None => None,
-                })
+                let Some(open) = open_regular(&path)? else {
+                    return Ok(None);
+                };
+                let bytes = Bytes::from_owner(Mapped::new(&open, &path)?);
+                itself(&bytes, || path.display().to_string())?;
+                Ok(Some(bytes))
             }
             Self::Embedded { files, .. } => Ok(find(files, file).map(Bytes::from_static)),
             Self::Memory { .. } => Ok(None),
         }
     }
+}
+
+/// Refuses what stands in the place of the file `place`: a pointer of a repository, a page of a server.
+pub(crate) fn itself(bytes: &[u8], place: impl FnOnce() -> String) -> Result<()> {
+    let Some(found) = Foreign::of(bytes) else {
+        return Ok(());
+    };
+    let file = place();
+    // A template may hold markup of its own.
+    if file.ends_with(".jinja") && matches!(found, Foreign::HtmlPage | Foreign::XmlDocument) {
+        return Ok(());
+    }
+    Err(Error::Foreign { file, found })
 }
 
 fn find(files: &[(&str, &'static [u8])], file: &str) -> Option<&'static [u8]> {

@@ -134,12 +134,15 @@ impl StreamedFolder {
             .map_err(Error::io("write", path))
     }
 
-    /// Adds a small file.
+    /// Adds a small file; `name` may lead into subfolders, its parts joined by `/`.
     ///
     /// # Errors
-    /// When `name` is not a plain file name or is taken, or the disk is full or fails.
+    /// When a part of `name` is not a plain file name, `name` is taken, or the disk is full or
+    /// fails.
     pub fn file(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        plain(name, || self.beside.path("").display().to_string())?;
+        for part in name.split('/') {
+            plain(part, || self.beside.path("").display().to_string())?;
+        }
         self.beside.write(name, bytes)
     }
 

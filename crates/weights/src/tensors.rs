@@ -92,10 +92,10 @@ impl Checkpoint {
     }
 
     /// [`Self::shared`] for weights: the shape is `expected_shape`, the values are floats of 16
-    /// or 32 bits, and finite.
+    /// to 64 bits, and finite.
     ///
     /// # Errors
-    /// When there is no such tensor, its shape is not `expected_shape`, it is not F32, F16 or
+    /// When there is no such tensor, its shape is not `expected_shape`, it is not F64, F32, F16 or
     /// BF16, or it holds NaN or infinity (see [`Self::allow_nan`]).
     pub fn checked(&self, name: &str, expected_shape: &[usize]) -> Result<Shared> {
         let (shard, entry) = self.find(name)?;

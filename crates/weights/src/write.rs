@@ -63,7 +63,8 @@ pub(crate) fn replace(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Re
 ///
 /// # Errors
 /// When `dir` exists and `force` is not given, or it exists and does not look like a checkpoint
-/// (a folder without subfolders, empty or with a `config.json` or `adapter_config.json`); when the folder above it is
+/// (a folder, empty or with a `config.json` or `adapter_config.json`, whose subfolders hold code,
+/// templates and settings alone); when the folder above it is
 /// missing or cannot be written; when a file name is not plain or occurs twice; when a tensor's
 /// shape and values disagree or a value is NaN or infinite.
 pub fn write_folder(
@@ -111,7 +112,8 @@ fn write_weights(
 ///
 /// # Errors
 /// When `dir` exists and `force` is not given, or it exists and does not look like a checkpoint
-/// (a folder without subfolders, empty or with a `config.json` or `adapter_config.json`); when there is no folder above it.
+/// (a folder, empty or with a `config.json` or `adapter_config.json`, whose subfolders hold code,
+/// templates and settings alone); when there is no folder above it.
 pub fn check_target(dir: &Path, force: bool) -> Result<()> {
     replaces(dir, force)?;
     let (parent, _) = split(dir)?;
@@ -156,9 +158,13 @@ impl Beside {
         self.fresh.path().join(file)
     }
 
-    /// Writes one file.
+    /// Writes one file, whose path may lead into subfolders.
     pub(crate) fn write(&self, file: &str, bytes: &[u8]) -> Result<()> {
-        write_synced(&self.path(file), bytes)
+        let path = self.path(file);
+        if let (Some(parent), true) = (path.parent(), file.contains('/')) {
+            fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+        }
+        write_synced(&path, bytes)
     }
 
     /// Gives the folder its name; an earlier one is removed once that is done.
@@ -223,15 +229,36 @@ fn replaces(dir: &Path, force: bool) -> Result<bool> {
     }
     let entries: std::io::Result<Vec<_>> = fs::read_dir(dir).and_then(Iterator::collect);
     let entries = entries.map_err(Error::io("read", dir))?;
-    let flat = entries
-        .iter()
-        .all(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
+    let flat = entries.iter().all(|entry| {
+        let folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        !folder || is_belonging(&entry.path(), 0)
+    });
     let known = |name| entries.iter().any(|entry| entry.file_name() == name);
     let known = entries.is_empty() || known("config.json") || known("adapter_config.json");
     if !(flat && known) {
         return refuse("does not look like a checkpoint and is not replaced; remove it yourself");
     }
     Ok(true)
+}
+
+/// Whether a subfolder holds nothing but what is written beside weights: code, templates, settings.
+fn is_belonging(dir: &Path, depth: usize) -> bool {
+    let written = |entry: std::io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => depth < 4 && is_belonging(&entry.path(), depth + 1),
+            Ok(kind) => {
+                let name = entry.file_name();
+                let ends = [".py", ".jinja", ".json"];
+                kind.is_file() && ends.iter().any(|end| name.to_string_lossy().ends_with(end))
+            }
+            Err(_) => false,
+        })
+    };
+    // An empty folder is somebody else's: none is written here.
+    fs::read_dir(dir).is_ok_and(|entries| {
+        let mut entries = entries.map(written).peekable();
+        entries.peek().is_some() && entries.all(|written| written)
+    })
 }
 
 /// `tensors` with `metadata` in the header, as the bytes of a safetensors file; `place` is what an

@@ -5,13 +5,11 @@ use debias_model::engine::{Asked, Written};
 use serde::{Deserialize, Serialize};
 
 use super::style;
-use crate::terminal::lines::{Id, image};
+use crate::terminal::lines::image;
 
 /// A line of `bench score`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Item {
-    /// Comes back with the score.
-    pub id: Id,
     /// The prompt.
     pub prompt: String,
     /// The answer.
@@ -29,10 +27,10 @@ fn space() -> String {
 }
 
 impl Item {
-    /// What the model is asked; with `raw`, nothing is put around the prompt.
-    pub fn asked(&self, raw: bool) -> Asked {
+    /// What the model is asked by the line `name`; with `raw`, nothing is put around the prompt.
+    pub fn asked(&self, name: String, raw: bool) -> Asked {
         Asked {
-            name: self.id.to_string(),
+            name,
             prompt: self.prompt.clone(),
             image: self.image.clone(),
             choices: vec![self.answer.clone()],
@@ -70,8 +68,6 @@ impl From<AnswerLikelihood> for Score {
 /// A line of `bench generate`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Prompt {
-    /// Comes back with the continuation.
-    pub id: Id,
     /// The prompt.
     pub prompt: String,
     /// A picture, relative to the images' folder.
@@ -80,10 +76,10 @@ pub struct Prompt {
 }
 
 impl Prompt {
-    /// What the model is asked; with `raw`, nothing is put around the prompt.
-    pub fn asked(&self, raw: bool) -> Asked {
+    /// What the model is asked by the line `name`; with `raw`, nothing is put around the prompt.
+    pub fn asked(&self, name: String, raw: bool) -> Asked {
         Asked {
-            name: self.id.to_string(),
+            name,
             prompt: self.prompt.clone(),
             image: self.image.clone(),
             style: style(raw),
@@ -133,15 +129,16 @@ impl Continued {
     }
 }
 
-/// A line of output: what was answered to the line `id`.
+/// What a line of output says beside its id.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line<'a, A> {
-    /// Of the line of input.
-    pub id: &'a Id,
     /// The answer of the model, or of its variant.
     #[serde(flatten)]
     pub answer: A,
     /// What the model answers without the variant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<A>,
+    /// The chat template around the prompt, where it is that of the model's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<&'a str>,
 }

@@ -1,17 +1,15 @@
 //! Which variant of a model is asked: the model itself, edited, merged, or another folder's.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::Context;
 use debias_edit::{Direct, Edit, Respondent};
-use debias_merge::{Options, Recipe};
+use debias_merge::Options;
 use debias_model::engine::{Batching, Engine, Pictures, Watch};
-use debias_model::{Model, Parameters};
+use debias_model::{Model, Parameters, Style};
 use debias_weights::Checkpoint;
 
 use crate::compute::Dtype;
 use crate::models::ModelSource;
-use crate::models::merging::{Models, refusal};
+use crate::models::merging::{MergeRequest, Models, refusal};
 use crate::planner::{EditRequest, Planned};
 use crate::runner::{Execution, Runner};
 use crate::terminal::exit::Exit;
@@ -28,7 +26,7 @@ pub enum VariantRequest {
     /// The model with the requests of a file edited together.
     Edited(Box<EditRequest>),
     /// What a recipe makes.
-    Merged(PathBuf),
+    Merged(MergeRequest),
     /// Another model, by name or folder.
     Other(String),
 }
@@ -77,8 +75,8 @@ impl Opening<'_> {
                 let other = self.model(&other)?;
                 (self.model(name)?, Variant::Model(Box::new(other)))
             }
-            VariantRequest::Merged(recipe) => {
-                let merged = self.merged(&recipe)?;
+            VariantRequest::Merged(request) => {
+                let merged = self.merged(&request)?;
                 (self.model(name)?, Variant::Model(Box::new(merged)))
             }
         };
@@ -91,7 +89,16 @@ impl Opening<'_> {
 
     fn model(&self, name: &str) -> anyhow::Result<Model> {
         let checkpoint = ModelSource::resolve(name)?.checkpoint()?;
-        Ok((self.open)(checkpoint)?.computing_in(self.dtype.into()))
+        let model = (self.open)(checkpoint)?.computing_in(self.dtype.into());
+        self.say(&model);
+        Ok(model)
+    }
+
+    /// Tells what a person should know about how a model's folder was read.
+    fn say(&self, model: &Model) {
+        for note in model.notes() {
+            self.printer.warn(note);
+        }
     }
 
     /// The model and the requests of a file as one edit of it.
@@ -113,6 +120,7 @@ impl Opening<'_> {
         };
         let runner = Runner::new(&planned, execution, self.interrupt, self.printer);
         let (model, joint) = runner.joint()?;
+        self.say(&model);
         let requests = match joint.requests {
             1 => "1 request".to_owned(),
             n => format!("{n} requests"),
@@ -123,10 +131,13 @@ impl Opening<'_> {
         Ok((model, joint.edit))
     }
 
-    /// The model that `recipe` makes, which is kept nowhere.
-    fn merged(&self, recipe: &Path) -> anyhow::Result<Model> {
-        let models = Models::of(recipe);
-        let read = Recipe::read(recipe, &|name| models.has(name)).map_err(refusal)?;
+    /// The model that a recipe makes, which is kept nowhere.
+    fn merged(&self, request: &MergeRequest) -> anyhow::Result<Model> {
+        let models = Models::of(&request.recipe);
+        let read = models.read(request)?;
+        for warning in &read.warnings {
+            self.printer.warn(warning);
+        }
         let options = Options {
             threads: self.threads,
             ..Options::default()
@@ -157,6 +168,15 @@ impl debias_merge::Watch for Stop<'_> {
 }
 
 impl AskedModel {
+    /// The chat template of the model that is asked, where its folder has one and `style` puts it
+    /// around prompts.
+    pub fn template(&self, style: Style) -> Option<&str> {
+        match &self.variant {
+            Variant::Model(other) => other.template(style),
+            Variant::None | Variant::Edit(_) => self.model.template(style),
+        }
+    }
+
     /// Ends the work on Ctrl-C; called between windows of lines.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use debias_data::{Manifest, check, datasets};
+use debias_data::{Collection, Dataset, Manifest, check, datasets};
 use serde_json::{Value, json};
 
 use super::Session;
@@ -28,13 +28,18 @@ enum Action {
         data: Vec<String>,
     },
     /// Write a dataset as a folder of PNG and JSON that EasyEdit-style readers open
-    #[command(after_help = "Example:\n  bench data build toytown --out toytown")]
+    #[command(after_help = "Examples:
+  bench data build toytown --out toytown
+  bench data build pairs --from path/to/clone/of/PAIRS --out pairs")]
     Build {
         /// The dataset
         name: String,
         /// The folder to write; it appears whole or not at all
         #[arg(short, long, value_name = "DIR")]
         out: PathBuf,
+        /// A clone of what the dataset's authors publish, in the place of this project's files
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
         /// Seed of wordings and pairings
         #[arg(long, value_name = "N", default_value_t = 0)]
         seed: u64,
@@ -60,11 +65,18 @@ impl Args {
             Action::Build {
                 name,
                 out,
+                from,
                 seed,
                 data,
                 force,
             } => {
-                let manifest = build(session, &name, &out, seed, &Roots::new(&data)?, force)?;
+                let roots = Roots::new(&data)?;
+                let dataset = datasets::find(&name)?;
+                let open = |seed| match &from {
+                    Some(clone) => dataset.open_clone(clone, roots.common(), seed),
+                    None => dataset.open(roots.root_of(dataset).as_deref(), seed),
+                };
+                let manifest = build(session, dataset, open, (&out, seed, force))?;
                 match session.json {
                     true => session.print_json(&manifest)?,
                     false => session.printer.result(&format!(
@@ -83,26 +95,15 @@ impl Args {
 
 fn build(
     session: Session,
-    name: &str,
-    out: &Path,
-    seed: u64,
-    roots: &Roots,
-    force: bool,
+    dataset: &dyn Dataset,
+    open: impl FnOnce(u64) -> debias_data::Result<Box<dyn Collection>>,
+    (out, seed, force): (&Path, u64, bool),
 ) -> anyhow::Result<Manifest> {
-    let dataset = datasets::find(name)?;
-    let root = roots.root_of(dataset);
     let progress = Progress::new(session.printer);
-    progress.start(&format!("building {name}"), 0);
-    let built = debias_data::build(
-        dataset,
-        root.as_deref(),
-        seed,
-        out,
-        force,
-        &mut |done, of| {
-            progress.reach(done, of);
-        },
-    );
+    progress.start(&format!("building {}", dataset.card().name), 0);
+    let built = debias_data::build(dataset, open, seed, out, force, &mut |done, of| {
+        progress.reach(done, of);
+    });
     progress.clear();
     Ok(built?)
 }

@@ -1,5 +1,6 @@
 //! `bench doctor`: what this machine can run.
 
+use debias_data::benchmarks::{self, Benchmark};
 use debias_data::datasets;
 use debias_model::device::{self, DeviceName, GraphicsCard, NoCard, Placement};
 use debias_model::engine::human_bytes;
@@ -39,6 +40,10 @@ impl Args {
             .iter()
             .map(|dataset| finding(*dataset, &roots))
             .collect();
+        let benchmarks: Vec<_> = benchmarks::ALL
+            .iter()
+            .map(|benchmark| benchmark_finding(*benchmark, &roots))
+            .collect();
         match session.json {
             true => session.print_json(&json!({
                 "bench": env!("CARGO_PKG_VERSION"),
@@ -48,10 +53,14 @@ impl Args {
                 "data_folder": roots.common().map(|dir| dir.display().to_string()),
                 "models": findings(&models),
                 "datasets": findings(&data),
+                "benchmarks": findings(&benchmarks),
             }))?,
-            false => session
-                .printer
-                .result(&text(&machine, &cards, &roots, &models, &data))?,
+            false => session.printer.result(&text(
+                &machine,
+                &cards,
+                &roots,
+                [&models, &data, &benchmarks],
+            ))?,
         }
         Ok(Exit::Done)
     }
@@ -80,6 +89,21 @@ fn finding(dataset: &dyn debias_data::Dataset, roots: &Roots) -> Finding {
         },
         problem: roots.open(dataset, 0).err().map(|error| error.to_string()),
         name,
+    }
+}
+
+/// Whether the files of a benchmark are there and can be read.
+fn benchmark_finding(benchmark: &dyn Benchmark, roots: &Roots) -> Finding {
+    let card = benchmark.card();
+    let place = roots.given(&card.name).or(roots.common());
+    let opened = roots
+        .source(benchmark)
+        .ok_or_else(|| card.needs_data())
+        .and_then(|source| benchmark.open(&source, &[], None, 0));
+    Finding {
+        name: card.name.clone(),
+        about: place.map_or_else(|| "no folder".to_owned(), |dir| dir.display().to_string()),
+        problem: opened.err().map(|error| error.to_string()),
     }
 }
 
@@ -136,8 +160,7 @@ fn text(
     machine: &Machine,
     cards: &Result<Vec<GraphicsCard>, NoCard>,
     roots: &Roots,
-    models: &[Finding],
-    data: &[Finding],
+    [models, data, benchmarks]: [&[Finding]; 3],
 ) -> String {
     let unknown = || "unknown".to_owned();
     let bytes = |bytes: Option<u64>| bytes.map_or_else(unknown, human_bytes);
@@ -168,6 +191,8 @@ fn text(
     lines.extend(models.iter().map(line));
     lines.push("datasets:".to_owned());
     lines.extend(data.iter().map(line));
+    lines.push("benchmarks:".to_owned());
+    lines.extend(benchmarks.iter().map(line));
     lines.join("\n")
 }
 

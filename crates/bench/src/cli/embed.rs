@@ -2,14 +2,15 @@
 
 use std::io::Write;
 
-use anyhow::Context;
+use debias_data::{Content, Entry};
 use debias_model::{Encoder, View};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::Session;
 use crate::compute::{Input, Loading, Numbers};
 use crate::models::ModelSource;
 use crate::terminal::exit::Exit;
+use crate::terminal::failure::Refusal;
 use crate::terminal::lines::{Id, Lines};
 
 /// Embed texts: one vector each, from a sentence encoder (BERT, DistilBERT)
@@ -23,7 +24,7 @@ use crate::terminal::lines::{Id, Lines};
   bench embed --model all-MiniLM-L6-v2/ prompts.jsonl > embeddings.jsonl
   bench embed --model all-MiniLM-L6-v2/ < lines.txt
 
-Lines are JSON if the first that is not blank begins with {.")]
+Lines are JSON if the first that is not blank begins with { or, for a list, with [ and {.")]
 pub struct Args {
     /// The encoder: a Hugging Face folder
     #[arg(long, value_name = "DIR")]
@@ -51,16 +52,7 @@ struct Item {
 /// A text as it is written.
 #[derive(Deserialize)]
 struct Written {
-    #[serde(default)]
-    id: Option<Id>,
     text: String,
-}
-
-/// A line of output.
-#[derive(Serialize)]
-struct Embedded<'a> {
-    id: &'a Id,
-    embedding: &'a [f32],
 }
 
 impl Args {
@@ -69,6 +61,9 @@ impl Args {
         let checkpoint = ModelSource::resolve(&self.model)?.checkpoint()?;
         let checkpoint = checkpoint.allow_nan(self.loading.allow_nan);
         let encoder = Encoder::open(&checkpoint, &device)?;
+        for note in encoder.notes() {
+            session.printer.warn(note);
+        }
         let view = self.numbers.view();
         if !self.texts.is_empty() {
             let texts = self.texts.into_iter().enumerate();
@@ -76,13 +71,9 @@ impl Args {
             write(session, &encoder, &items, &view)?;
             return Ok(Exit::Done);
         }
-        let mut lines = Lines::open(&self.input)?;
-        let mut json = None;
+        let mut lines = Lines::open(&self.input, Content::JsonOrText)?;
         loop {
-            let items = lines.window_of(WINDOW, |line, number| {
-                let begins = line.trim_ascii_start().starts_with(b"{");
-                read(line, number, *json.get_or_insert(begins))
-            })?;
+            let items = window(&mut lines)?;
             if items.is_empty() {
                 return Ok(Exit::Done);
             }
@@ -91,36 +82,50 @@ impl Args {
     }
 }
 
+/// The next texts; none at the end.
+fn window(lines: &mut Lines) -> anyhow::Result<Vec<Item>> {
+    let mut items = Vec::new();
+    while items.len() < WINDOW
+        && let Some(entry) = lines.next_entry()?
+    {
+        let (line, item) = (entry.line, read(&entry));
+        items.push(item.map_err(|problem| {
+            Refusal::new(Exit::Refused, format!("{}: {problem}", lines.place(line)))
+                .help("Each line is one JSON object; see --help for its fields.")
+        })?);
+    }
+    Ok(items)
+}
+
 fn write(session: Session, encoder: &Encoder, items: &[Item], view: &View) -> anyhow::Result<()> {
     let texts: Vec<&str> = items.iter().map(|item| item.text.as_str()).collect();
     let vectors = encoder.embed(&texts, view)?;
     let mut text = Vec::new();
     for (item, embedding) in items.iter().zip(&vectors) {
-        let id = &item.id;
-        serde_json::to_writer(&mut text, &Embedded { id, embedding })?;
-        text.write_all(b"\n").context("cannot write to memory")?;
+        // Not through a number of JSON's: an id may have more digits than one keeps.
+        write!(text, "{{\"id\":{},\"embedding\":", item.id.written())?;
+        serde_json::to_writer(&mut text, embedding)?;
+        text.extend_from_slice(b"}\n");
     }
     session.printer.lines(&text)
 }
 
-/// The item on line `number`; the error says what is wrong with it.
-fn read(line: &[u8], number: usize, json: bool) -> Result<Item, String> {
-    if !json {
-        let line = std::str::from_utf8(line).map_err(|problem| problem.to_string())?;
-        let text = line.trim_end_matches(['\n', '\r']);
-        return Ok(plain(number, text.to_owned()));
+/// The item of an entry; the error says what is wrong with it.
+fn read(entry: &Entry) -> Result<Item, String> {
+    if entry.is_text {
+        let text = std::str::from_utf8(entry.bytes).map_err(|problem| problem.to_string())?;
+        return Ok(plain(entry.line, text.to_owned()));
     }
-    let Written { id, text } =
-        serde_json::from_slice(line).map_err(|problem| problem.to_string())?;
-    Ok(match id {
+    let Written { text } = entry.parse().map_err(|fault| fault.to_string())?;
+    Ok(match Id::of(entry)? {
         Some(id) => Item { id, text },
-        None => plain(number, text),
+        None => plain(entry.line, text),
     })
 }
 
 fn plain(number: usize, text: String) -> Item {
     Item {
-        id: Id::Text(number.to_string()),
+        id: Id::text(number.to_string()),
         text,
     }
 }

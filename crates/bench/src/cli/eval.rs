@@ -9,7 +9,9 @@ use super::Session;
 use super::variant::{How, VariantArgs};
 use crate::asking::{VariantRequest, threads};
 use crate::compute::{Compute, MemoryLimit, Numbers};
-use crate::eval::{Asking, Chosen, EvalRequest, PlannedEval, json, table};
+use crate::planner::{Chosen, EvalRequest, PlannedEval};
+use crate::report::evaluation::{json, table};
+use crate::runner::Evaluation;
 use crate::terminal::exit::Exit;
 use crate::terminal::interrupt::Interrupt;
 
@@ -78,7 +80,7 @@ impl Args {
         let fresh = self.fresh;
         let planned = PlannedEval::new(self.request()?, &interrupt)?;
         planned.folder.check_writable()?;
-        let outcome = Asking::new(&planned, fresh, &interrupt, session.printer).run()?;
+        let outcome = Evaluation::new(&planned, fresh, &interrupt, session.printer).run()?;
         let object = json(&planned, &outcome.cells)?;
         if outcome.computed > 0 || !planned.folder.has_run() {
             planned.folder.write_run(&object)?;

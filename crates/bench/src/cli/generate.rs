@@ -3,21 +3,25 @@
 use std::path::PathBuf;
 
 use debias_core::Decoding;
+use debias_data::Content;
 use debias_edit::Respondent;
-use debias_model::engine::{Asked, Batching};
+use debias_model::engine::Batching;
 
 use super::Session;
 use super::decoding::DecodingArgs;
 use super::variant::{EditArgs, VariantArgs};
-use crate::asking::{Continued, Line, PictureFolder, Prompt, Teller, in_item};
+use crate::asking::{
+    Answers, AskedModel, Continued, Line, PictureFolder, Prompt, Teller, answered, style,
+};
 use crate::compute::{Input, Loading, Numbers};
 use crate::terminal::exit::Exit;
-use crate::terminal::lines::{Id, Lines};
+use crate::terminal::lines::{Given, Id, Lines};
 
 /// Continue prompts: greedily, by draws (--temperature, --top-k, --top-p) or by beams
 ///
 /// A prompt by flag, or JSON lines {"id", "prompt", "image"} from a file or standard input. Ends
-/// at the tokens that generation_config.json or config.json name, and at each --stop text.
+/// at the tokens that generation_config.json or config.json name, and at each --stop text. A line that
+/// cannot be continued becomes {"id", "error"}, and the exit status 3, or 4 where none could be.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bench generate --model path/to/gpt2 --prompt 'The nurse said that'
@@ -70,17 +74,9 @@ const WINDOW: usize = 256;
 
 impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
-        let by_flag = self.prompt.clone().map(|prompt| Prompt {
-            id: Id::Text("1".to_owned()),
-            prompt,
-            image: self
-                .image
-                .as_ref()
-                .map(|path| path.to_string_lossy().into_owned()),
-        });
-        let mut lines = match by_flag {
+        let mut lines = match &self.prompt {
             Some(_) => None,
-            None => Some(Lines::open(&self.input)?),
+            None => Some(Lines::open(&self.input, Content::Json)?),
         };
         let seed = self
             .edit_args
@@ -94,60 +90,97 @@ impl Args {
             PictureFolder::new(&self.images),
             Teller::new(session.printer),
         );
-        let plain = by_flag.is_some() && !session.json;
-        let mut prompts: Vec<Prompt> = by_flag.into_iter().collect();
         asking.ask(
             (&pictures, &teller),
             Batching::default(),
             |respondent, before| {
-                loop {
-                    asking.check()?;
-                    if let Some(lines) = &mut lines {
-                        prompts = lines.window(WINDOW)?;
-                    }
-                    if prompts.is_empty() {
-                        return Ok(Exit::Done);
-                    }
-                    let written = self.continued(respondent, &prompts, &decoding)?;
-                    let before = before
-                        .map(|before| self.continued(before, &prompts, &decoding))
-                        .transpose()?;
-                    let mut before = before.map(Vec::into_iter);
-                    for (prompt, answer) in prompts.iter().zip(written) {
-                        let line = Line {
-                            id: &prompt.id,
-                            answer,
-                            before: before.as_mut().and_then(Iterator::next),
-                        };
-                        session.printer.result(&if plain {
-                            said(&line)
-                        } else {
-                            serde_json::to_string(&line)?
-                        })?;
-                    }
-                    prompts.clear();
+                let writing = Writing {
+                    args: &self,
+                    how: &decoding,
+                    session,
+                    asking: &asking,
+                    respondents: (respondent, before),
+                };
+                match lines.as_mut() {
+                    None => writing.by_flag(),
+                    Some(lines) => writing.of_lines(lines),
                 }
             },
         )
     }
+}
 
-    /// What is written behind each prompt; the first that cannot be asked ends the command.
+/// Prompts that are continued: by whom, and how.
+struct Writing<'a> {
+    args: &'a Args,
+    how: &'a Decoding,
+    session: Session,
+    asking: &'a AskedModel,
+    respondents: (&'a dyn Respondent, Option<&'a dyn Respondent>),
+}
+
+impl<'a> Writing<'a> {
+    /// Continues the prompt that a flag gives.
+    fn by_flag(&self) -> anyhow::Result<Exit> {
+        let image = self.args.image.as_ref();
+        let prompt = Prompt {
+            prompt: self.args.prompt.clone().unwrap_or_default(),
+            image: image.map(|path| path.to_string_lossy().into_owned()),
+        };
+        let given = [Given {
+            line: 1,
+            id: Some(Id::text("1".to_owned())),
+            asked: Ok(prompt),
+        }];
+        let mut answers = Answers::new(self.session.printer);
+        for (given, line) in given.iter().zip(self.continued(&given)?) {
+            match line {
+                Ok(line) if !self.session.json => {
+                    self.session.printer.result(&said(&line))?;
+                }
+                line => answers.put(None, given, line)?,
+            }
+        }
+        answers.end()
+    }
+
+    /// Continues line after line.
+    fn of_lines(&self, lines: &mut Lines) -> anyhow::Result<Exit> {
+        let mut answers = Answers::new(self.session.printer);
+        loop {
+            self.asking.check()?;
+            let prompts: Vec<Given<Prompt>> = lines.window(WINDOW)?;
+            if prompts.is_empty() {
+                return answers.end();
+            }
+            for (prompt, line) in prompts.iter().zip(self.continued(&prompts)?) {
+                answers.put(Some(lines), prompt, line)?;
+            }
+            answers.flush()?;
+        }
+    }
+
+    /// What is written behind each prompt.
     fn continued(
         &self,
-        respondent: &dyn Respondent,
-        prompts: &[Prompt],
-        how: &Decoding,
-    ) -> anyhow::Result<Vec<Continued>> {
-        let asked: Vec<Asked> = prompts
-            .iter()
-            .map(|prompt| prompt.asked(self.raw))
-            .collect();
-        let found = respondent.write(&asked, how)?.into_iter().zip(prompts);
-        let written = found.map(|(found, prompt)| {
-            let written = found.map_err(|error| in_item(&prompt.id, &error))?;
-            Ok(Continued::of(written, how.choosing.count() > 1))
-        });
-        written.collect()
+        prompts: &[Given<Prompt>],
+    ) -> anyhow::Result<Vec<Result<Line<'a, Continued>, String>>> {
+        let raw = self.args.raw;
+        let ask = |prompt: &Prompt, name| prompt.asked(name, raw);
+        let template = self.asking.template(style(raw));
+        let several = self.how.choosing.count() > 1;
+        answered(
+            prompts,
+            ask,
+            self.respondents,
+            template,
+            |respondent, asked| {
+                let written = respondent.write(asked, self.how)?.into_iter();
+                let said = |error: debias_edit::Error| error.to_string();
+                let all = written.map(|written| Ok(Continued::of(written.map_err(said)?, several)));
+                Ok(all.collect())
+            },
+        )
     }
 }
 

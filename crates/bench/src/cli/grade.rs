@@ -17,7 +17,8 @@ use crate::terminal::exit::Exit;
 /// BBQ: JSON lines with `record` (the whole row) or `category` and `example_id`, and `loglik_12`,
 /// `loglik_3` or both; or a table `category,example_id,pred`. StereoSet: JSON lines with
 /// `example_id`, `subtask`, `bias_type`, `target`, `score_stereotype`, `score_anti_stereotype` and
-/// `score_unrelated`; or the published files of predictions by sentence id. Files may be gzipped.
+/// `score_unrelated`; or the published files of predictions by sentence id. Any benchmark: the record lines of a run,
+/// `cells/<key>.jsonl`. Files may be gzipped.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bench grade bbq outputs.jsonl --data bbq=/data/bbq
@@ -44,7 +45,7 @@ impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let benchmark = benchmarks::find(&self.name)?;
         let source = Roots::new(&self.data)?.source(benchmark);
-        let graded = benchmark.grade(&self.files, source.as_ref())?;
+        let graded = benchmarks::graded(benchmark, &self.files, source.as_ref())?;
         let scored = graded.sets.iter().map(|(name, lines)| {
             // The same draws for all sets, so that their differences are paired.
             let draws = seed::stream(0, &["bootstrap", &self.name]);

@@ -4,20 +4,23 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use debias_merge::{Error, Options, Outcome, Planned, Recipe, Size, Watch};
+use debias_merge::{Error, Options, Outcome, Planned, Size, Watch};
 use debias_model::engine::human_bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Session;
 use crate::compute::size;
-use crate::models::merging::{Models, refusal};
+use crate::models::merging::{MergeRequest, Models, refusal};
 use crate::terminal::exit::Exit;
 use crate::terminal::interrupt::Interrupt;
 use crate::terminal::machine::{self, AnonymousPeak};
 use crate::terminal::progress::Progress;
 
 /// Merge checkpoints by a recipe; mergekit's recipes are read unchanged
+///
+/// What mergekit ignores in a recipe (unknown keys and parameters, a weight beside `parameters`) is
+/// ignored too, with a warning that names it; with --strict it is an error.
 ///
 /// Everything that can be known from recipe and headers is checked before the first weight is read.
 /// Tensors stream from the inputs to their final place, in memory that does not grow with the
@@ -42,6 +45,9 @@ pub struct Args {
     /// Validate and print the plan; write nothing
     #[arg(long)]
     check: bool,
+    /// Refuse keys and parameters that have no effect, instead of warning of them
+    #[arg(long)]
+    strict: bool,
     /// Replace a checkpoint that is there already
     #[arg(long)]
     force: bool,
@@ -109,7 +115,10 @@ impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let interrupt = Interrupt::listen().context("cannot listen for SIGINT and SIGTERM")?;
         let models = Models::of(&self.recipe);
-        let recipe = Recipe::read(&self.recipe, &|name| models.has(name)).map_err(refusal)?;
+        let recipe = models.read(&MergeRequest {
+            recipe: self.recipe.clone(),
+            strict: self.strict,
+        })?;
         for warning in &recipe.warnings {
             session.printer.warn(warning);
         }

@@ -53,6 +53,9 @@ struct Row {
 impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let planned = Planned::new(&self.selection.request()?, &Interrupt::default())?;
+        for warning in planned.recipe_warnings() {
+            session.printer.warn(&warning);
+        }
         let history = History::read(&self.selection.common.out);
         let rows = planned
             .shard

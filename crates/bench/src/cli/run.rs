@@ -30,6 +30,9 @@ impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let interrupt = Interrupt::listen().context("cannot listen for SIGINT and SIGTERM")?;
         let planned = Planned::new(&self.selection.request()?, &interrupt)?;
+        for warning in planned.recipe_warnings() {
+            session.printer.warn(&warning);
+        }
         self.executing.carry_out(&planned, session, &interrupt)
     }
 }

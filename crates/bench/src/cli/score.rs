@@ -3,22 +3,24 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context;
+use debias_data::Content;
 use debias_edit::Respondent;
 use debias_model::engine::{Asked, Batching};
 
 use super::Session;
 use super::variant::{EditArgs, VariantArgs};
-use crate::asking::{AskedModel, Item, Line, PictureFolder, Score, Teller, in_item};
+use crate::asking::{Answers, AskedModel, Item, PictureFolder, Score, Teller, answered, style};
 use crate::compute::{Input, Loading, MemoryLimit, Numbers};
 use crate::terminal::exit::Exit;
-use crate::terminal::lines::Lines;
+use crate::terminal::lines::{Given, Lines};
 
 /// Score answers: the log-likelihood of each under a model, token by token
 ///
 /// Reads JSON lines {"id", "prompt", "answer", "image", "join"} and writes one line each, in the
 /// same order: {"id", "sum", "mean", "tokens", "token_logprobs"}, natural logarithms. The image is
-/// optional; the answer follows the prompt after one space unless "join" says otherwise.
+/// optional; the answer follows the prompt after one space unless "join" says otherwise. A JSON list
+/// and objects over several lines are read too. A line that cannot be scored costs no other its score:
+/// it becomes {"id", "error"}, and the exit status 3, or 4 where no line could be scored.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bench score --model path/to/folder questions.jsonl
@@ -69,7 +71,7 @@ const WINDOW: usize = 2048;
 impl Args {
     pub(super) fn execute(self, session: Session) -> anyhow::Result<Exit> {
         let start = Instant::now();
-        let mut lines = Lines::open(&self.input)?;
+        let mut lines = Lines::open(&self.input, Content::Json)?;
         self.edit_args.seed_of(false, &self.variant)?;
         let how = (&self.loading, &self.numbers, self.memory.max_memory);
         let asking = self
@@ -89,9 +91,8 @@ impl Args {
             .printer
             .detail(&format!("model ready after {ready:.2} s"));
         asking.ask((&pictures, &teller), batching, |respondent, before| {
-            self.score((session, &asking), &mut lines, respondent, before)
-        })?;
-        Ok(Exit::Done)
+            self.score((session, &asking), &mut lines, (respondent, before))
+        })
     }
 
     /// Scores line after line, without the variant too where there is one.
@@ -99,55 +100,46 @@ impl Args {
         &self,
         (session, asking): (Session, &AskedModel),
         lines: &mut Lines,
-        respondent: &dyn Respondent,
-        before: Option<&dyn Respondent>,
-    ) -> anyhow::Result<()> {
-        let (mut scored, mut tokens, mut seconds) = (0, 0, 0.0);
+        respondents: (&dyn Respondent, Option<&dyn Respondent>),
+    ) -> anyhow::Result<Exit> {
+        let mut answers = Answers::new(session.printer);
+        let (mut tokens, mut seconds) = (0, 0.0);
+        let template = asking.template(style(self.raw));
         loop {
             asking.check()?;
-            let items: Vec<Item> = lines.window(WINDOW)?;
+            let items: Vec<Given<Item>> = lines.window(WINDOW)?;
             if items.is_empty() {
                 break;
             }
-            let mut text = Vec::new();
             let start = Instant::now();
-            let scores = self.scores(respondent, &items)?;
-            let before = before
-                .map(|before| self.scores(before, &items))
-                .transpose()?;
-            let mut before = before.map(Vec::into_iter);
+            let ask = |item: &Item, name| item.asked(name, self.raw);
+            let found = answered(&items, ask, respondents, template, scores)?;
             seconds += start.elapsed().as_secs_f64();
-            scored += scores.len();
-            for (item, answer) in items.iter().zip(scores) {
-                tokens += answer.tokens;
-                let line = Line {
-                    id: &item.id,
-                    answer,
-                    before: before.as_mut().and_then(Iterator::next),
-                };
-                serde_json::to_writer(&mut text, &line)?;
-                text.push(b'\n');
+            for (item, line) in items.iter().zip(found) {
+                tokens += line.as_ref().map_or(0, |line| line.answer.tokens);
+                answers.put(Some(lines), item, line)?;
             }
-            session.printer.lines(&text)?;
+            answers.flush()?;
         }
         session.printer.detail(&format!(
-            "scored {scored} lines, {tokens} answer tokens, in {seconds:.3} s"
+            "scored {} lines, {tokens} answer tokens, in {seconds:.3} s",
+            answers.answered()
         ));
-        Ok(())
+        answers.end()
     }
+}
 
-    /// The score of each item; the first that cannot be asked ends the command.
-    fn scores(&self, respondent: &dyn Respondent, items: &[Item]) -> anyhow::Result<Vec<Score>> {
-        let asked: Vec<Asked> = items.iter().map(|item| item.asked(self.raw)).collect();
-        let found = respondent.choices(&asked)?.into_iter().zip(items);
-        let scores = found.map(|(found, item)| {
-            let mut choices = found.map_err(|error| in_item(&item.id, &error))?;
-            let likelihood = choices
-                .pop()
-                .flatten()
-                .context("an answer without a score")?;
-            Ok(Score::from(likelihood))
-        });
-        scores.collect()
-    }
+/// The score of each item, or why it has none.
+fn scores(
+    respondent: &dyn Respondent,
+    asked: &[Asked],
+) -> anyhow::Result<Vec<Result<Score, String>>> {
+    let found = respondent.choices(asked)?.into_iter();
+    let scores = found.map(|found| {
+        let likelihood = found.map_err(|error| error.to_string())?.pop().flatten();
+        let likelihood =
+            likelihood.ok_or("the answer alone is longer than the model's positions")?;
+        Ok(Score::from(likelihood))
+    });
+    Ok(scores.collect())
 }

@@ -9,6 +9,7 @@ use debias_core::{Preset, Task};
 use super::selection::{PresetName, TaskName};
 use crate::asking::{AskedModel, Opening, VariantRequest, threads};
 use crate::compute::{Compute, Loading, Numbers};
+use crate::models::merging::MergeRequest;
 use crate::planner::{Batches, Conditions, EditRequest};
 use crate::terminal::exit::Exit;
 use crate::terminal::failure::Refusal;
@@ -87,6 +88,9 @@ pub(super) struct VariantArgs {
     /// Ask what this recipe merges; the answer of --model stands beside
     #[arg(long, value_name = "RECIPE", conflicts_with = "editor")]
     merge: Option<PathBuf>,
+    /// Refuse a recipe with keys or parameters that have no effect, instead of warning
+    #[arg(long, requires = "merge")]
+    strict: bool,
     /// The model without the variant stands beside
     #[arg(long)]
     before: bool,
@@ -176,7 +180,10 @@ impl VariantArgs {
     /// A placement that contradicts itself.
     pub(super) fn of(&self, name: &str, how: &How) -> anyhow::Result<Option<VariantRequest>> {
         if let Some(recipe) = &self.merge {
-            return Ok(Some(VariantRequest::Merged(recipe.clone())));
+            return Ok(Some(VariantRequest::Merged(MergeRequest {
+                recipe: recipe.clone(),
+                strict: self.strict,
+            })));
         }
         let Some(path) = &self.edit else {
             return Ok(None);

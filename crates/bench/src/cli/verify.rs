@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use debias_core::Picture;
 use debias_data::read_picture;
-use debias_model::verify::{Case, Comparison, verify, verify_encoder};
+use debias_model::verify::{Case, Compared, Comparison, verify, verify_encoder, verify_pictures};
 use debias_model::{Encoder, family};
 use debias_weights::Checkpoint;
 use serde::Serialize;
@@ -20,7 +20,8 @@ use crate::terminal::exit::Exit;
 ///
 /// The golden file holds inputs and outputs of the reference: hidden states, logits, losses,
 /// gradients, greedy continuations. Everything it holds is computed again and compared at the
-/// tolerances in `case.json` beside it (or in the folder), or at the published ones.
+/// tolerances in `case.json` beside it (or in the folder), or at the published ones. A golden file of
+/// pictures alone needs no weights: every processor and every grid of tiles is compared.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bench verify path/to/folder
@@ -56,6 +57,9 @@ impl Args {
         let beside = golden.parent().unwrap_or(Path::new(".")).to_owned();
         let golden = Checkpoint::open_file(&golden)
             .with_context(|| format!("no golden file for {}", self.dir))?;
+        if let Some(Compared { arch, tensors }) = verify_pictures(&golden, &beside, picture)? {
+            return reported(session, &Report::new(arch, tensors));
+        }
         let device = self.loading.prepare()?;
         let checkpoint = source.checkpoint()?.allow_nan(self.loading.allow_nan);
         let (files, folder) = match &source {
@@ -70,20 +74,33 @@ impl Args {
             true => verify_encoder(&Encoder::open(&checkpoint, &device)?, &golden, &case)?,
             false => verify(&self.loading.open_source(&source, None)?, &golden, &case)?,
         };
-        let report = Report {
-            arch: family(&checkpoint)?.replace('-', ""),
+        for note in checkpoint.notes() {
+            session.printer.warn(note);
+        }
+        let arch = family(&checkpoint)?.replace('-', "");
+        reported(session, &Report::new(arch, tensors))
+    }
+}
+
+impl Report {
+    fn new(arch: String, tensors: Vec<Comparison>) -> Self {
+        Self {
+            arch,
             ok: tensors.iter().all(|tensor| tensor.ok == Some(true)),
             tensors,
-        };
-        match session.json {
-            true => session.print_json(&report)?,
-            false => session.printer.result(&table(&report))?,
         }
-        Ok(match report.ok {
-            true => Exit::Done,
-            false => Exit::Gate,
-        })
     }
+}
+
+fn reported(session: Session, report: &Report) -> anyhow::Result<Exit> {
+    match session.json {
+        true => session.print_json(report)?,
+        false => session.printer.result(&table(report))?,
+    }
+    Ok(match report.ok {
+        true => Exit::Done,
+        false => Exit::Gate,
+    })
 }
 
 fn checkpoint_config(checkpoint: &Checkpoint) -> Option<serde_json::Value> {

@@ -16,8 +16,8 @@ use std::time::Duration;
 use debias_core::{FORMAT, Preset, Templates};
 use debias_data::Collection;
 use debias_edit::{
-    Card, Claims, Ctx, Edit, Editor, Error, Learns, Lessons, Prepared, Request, Result, Settings,
-    check_requests,
+    Card, Claims, Ctx, Edit, Editor, Error, Footprint, Learns, Lessons, Prepared, Request, Result,
+    Settings, Touches, check_requests,
 };
 use debias_model::{Change, Model};
 use serde_json::{Value, json};
@@ -39,7 +39,10 @@ static CARD: Card = Card {
               every prompt.",
     paper: "the command's own",
     equation: "θe = θ + what the command answers",
-    touches: "weights, or input: as the command answers",
+    touches: Footprint::of(
+        &[Touches::Weights, Touches::Input],
+        "as the command answers",
+    ),
     cost: "the command's own; requests wait for each other",
     failures: &[
         "the command and the files it names are part of a result's identity, what these import is not",
@@ -174,7 +177,7 @@ impl Answering<'_> {
                 editor: NAME,
                 problem,
             }),
-            Reply::Context(prefix) => Ok(Edit::Context(debias_edit::Context::prefix(prefix))),
+            Reply::Context(prefix) => Ok(Edit::from(debias_edit::Context::prefix(prefix))),
             // Read while no other request can make the command write again.
             Reply::Weights(file) => self
                 .change(&file)

@@ -1,6 +1,6 @@
 //! Where `bench` finds the models of a recipe: among the embedded ones, then in folders.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use debias_core::MergeIdentity;
@@ -11,6 +11,15 @@ use crate::models::{self, ModelSource};
 use crate::results::digest::digest_of;
 use crate::terminal::exit::Exit;
 use crate::terminal::failure::Refusal;
+
+/// A recipe's file, and how it is read.
+#[derive(Clone, Debug)]
+pub struct MergeRequest {
+    /// The file.
+    pub recipe: PathBuf,
+    /// Whether what has no effect is refused.
+    pub strict: bool,
+}
 
 /// Embedded models by name, and folders.
 pub struct Models {
@@ -25,12 +34,25 @@ impl Models {
         }
     }
 
-    /// What identifies the model that `recipe` makes: the recipe, and the digests of all it names.
+    /// Reads the recipe of `request`.
     ///
     /// # Errors
-    /// A recipe that cannot be used, a name that is no model's, or a model that cannot be read.
-    pub fn identity(&self, recipe: &Path) -> anyhow::Result<MergeIdentity> {
-        let read = Recipe::read(recipe, &|name| self.has(name)).map_err(refusal)?;
+    /// A recipe that cannot be used, or that holds what has no effect where the request is strict.
+    pub fn read(&self, request: &MergeRequest) -> anyhow::Result<Recipe> {
+        let read = Recipe::read(&request.recipe, &|name| self.has(name)).map_err(refusal)?;
+        if request.strict {
+            read.strictly().map_err(refusal)
+        } else {
+            Ok(read)
+        }
+    }
+
+    /// What identifies the model that a recipe makes: the recipe, and the digests of all it names.
+    ///
+    /// # Errors
+    /// As [`Models::read`], a name that is no model's, or a model that cannot be read.
+    pub fn identity(&self, request: &MergeRequest) -> anyhow::Result<MergeIdentity> {
+        let (read, recipe) = (self.read(request)?, request.recipe.as_path());
         // What cannot be merged is refused before anything is asked.
         Planned::new(read.clone(), self, Options::default()).map_err(refusal)?;
         let mut inputs = Map::new();

@@ -67,6 +67,7 @@ pub(super) fn cells(
                         limit: terms.limit,
                         chunk: CHUNK,
                         max_memory: terms.max_memory,
+                        template: model.template.clone(),
                     });
                 }
             }

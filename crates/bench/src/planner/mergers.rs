@@ -80,6 +80,25 @@ pub(super) fn planned(
     Ok(planned)
 }
 
+/// What the recipes of these merges hold that has no effect, each sentence once.
+pub(super) fn warnings<'a>(merges: impl Iterator<Item = &'a PlannedMerge>) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut open: Vec<&MergedModel> = merges.map(|merge| &*merge.made).collect();
+    while let Some(made) = open.pop() {
+        for warning in &made.warnings {
+            let sentence = format!("{}: {warning}", made.method.0);
+            if !found.contains(&sentence) {
+                found.push(sentence);
+            }
+        }
+        open.extend(made.inputs.values().filter_map(|input| match input {
+            Input::MergedModel(made) => Some(&**made),
+            Input::Stored { .. } => None,
+        }));
+    }
+    found
+}
+
 /// The folder of an adapter, which is no model by itself.
 fn of_adapter(dir: &str) -> anyhow::Result<Input> {
     let path = PathBuf::from(dir);
@@ -151,6 +170,7 @@ impl<'a> Shelf<'a> {
             method: (card.id.to_owned(), card.version),
             recipe,
             inputs,
+            warnings: read.warnings,
         }))
     }
 }

@@ -2,6 +2,7 @@
 
 mod cells;
 mod editors;
+mod evaluation;
 mod mergers;
 mod request;
 mod requests;
@@ -12,13 +13,14 @@ use anyhow::Context;
 use debias_core::{Cell, Identity, Overrides, Plan, Protocol, Shard, Suite, Task, Variant};
 use debias_data::{Collection, Dataset, datasets};
 use debias_edit::Editor;
-use debias_model::Model;
 use debias_model::device::{DeviceName, Placement};
+use debias_model::{Model, Style};
 use serde_json::{Value, json};
 
 use self::cells::{Terms, cells};
 pub use self::editors::{PlannedEditor, given, merged_settings};
 use self::editors::{Shelf, known_settings, overrides, settings_value};
+pub use self::evaluation::{Chosen, EvalRequest, PlannedBenchmark, PlannedEval};
 pub use self::mergers::PlannedMerge;
 pub use self::request::{Batches, Command, Conditions, EditRequest, RunRequest};
 use crate::compute::Dtype;
@@ -45,6 +47,10 @@ pub struct PlannedModel {
     pub editors: Vec<PlannedEditor>,
     /// Merges in the order of the suite, one per point of each grid.
     pub mergers: Vec<PlannedMerge>,
+    /// The folder's own chat template, where it is put around prompts.
+    pub template: Option<String>,
+    /// What a person should know about how its folder was read.
+    pub notes: Vec<String>,
 }
 
 impl PlannedModel {
@@ -165,6 +171,11 @@ impl Draft<'_> {
 }
 
 impl Planned {
+    /// What the recipes of its merges hold that has no effect, each sentence once.
+    pub fn recipe_warnings(&self) -> Vec<String> {
+        mergers::warnings(self.models.iter().flat_map(|model| &model.mergers))
+    }
+
     /// Decides what `selection` means.
     ///
     /// # Errors
@@ -367,6 +378,8 @@ fn planned_models(
             identity,
             editors,
             mergers,
+            template: model.template(Style::Framed).map(str::to_owned),
+            notes: model.notes().to_vec(),
         });
     }
     Ok(models)

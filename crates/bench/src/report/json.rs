@@ -36,6 +36,8 @@ struct Printed<'c> {
     variant: PrintedVariant<'c>,
     train_bias: &'c Option<String>,
     eval_bias: &'c Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    template: &'c Option<String>,
     batch: usize,
     mode: Option<Mode>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,6 +106,7 @@ impl<'c> From<&'c CellResult> for Printed<'c> {
             },
             train_bias: &cell.train_bias,
             eval_bias: &cell.eval_bias,
+            template: &cell.template,
             batch,
             mode,
             gap,

@@ -2,6 +2,7 @@
 
 pub mod chart;
 pub mod curve;
+pub mod evaluation;
 pub(crate) mod grid;
 mod json;
 pub mod merges;

@@ -6,5 +6,6 @@ pub mod history;
 mod measuring;
 pub mod provenance;
 pub mod store;
+pub mod unfinished;
 
 pub use measuring::{columns, current_versions, measured};

@@ -11,8 +11,8 @@ use debias_model::engine::{Portion, retry_in_halves};
 use debias_model::{Model, in_order};
 use rayon::prelude::*;
 
-use super::CellGroup;
-use super::cell::tags;
+use super::computed::tags;
+use super::group::CellGroup;
 use crate::planner::CHUNK;
 
 /// Takes the record that `error` is about out of `records`; any other error is passed on.

@@ -15,9 +15,9 @@ use debias_edit::{answer_by_itself, context_scores};
 use debias_model::engine::{Portion, retry_in_halves};
 use debias_model::in_order;
 
-use super::CellGroup;
 use super::admission::refuse;
-use super::cell::{label, tags};
+use super::computed::{label, tags};
+use super::group::CellGroup;
 use crate::results::store::{Again, Lookup};
 use crate::terminal::machine;
 

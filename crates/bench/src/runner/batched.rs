@@ -8,8 +8,9 @@ use debias_edit::{Edit, Prepared, RecordBatch, Request, Sequence};
 use debias_model::engine::Portion;
 use debias_model::in_order;
 
-use super::CellGroup;
-use super::cell::{Edited, all, costs, lines, score};
+use super::cell::score;
+use super::computed::{Edited, all, costs, lines};
+use super::group::CellGroup;
 
 /// One edit for some requests, or why there is none.
 type Outcome = Result<Arc<Edit>, String>;

@@ -1,9 +1,11 @@
 //! All requests of a group as one edit: what `bench edit --save` writes.
 
+use std::collections::BTreeMap;
+
 use debias_core::Cell;
 use debias_edit::{Edit, RecordBatch, Request};
 
-use super::CellGroup;
+use super::group::CellGroup;
 use crate::terminal::exit::Exit;
 use crate::terminal::failure::Refusal;
 
@@ -14,6 +16,8 @@ pub struct Joint {
     pub edit: Edit,
     /// How many requests it is for.
     pub requests: usize,
+    /// Tensors of the model's files that repeat changed ones, by the names of those.
+    pub copies: BTreeMap<String, String>,
 }
 
 impl CellGroup<'_> {
@@ -37,8 +41,18 @@ impl CellGroup<'_> {
         let prepared = self.prepare(cell, planned, chunks, &store)?;
         let edit = prepared.and_then(|prepared| prepared.edit_jointly(&requests));
         self.interrupt.check()?;
+        let edit = edit.map_err(|error| failed(error.to_string()))?;
+        let changed = edit
+            .change()
+            .into_iter()
+            .flat_map(|change| change.weights.keys());
+        let copies = changed.filter_map(|name| {
+            let copy = self.model.copy_of(name)?;
+            Some((name.clone(), copy.to_owned()))
+        });
         Ok(Joint {
-            edit: edit.map_err(|error| failed(error.to_string()))?,
+            copies: copies.collect(),
+            edit,
             requests: requests.len(),
         })
     }

@@ -6,17 +6,10 @@ use debias_core::{Cell, Picture, Record, Split, Templates, Verdict, seed};
 use debias_edit::{Error, Examples, RecordBatch};
 use debias_model::{ImageFeatures, View};
 
-use super::CellGroup;
+use super::group::{Admitted, CellGroup};
 
 /// One group in so many is held out where a dataset has no validation split.
 const HELD_OUT: usize = 10;
-
-/// What all editors of a group learn from: records that the filter admits, oriented.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Admitted {
-    pub(super) train: Vec<Record>,
-    pub(super) val: Vec<Record>,
-}
 
 impl CellGroup<'_> {
     /// The admitted training and validation records. Without a validation split, a tenth of the

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use debias_core::{Cell, CellResult, Cost, ItemLine, Merged, RecordScores};
+use debias_core::{Cell, CellResult, Cost, ItemLine, Merged};
 use debias_edit::RecordBatch;
 use debias_model::{Model, in_order};
 
-use super::CellGroup;
-use super::cell::{Computed, all, lines};
+use super::computed::{Computed, all, finite, lines};
+use super::group::CellGroup;
 use crate::models::made::{MergeCache, moved};
 use crate::planner::PlannedMerge;
 use crate::terminal::machine;
@@ -129,13 +129,5 @@ impl CellGroup<'_> {
             lines: lines(chunk, after, |_| None),
             score_s: start.elapsed().as_secs_f64(),
         })
-    }
-}
-
-/// The scores, unless one of them is not finite.
-pub(super) fn finite(scores: RecordScores) -> Result<RecordScores, String> {
-    match scores.is_finite() {
-        true => Ok(scores),
-        false => Err("a log-likelihood or a divergence is not finite".to_owned()),
     }
 }

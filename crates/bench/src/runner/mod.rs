@@ -8,24 +8,30 @@ mod admission;
 mod bases;
 mod batched;
 mod cell;
+mod computed;
+mod evaluation;
+mod group;
 mod joint;
 mod lessons;
 mod merged;
+mod stored;
 
-use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::time::Instant;
 
 use anyhow::Context;
-use debias_core::{Cell, CellResult, FilterCounts, ItemLine, Plan};
+use debias_core::{Cell, CellResult, FilterCounts, Plan};
 use debias_edit::RecordBatch;
-use debias_model::{Model, Workers};
+use debias_model::Model;
 
-use self::cell::Computed;
+use self::computed::Computed;
+pub use self::evaluation::Evaluation;
+use self::group::CellGroup;
 pub use self::joint::Joint;
-use self::lessons::Admitted;
-use crate::planner::{self, Planned, PlannedData, PlannedModel};
-use crate::results::store::{Again, Lookup};
+pub use self::stored::Measured;
+use self::stored::stored;
+use crate::planner::{self, Planned, PlannedModel};
+use crate::results::store::Lookup;
 use crate::terminal::interrupt::Interrupt;
 use crate::terminal::printer::Printer;
 use crate::terminal::progress::Progress;
@@ -42,7 +48,7 @@ pub struct Execution {
 }
 
 /// What a run did.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outcome {
     /// The cells of this invocation, in the order of the plan.
     pub cells: Vec<CellResult>,
@@ -54,58 +60,6 @@ pub struct Outcome {
     pub groups: Vec<GroupCost>,
     /// The requests of the last cell as one edit, if asked for.
     pub joint: Option<anyhow::Result<Joint>>,
-}
-
-/// Cells whose numbers were computed from their stored lines again, without a model.
-#[derive(Debug, Default)]
-pub struct Measured {
-    columns: BTreeSet<String>,
-    renewed: usize,
-    earlier: usize,
-}
-
-impl Measured {
-    fn add(&mut self, again: Again) {
-        match again {
-            Again::Columns(columns) => {
-                self.renewed += 1;
-                self.columns.extend(columns);
-            }
-            Again::Earlier(_) => self.earlier += 1,
-        }
-    }
-
-    /// Whether there are any.
-    pub fn any(&self) -> bool {
-        self.renewed + self.earlier > 0
-    }
-
-    /// The same in a sentence or two; none where there were none.
-    fn said(&self) -> Option<String> {
-        let cells = |n: usize| {
-            if n == 1 {
-                "1 cell".to_owned()
-            } else {
-                format!("{n} cells")
-            }
-        };
-        let columns: Vec<&str> = self.columns.iter().map(String::as_str).collect();
-        let renewed = (self.renewed > 0).then(|| {
-            format!(
-                "Measured {} again from stored lines, without a model: {} is new or changed.",
-                cells(self.renewed),
-                columns.join(", ")
-            )
-        });
-        let earlier = (self.earlier > 0).then(|| {
-            format!(
-                "Took over {} that an earlier bench stored.",
-                cells(self.earlier)
-            )
-        });
-        let said: Vec<String> = renewed.into_iter().chain(earlier).collect();
-        self.any().then(|| said.join(" "))
-    }
 }
 
 /// What the never-edited model cost on one group.
@@ -132,30 +86,6 @@ pub struct Runner<'a> {
     progress: Progress,
 }
 
-/// What all cells of a group share.
-struct CellGroup<'a> {
-    planned: &'a Planned,
-    data: &'a PlannedData,
-    model: &'a Model,
-    of_model: &'a PlannedModel,
-    /// Threads of work that needs no device.
-    threads: usize,
-    /// Who computes with the model.
-    workers: Workers,
-    /// Bytes that the chunks of admitted records keep on the device.
-    kept: u64,
-    interrupt: &'a Interrupt,
-    progress: &'a Progress,
-    templates: &'a debias_core::Templates,
-    /// Whether stored answers are asked for again.
-    fresh: bool,
-    filter: FilterCounts,
-    /// Records that the model cannot read: listed in every cell, never averaged.
-    refused: Vec<ItemLine>,
-    /// Training and validation records, once an editor asked for them.
-    admitted: OnceLock<Admitted>,
-}
-
 impl<'a> Runner<'a> {
     /// A runner of `planned`.
     pub fn new(
@@ -179,18 +109,24 @@ impl<'a> Runner<'a> {
     /// A refused input, an unwritable folder, an interrupt, or a base model that is not its own
     /// reference. What an editor does wrong is a failed cell, not an error.
     pub fn run(&self) -> anyhow::Result<Outcome> {
+        for note in self.planned.models.iter().flat_map(|model| &model.notes) {
+            self.printer.warn(note);
+        }
         let shard = &self.planned.shard;
-        let mut outcome = Outcome {
-            cells: Vec::with_capacity(shard.cells.len()),
-            computed: 0,
-            measured: Measured::default(),
-            groups: Vec::new(),
-            joint: None,
-        };
+        let mut outcome = Outcome::default();
         for cells in shard.groups() {
             let mut found = Vec::with_capacity(cells.len());
             for cell in cells {
-                found.push(self.stored(cell, &mut outcome)?);
+                found.push(if self.execution.fresh {
+                    None
+                } else {
+                    stored(
+                        &self.planned.folder,
+                        cell,
+                        &mut outcome.measured,
+                        self.printer,
+                    )?
+                });
             }
             if found.iter().all(Option::is_some) && !self.execution.joint {
                 outcome.cells.extend(found.into_iter().flatten());
@@ -203,33 +139,6 @@ impl<'a> Runner<'a> {
             self.printer.note(&said);
         }
         Ok(outcome)
-    }
-
-    /// The stored result of a cell, unless it is missing, damaged, failed or unwanted.
-    fn stored(&self, cell: &Cell, outcome: &mut Outcome) -> anyhow::Result<Option<CellResult>> {
-        if self.execution.fresh {
-            return Ok(None);
-        }
-        Ok(match self.planned.folder.get(cell)? {
-            Lookup::Hit(result) => Some(*result),
-            Lookup::Measured(result, again) => {
-                self.planned.folder.keep(&result, &again)?;
-                outcome.measured.add(again);
-                Some(*result)
-            }
-            Lookup::Miss => None,
-            Lookup::Failed(result) => {
-                let error = result.error.unwrap_or_default();
-                self.printer
-                    .detail(&format!("trying a failed cell again ({error})"));
-                None
-            }
-            Lookup::Damaged(problem) => {
-                self.printer
-                    .warn(&format!("{problem}; the cell is computed again"));
-                None
-            }
-        })
     }
 
     /// The source of the model that `cell` is about.

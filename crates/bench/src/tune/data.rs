@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use debias_core::{Ask, Error, Item, sha256_hex};
-use debias_data::benchmarks;
+use debias_data::{Content, Entry, benchmarks};
 use debias_model::tune::{Answered, Lesson, Primer};
 use serde::Deserialize;
 
@@ -15,12 +15,11 @@ use crate::results::digest::digest_of;
 use crate::roots::Roots;
 use crate::terminal::exit::Exit;
 use crate::terminal::failure::Refusal;
-use crate::terminal::lines::{Id, Lines, image};
+use crate::terminal::lines::{Id, image};
 
 /// A line of a file to learn from: `{"text"}`, or `{"prompt", "answer"}`, with an id and a picture.
 #[derive(Clone, Debug, Default, Deserialize)]
 struct Line {
-    id: Option<Id>,
     text: Option<String>,
     prompt: Option<String>,
     answer: Option<String>,
@@ -32,7 +31,6 @@ struct Line {
 /// A line of pseudo labels.
 #[derive(Clone, Debug, Deserialize)]
 struct Label {
-    id: Id,
     #[serde(alias = "answer")]
     text: String,
 }
@@ -121,21 +119,16 @@ impl Corpus {
         if let Some(labels) = labels {
             digest = sha256_hex(format!("{digest}{}", self::digest(labels)?).as_bytes());
         }
-        let mut lines = Lines::of_file(file)?;
         let name = file.display().to_string();
         let (mut items, mut unlabelled) = (Vec::new(), 0);
-        loop {
-            let window = lines.window_of(WINDOW, |line, number| {
-                let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-                let place = format!("{name}: line {number}");
-                told(line, place, kind, answers.as_ref())
-            })?;
-            if window.is_empty() {
-                break;
+        each(file, |entry, place| {
+            let line: Line = entry.parse().map_err(|fault| fault.to_string())?;
+            match told(line, Id::of(entry)?, place, kind, answers.as_ref())? {
+                Some(item) => items.push(item),
+                None => unlabelled += 1,
             }
-            unlabelled += window.iter().filter(|item| item.is_none()).count();
-            items.extend(window.into_iter().flatten());
-        }
+            Ok(())
+        })?;
         let mut notes = Vec::new();
         if unlabelled > 0 {
             notes.push(format!(
@@ -216,9 +209,6 @@ impl Corpus {
     }
 }
 
-/// Lines read at a time.
-const WINDOW: usize = 1024;
-
 /// Benchmarks with training views.
 const VIEWED: [&str; 1] = ["stereoset"];
 
@@ -252,12 +242,12 @@ fn sentence(item: &Item, choice: &str) -> Option<Told> {
 /// The item of a line; none for one without a label.
 fn told(
     line: Line,
+    id: Option<Id>,
     place: String,
     kind: Kind,
     answers: Option<&HashMap<String, String>>,
 ) -> Result<Option<Told>, String> {
     let Line {
-        id,
         text,
         prompt,
         answer,
@@ -308,20 +298,30 @@ fn told(
 
 /// Pseudo labels by id.
 fn answers(path: &Path) -> anyhow::Result<HashMap<String, String>> {
-    let mut lines = Lines::of_file(path)?;
     let mut answers = HashMap::new();
-    loop {
-        let window = lines.window_of(WINDOW, |line, _| {
-            let Label { id, text } = serde_json::from_slice(line).map_err(|e| e.to_string())?;
-            match answers.insert(id.to_string(), text) {
-                None => Ok(()),
-                Some(_) => Err(format!("`id`: {id} has a label already; keep one of them")),
-            }
-        })?;
-        if window.is_empty() {
-            return Ok(answers);
+    each(path, |entry, _| {
+        let Label { text } = entry.parse().map_err(|fault| fault.to_string())?;
+        let id = Id::of(entry)?.ok_or("`id` is missing, by which an item has its label")?;
+        match answers.insert(id.to_string(), text) {
+            None => Ok(()),
+            Some(_) => Err(format!("`id`: {id} has a label already; keep one of them")),
         }
+    })?;
+    Ok(answers)
+}
+
+/// Hands every entry of a file to `read`, with its place for messages.
+fn each(
+    file: &Path,
+    mut read: impl FnMut(&Entry, String) -> Result<(), String>,
+) -> anyhow::Result<()> {
+    let mut lines = debias_data::Lines::open(file, Content::Json)?;
+    while let Some(entry) = lines.next_entry()? {
+        let place = format!("{}: line {}", file.display(), entry.line);
+        read(&entry, place.clone())
+            .map_err(|problem| Refusal::new(Exit::Refused, format!("{place}: {problem}")))?;
     }
+    Ok(())
 }
 
 /// The lessons of these items.
@@ -382,12 +382,8 @@ mod tests {
     use super::*;
 
     fn line(json: &str, kind: Kind) -> Result<Option<Told>, String> {
-        told(
-            serde_json::from_str(json).expect("JSON"),
-            "here".to_owned(),
-            kind,
-            None,
-        )
+        let line = serde_json::from_str(json).expect("JSON");
+        told(line, None, "here".to_owned(), kind, None)
     }
 
     #[test]
@@ -421,8 +417,19 @@ mod tests {
     fn labels_join_by_id_and_leave_the_others_out() {
         let answers = HashMap::from([("7".to_owned(), "yes".to_owned())]);
         let labelled = |json: &str| {
-            let line = serde_json::from_str(json).expect("JSON");
-            told(line, String::new(), Kind::Labels, Some(&answers))
+            let entry = Entry {
+                line: 1,
+                is_text: false,
+                bytes: json.as_bytes(),
+            };
+            let line = entry.parse().map_err(|fault| fault.to_string())?;
+            told(
+                line,
+                Id::of(&entry)?,
+                String::new(),
+                Kind::Labels,
+                Some(&answers),
+            )
         };
         let one = labelled(r#"{"id": 7, "prompt": "is it?"}"#)
             .expect("fits")

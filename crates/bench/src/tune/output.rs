@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use debias_model::Parameters;
 use debias_model::tune::{Pupil, State, Step};
 use debias_weights::{Checkpoint, write_adapter, write_edited};
 use serde::Serialize;
@@ -145,10 +144,10 @@ fn folder(
         let tensors = adapting.tensors(&planned.model, pupil)?;
         return Ok(write_adapter(dir, &files, &tensors, force)?);
     }
-    let twin = tied_twin(planned, pupil);
-    let names: BTreeSet<&str> = pupil.names().chain(twin.keys().copied()).collect();
+    let copies = copies(planned, pupil);
+    let names: BTreeSet<&str> = pupil.names().chain(copies.keys().copied()).collect();
     let mut edit = |name: &str, values: &mut [f32]| {
-        let of = twin.get(name).copied().unwrap_or(name);
+        let of = copies.get(name).copied().unwrap_or(name);
         if let Some(learnt) = pupil.value(of) {
             values.copy_from_slice(&learnt);
         }
@@ -165,24 +164,10 @@ fn folder(
     Ok(())
 }
 
-/// A stored head that repeats the trained token table: no layer reads it, other programs may.
-fn tied_twin<'p>(planned: &'p Planned, pupil: &'p Pupil) -> BTreeMap<&'p str, &'p str> {
-    let sites = planned.model.parameters();
-    let is_site = |name: &str| sites.iter().any(|site| site.name == name);
-    let shape = |name: &str| planned.checkpoint.info(name).map(|info| info.shape.clone());
-    let heads = planned
-        .checkpoint
-        .names()
-        .filter(|name| name.ends_with("lm_head.weight") && !is_site(name));
-    let table = |head: &str| {
-        pupil
-            .names()
-            .find(|name| name.contains("embed_tokens") || name.ends_with("wte.weight"))
-            .filter(|name| shape(name) == shape(head))
-    };
-    heads
-        .filter_map(|head| Some((head, table(head)?)))
-        .collect()
+/// Tensors of the file that hold a trained value once more, as a head tied to the token table does.
+fn copies<'p>(planned: &'p Planned, pupil: &'p Pupil) -> BTreeMap<&'p str, &'p str> {
+    let copied = |name: &'p str| Some((planned.model.copy_of(name)?, name));
+    pupil.names().filter_map(copied).collect()
 }
 
 /// What made the folder; nothing in it depends on when or how fast.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use debias_core::sha256_hex;
+use debias_data::picture_file;
 use debias_model::Model;
 use debias_model::engine::Pictures;
 
@@ -42,7 +43,7 @@ pub fn look<'k>(
         match pictures.picture(key) {
             Ok(picture) => {
                 seen.tiles.insert(key.to_owned(), model.tiles(&picture)?);
-                lines += &format!("{}  {key}\n", digest_of(&folder.join(key))?);
+                lines += &format!("{}  {key}\n", digest_of(&picture_file(folder, key))?);
             }
             Err(error) => {
                 missing.insert(key);

@@ -10,15 +10,14 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use debias_core::{
-    Ask, CONTEXTS, Choice, Column, Estimate, Framing, Item, ItemLine, Probe, Record, Split, Task,
-    Templates, Unrelated, Y_LESS, Y_MORE, metrics,
+    Ask, CONTEXTS, Choice, Column, Estimate, Framing, Item, Probe, Record, Split, Task, Templates,
+    Unrelated, Y_LESS, Y_MORE, metrics,
 };
-use serde_json::Value;
 
 use super::benchmark::{Benchmark, chosen};
 use super::card::BenchmarkCard;
 use super::opened::{Graded, Opened};
-use super::outputs::lines_of;
+use super::outputs::cells;
 use super::sample::limited;
 use super::source::Source;
 use crate::{Collection, Folder, Result};
@@ -96,19 +95,9 @@ impl Benchmark for DebiasEdit {
         Some("bias_type")
     }
 
-    /// Grades the record lines of a run folder, `cells/<key>.jsonl`.
+    /// It has no outputs but the lines of cells.
     fn grade(&self, files: &[PathBuf], _source: Option<&Source>) -> Result<Graded> {
-        let sets = files.iter().map(|file| {
-            let name = file.file_stem().unwrap_or(file.as_os_str());
-            let lines: Vec<ItemLine> = lines_of(file)?;
-            Ok((name.to_string_lossy().into_owned(), lines))
-        });
-        Ok(Graded {
-            sets: sets.collect::<Result<_>>()?,
-            figures: Value::Null,
-            official: true,
-            notes: Vec::new(),
-        })
+        cells(files)
     }
 
     fn sentence(&self, metrics: &BTreeMap<String, Estimate>) -> Option<String> {

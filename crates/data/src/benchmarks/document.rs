@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::rows::{Flaw, Flaws, Row, object};
 use super::source::Text;
+use crate::lines::Fault;
 use crate::{Error, Result};
 
 /// A parsed document, with the line of every entry.
@@ -22,10 +23,11 @@ impl<'t> Document<'t> {
             Ok(Value::Object(root)) => Ok(Self { text, root }),
             Ok(_) => Err(Error::format(&text.path, "line 1: must be an object")),
             Err(error) => {
-                let (line, column) = (error.line(), error.column());
+                let line = error.line();
+                let said = Fault::new(&error, text.text.as_bytes(), 1).problem;
                 Err(Error::format(
                     &text.path,
-                    format!("line {line}: not JSON (column {column})"),
+                    format!("line {line}: {said} (column {})", error.column()),
                 ))
             }
         }

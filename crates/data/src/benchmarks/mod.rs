@@ -16,6 +16,8 @@ mod sample;
 mod source;
 mod table;
 
+use std::path::PathBuf;
+
 use debias_core::registry;
 
 pub use benchmark::{Benchmark, undefined};
@@ -41,6 +43,22 @@ pub fn find(name: &str) -> Result<&'static dyn Benchmark> {
     Ok(registry::find("benchmark", name, ALL, |benchmark| {
         &benchmark.card().name
     })?)
+}
+
+/// Reads stored outputs: record lines of cells, or the forms that `benchmark` reads.
+///
+/// # Errors
+/// As [`Benchmark::grade`].
+pub fn graded(
+    benchmark: &dyn Benchmark,
+    files: &[PathBuf],
+    source: Option<&Source>,
+) -> Result<Graded> {
+    if outputs::are_cells(files)? {
+        outputs::cells(files)
+    } else {
+        benchmark.grade(files, source)
+    }
 }
 
 #[cfg(test)]

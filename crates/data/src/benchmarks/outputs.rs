@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use debias_core::{AnswerScore, ItemLine};
 use serde_json::Value;
 
-use super::rows::{Flaw, rows_in};
+use super::opened::Graded;
+use super::rows::{Flaw, Row, rows_in};
 use crate::{Error, Result};
 
 /// A score that somebody else computed, of an answer whose tokens are not known.
@@ -22,10 +23,43 @@ pub(crate) fn certain(score: f64) -> AnswerScore {
 ///
 /// # Errors
 /// [`Error::Rows`] for what is no such line.
-pub(crate) fn lines_of(path: &Path) -> Result<Vec<ItemLine>> {
+fn lines_of(path: &Path) -> Result<Vec<ItemLine>> {
     rows_in(path, |row| {
         let line = serde_json::from_value(Value::Object(row.clone()));
         line.map_err(|error| Flaw::new(error.to_string()))
+    })
+}
+
+/// Whether these are the record lines of cells, `cells/<key>.jsonl` of a run folder, of whatever
+/// benchmark.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(crate) fn are_cells(files: &[PathBuf]) -> Result<bool> {
+    for path in files {
+        let holds_answers =
+            |row: &Row| Ok(["before", "after"].iter().any(|key| row.contains_key(*key)));
+        if !is_lines(path) || !rows_in(path, holds_answers)?.contains(&true) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The lines of cells, as they were stored.
+///
+/// # Errors
+/// [`Error::Rows`] for what is no such line.
+pub(crate) fn cells(files: &[PathBuf]) -> Result<Graded> {
+    let sets = files.iter().map(|file| {
+        let name = file.file_stem().unwrap_or(file.as_os_str());
+        Ok((name.to_string_lossy().into_owned(), lines_of(file)?))
+    });
+    Ok(Graded {
+        sets: sets.collect::<Result<_>>()?,
+        figures: Value::Null,
+        official: true,
+        notes: Vec::new(),
     })
 }
 

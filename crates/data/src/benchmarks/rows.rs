@@ -1,17 +1,12 @@
 //! Rows of JSON whose mistakes are said once each, with the lines that make them.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value};
 
+use crate::lines::{Content, Entry, Lines};
 use crate::{Error, Listing, Result};
-
-/// Longest line in bytes: a thousand times an item of any benchmark.
-const LONGEST: u64 = 4 << 20;
 
 /// Lines named in full before the others are counted.
 const NAMED: usize = 3;
@@ -279,21 +274,19 @@ pub(crate) fn inner<'r>(row: &'r Row, name: &str) -> std::result::Result<&'r Row
 }
 
 /// Reads JSON lines of a text that is in memory: every row that has no mistake, and the mistakes.
+///
+/// # Errors
+/// [`Error::Rows`], and entries that cannot be told apart.
 pub(crate) fn rows_of<T>(
     path: &Path,
     text: &str,
-    mut read: impl FnMut(&Row) -> std::result::Result<T, Flaw>,
+    read: impl FnMut(&Row) -> std::result::Result<T, Flaw>,
 ) -> Result<Vec<T>> {
-    let mut flaws = Flaws::new(path);
-    let mut rows = Vec::new();
-    for (line, bytes) in (1..).zip(text.split('\n')) {
-        if !bytes.trim().is_empty() {
-            let row = parsed(bytes.as_bytes()).and_then(|row| read(&row));
-            rows.extend(flaws.sift(line, row));
-        }
-    }
-    flaws.finish()?;
-    Ok(rows)
+    rows(
+        path,
+        Lines::over(path, text.as_bytes(), Content::Json)?,
+        read,
+    )
 }
 
 /// Reads a file of JSON lines, plain or gzipped, one line in memory at a time.
@@ -302,60 +295,33 @@ pub(crate) fn rows_of<T>(
 /// A file that cannot be read, a line that is longer than any item, [`Error::Rows`].
 pub(crate) fn rows_in<T>(
     path: &Path,
+    read: impl FnMut(&Row) -> std::result::Result<T, Flaw>,
+) -> Result<Vec<T>> {
+    rows(path, Lines::open(path, Content::Json)?, read)
+}
+
+fn rows<T>(
+    path: &Path,
+    mut lines: Lines,
     mut read: impl FnMut(&Row) -> std::result::Result<T, Flaw>,
 ) -> Result<Vec<T>> {
-    let mut reader = opened(path)?;
     let mut flaws = Flaws::new(path);
-    let (mut rows, mut bytes) = (Vec::new(), Vec::new());
-    for line in 1.. {
-        bytes.clear();
-        let mut bounded = (&mut reader).take(LONGEST);
-        bounded
-            .read_until(b'\n', &mut bytes)
-            .map_err(Error::io("read", path))?;
-        if bytes.is_empty() {
-            break;
-        }
-        if bytes.len() as u64 == LONGEST {
-            let limit = LONGEST >> 20;
-            let problem =
-                format!("line {line}: longer than {limit} MiB; each line is one JSON object");
-            return Err(Error::format(path, problem));
-        }
-        let mark: &[u8] = if line == 1 {
-            "\u{feff}".as_bytes()
-        } else {
-            b""
-        };
-        let row = bytes.strip_prefix(mark).unwrap_or(&bytes);
-        if !row.iter().all(u8::is_ascii_whitespace) {
-            let row = parsed(row).and_then(|row| read(&row));
-            rows.extend(flaws.sift(line, row));
-        }
+    let mut rows = Vec::new();
+    while let Some(entry) = lines.next_entry()? {
+        let row = parsed(entry).and_then(|row| read(&row));
+        rows.extend(flaws.sift(entry.line, row));
     }
     flaws.finish()?;
     Ok(rows)
 }
 
-/// Opens a file, through gzip where its name says so.
-pub(crate) fn opened(path: &Path) -> Result<Box<dyn BufRead>> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    let gzipped = path.extension().is_some_and(|end| end == "gz");
-    let reader: Box<dyn Read> = if gzipped {
-        Box::new(MultiGzDecoder::new(file))
-    } else {
-        Box::new(file)
-    };
-    Ok(Box::new(BufReader::new(reader)))
-}
-
-fn parsed(bytes: &[u8]) -> std::result::Result<Row, Flaw> {
-    match serde_json::from_slice(bytes) {
+fn parsed(entry: Entry) -> std::result::Result<Row, Flaw> {
+    match entry.parse() {
         Ok(Value::Object(row)) => Ok(row),
         Ok(other) => Err(Flaw::found("must be an object", &other)),
-        Err(error) => Err(Flaw {
-            what: "not JSON".to_owned(),
-            detail: Some(format!("column {}", error.column())),
+        Err(fault) => Err(Flaw {
+            what: fault.problem,
+            detail: fault.place,
         }),
     }
 }
@@ -393,6 +359,8 @@ mod tests {
             Ok(vec![0, 2, 1])
         );
         assert_eq!(read("empty.jsonl", b""), Ok(vec![]));
+        let list = "[{\"id\": 1, \"n\": 0},\n {\"id\": 2, \"n\": 2}]";
+        assert_eq!(read("a.json", list.as_bytes()), Ok(vec![0, 2]));
     }
 
     #[test]
@@ -417,11 +385,11 @@ mod tests {
         );
         assert_eq!(
             refused("\n[1]"),
-            "/a.jsonl: line 2: must be an object (found [1])"
+            "/a.jsonl: line 2: must be an object (found 1)"
         );
         assert_eq!(
             refused("{\"id\": NaN}"),
-            "/a.jsonl: line 1: not JSON (column 8)"
+            "/a.jsonl: line 1: not JSON: `NaN`, as Python writes a missing value; write null or leave the field out (column 8)"
         );
     }
 
@@ -440,11 +408,11 @@ mod tests {
 
     #[test]
     fn a_line_without_an_end_is_refused_before_it_fills_memory() {
-        let endless = vec![b'a'; LONGEST as usize + 10];
+        let endless = vec![b'a'; (8 << 20) + 10];
         let said = read("a.jsonl", &endless).expect_err("refused");
         assert_eq!(
             said,
-            "/a.jsonl: line 1: longer than 4 MiB; each line is one JSON object"
+            "/a.jsonl: line 1: longer than 8 MiB; each entry is one JSON object"
         );
     }
 

@@ -15,7 +15,7 @@ use crate::dataset::{Collection, Dataset, SPLITS};
 use crate::request::{is_inside, to_json};
 use crate::{Error, Result};
 
-/// Opens `dataset` and writes its records and pictures to `out`.
+/// Opens `dataset` by `open` and writes its records and pictures to `out`.
 ///
 /// Everything is written to a sibling of `out`, which is renamed at the end. An `out` that
 /// already holds something is refused; with `force` it is replaced if it is a built dataset.
@@ -25,7 +25,7 @@ use crate::{Error, Result};
 /// [`Error::Occupied`], an unwritable folder, or what opening and reading the dataset may raise.
 pub fn build(
     dataset: &dyn Dataset,
-    root: Option<&Path>,
+    open: impl FnOnce(u64) -> Result<Box<dyn Collection>>,
     seed: u64,
     out: &Path,
     force: bool,
@@ -41,7 +41,7 @@ pub fn build(
         .prefix(".dataset-")
         .tempdir_in(parent)
         .map_err(Error::io("write to", parent))?;
-    let collection = dataset.open(root, seed)?;
+    let collection = open(seed)?;
     let content = beside.path().join("content");
     fs::create_dir(&content).map_err(Error::io("create", &content))?;
     let manifest = write(dataset, collection.as_ref(), seed, &content, progress)?;

@@ -51,7 +51,15 @@ impl Collection for FewRecords {
 fn built() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().expect("temporary folder");
     let out = dir.path().join("deep/town");
-    build(&Few, None, 3, &out, false, &mut |_, _| {}).expect("builds");
+    build(
+        &Few,
+        |seed| Few.open(None, seed),
+        3,
+        &out,
+        false,
+        &mut |_, _| {},
+    )
+    .expect("builds");
     (dir, out)
 }
 
@@ -94,7 +102,16 @@ fn two_builds_are_equal_to_the_byte() {
 #[test]
 fn an_occupied_folder_is_kept_unless_forced() {
     let (dir, out) = built();
-    let again = |out: &Path, force| build(&Few, None, 4, out, force, &mut |_, _| {});
+    let again = |out: &Path, force| {
+        build(
+            &Few,
+            |seed| Few.open(None, seed),
+            4,
+            out,
+            force,
+            &mut |_, _| {},
+        )
+    };
     assert!(matches!(again(&out, false), Err(Error::Occupied { .. })));
     assert_eq!(Manifest::read(&out).expect("kept").seed, 3);
     again(&out, true).expect("replaces");

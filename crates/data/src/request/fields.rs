@@ -74,8 +74,11 @@ const FIELDS: [Field; 11] = [
 /// Which of [`FIELDS`] name pictures.
 const IMAGES: [usize; 3] = [0, 5, 8];
 
+/// Which of [`FIELDS`] asks an unrelated question of a picture: EasyEdit's `m_loc_q`.
+const UNRELATED_QUESTION: usize = 9;
+
 /// Keys under which a request is named: this project's, and that of CounterFact.
-const IDS: [&str; 2] = ["id", "case_id"];
+pub(super) const IDS: [&str; 2] = ["id", "case_id"];
 
 impl Field {
     fn names(&self) -> impl Iterator<Item = &'static str> {
@@ -209,7 +212,16 @@ impl<'a> Reader<'a> {
             return Ok(Task::Text);
         }
         let missing = || self.wrong("`task`", "is missing; add it or give --task");
-        unsaid.of_pictured.ok_or_else(missing)
+        let mut unrelated = FIELDS[UNRELATED_QUESTION].names();
+        let asks = unrelated.any(|name| self.get(name).is_some());
+        let guessed = asks.then_some(Task::Vqa);
+        unsaid.of_pictured.or(guessed).ok_or_else(missing)
+    }
+
+    /// Whether the object has any field of a request.
+    pub(super) fn is_request(&self) -> bool {
+        let mut names = FIELDS.iter().flat_map(Field::names);
+        names.any(|name| self.object.contains_key(name))
     }
 
     /// The value of `key`; null is as good as nothing.
@@ -345,7 +357,8 @@ impl Reading<'_> {
         self.complain();
         let id = self.found.keep(reader.id());
         let bias_type = self.found.keep(reader.word("bias_type"));
-        let group = self.found.keep(reader.word("group"));
+        // Of another meaning where it is no name; see `ungrouped` for names.
+        let group = Some(reader.word("group").unwrap_or_default());
         let split = self.found.keep(reader.label("split", SPLITS));
         let target: Option<Option<TargetRule>> = self.found.keep(reader.label("target", RULES));
         if !self.found.is_empty() {

@@ -133,7 +133,12 @@ fn every_problem_is_named_by_record_and_field() {
     let twice = with("id", json!("same"));
     let text = bench.refusal(&json!([twice.clone(), twice]));
     assert!(text.contains("record `same`: `id` is used twice"), "{text}");
-    assert!(bench.refusal(&json!({"a": 1})).contains("not a JSON list"));
+    assert!(
+        bench
+            .refusal(&json!({"a": 1}))
+            .contains("is no edit request")
+    );
+    assert!(bench.refusal(&json!([1])).contains("it is no object"));
     assert!(bench.refusal(&json!([])).contains("holds no edit request"));
 }
 
@@ -192,6 +197,104 @@ fn training_requests_stand_beside_and_never_among_the_others() {
         .with_training(judged.expect("reads"))
         .expect_err("none");
     assert!(text.to_string().contains("no training request"), "{text}");
+}
+
+#[test]
+fn requests_may_stand_one_behind_the_other() {
+    let bench = Bench::new();
+    let path = bench.dir.path().join("requests.jsonl");
+    let read = |text: String| {
+        std::fs::write(&path, text).expect("write");
+        bench
+            .reading(&path, Split::Eval)
+            .map(|requests| requests.all().to_vec())
+    };
+    let two = [with("id", json!(0)), with("id", json!(null))];
+    let expected = read(json!(two).to_string()).expect("reads");
+    // No file name and no `task`: an unrelated question of a picture makes it VQA.
+    assert!(expected.iter().all(|record| record.task == Task::Vqa));
+    assert_eq!(expected[0].id, "0");
+    let lines = format!("\u{feff}{}\r\n{}\r\n", two[0], two[1]);
+    assert_eq!(read(lines).expect("reads"), expected);
+    let pretty = format!("{:#}\n{:#}", two[0], two[1]);
+    assert_eq!(read(pretty).expect("reads"), expected);
+    let digits = "123456789012345678901234567890";
+    let long = with("id", json!(0))
+        .to_string()
+        .replace("\"id\":0", &format!("\"id\":{digits}"));
+    assert_eq!(read(format!("[{long}]")).expect("reads")[0].id, digits);
+    let missing = (0..120).map(|_| easyedit().to_string().replace("\"a.png\"", "NaN"));
+    let error = read(missing.collect::<Vec<_>>().join("\n"))
+        .expect_err("refused")
+        .to_string();
+    let said = "120 records: it is not JSON: `NaN`, as Python writes a missing value; write null or leave the field out (record number 1 (line 1, column ";
+    assert!(
+        error.contains(said) && error.contains("and 117 more"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_group_of_another_meaning_is_passed_over() {
+    let bench = Bench::new();
+    for group in [
+        json!(null),
+        json!(["a"]),
+        json!({"b": 1}),
+        json!(true),
+        json!(""),
+    ] {
+        let read = bench.read(&json!([with("group", group)])).expect("reads");
+        assert_eq!(read.all()[0].group, read.all()[0].id);
+    }
+    let of = |id: &str, split: &str| {
+        let mut request = with("group", json!("gender"));
+        (request["id"], request["split"]) = (json!(id), json!(split));
+        request
+    };
+    let read = bench
+        .read(&json!([of("a", "train"), of("b", "test")]))
+        .expect("reads");
+    let groups: Vec<_> = read
+        .all()
+        .iter()
+        .map(|record| record.group.as_str())
+        .collect();
+    assert_eq!(groups, ["a", "b"]);
+    assert!(
+        read.remark()
+            .expect("said")
+            .contains("`group` names the same")
+    );
+    let apart = bench
+        .read(&json!([of("a", "test"), of("b", "test")]))
+        .expect("reads");
+    assert!(apart.all().iter().all(|record| record.group == "gender"));
+    assert_eq!(apart.remark(), None);
+    let train = bench.train(&json!([of("t", "train")])).expect("reads");
+    let both = apart.with_training(train).expect("disjoint");
+    assert!(
+        both.remark()
+            .expect("said")
+            .contains("`group` names the same")
+    );
+}
+
+#[test]
+fn pictures_have_the_names_that_systems_give_them() {
+    let bench = Bench::new();
+    let images = bench.dir.path().join("images");
+    std::fs::create_dir(images.join("photos")).expect("folder");
+    for name in ["10:20:30.png", "photos/a.png"] {
+        std::fs::copy(images.join("a.png"), images.join(name)).expect("copy");
+    }
+    for name in ["10:20:30.png", "photos/a.png", "photos\\a.png"] {
+        let read = bench
+            .read(&json!([with("image", json!(name))]))
+            .expect("reads");
+        let key = read.all()[0].image.as_deref().expect("a key");
+        assert_eq!(read.picture(key).expect("a picture").width(), 2, "{name}");
+    }
 }
 
 #[test]

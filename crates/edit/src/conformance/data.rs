@@ -9,7 +9,8 @@ use super::Verdict;
 use super::shelf::Shelf;
 use super::trial::Trial;
 use super::world::World;
-use crate::edit::Edit;
+use crate::context::Context;
+use crate::edit::Wrap;
 use crate::editor::{Ctx, Lessons};
 use crate::error::Result;
 
@@ -27,7 +28,7 @@ pub(super) fn separation(trial: &Trial) -> Result<Verdict> {
     let contexts = trial
         .edits
         .iter()
-        .any(|edit| matches!(edit.as_ref(), Edit::Context(_)));
+        .any(|edit| edit.wrapped::<Context>().is_some());
     if !contexts {
         return Ok(Verdict::of(
             problems,
@@ -99,10 +100,7 @@ fn planted(trial: &Trial) -> Result<usize> {
     };
     let prepared = trial.editor.prepare(world.model, &lessons, &ctx)?;
     let edits = prepared.edit_each(std::slice::from_ref(request), &Change::default())?;
-    let contexts = edits.iter().filter_map(|edit| match edit.as_ref() {
-        Edit::Context(context) => Some(context),
-        _ => None,
-    });
+    let contexts = edits.iter().filter_map(|edit| edit.wrapped::<Context>());
     let texts = contexts.flat_map(|context| context.texts());
     Ok(texts.filter(|text| text.contains(PLANTED)).count())
 }

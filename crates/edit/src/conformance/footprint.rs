@@ -14,21 +14,21 @@ use crate::error::Result;
 /// What the factors of a low-rank edit may differ from their product by (C10).
 const ADDITIVE: f64 = 1e-5;
 
-/// C5. The card says what kinds of things the editor touches, in front of its first colon; every
+/// C5. The card says what kinds of things the editor touches; every
 /// parameter of an edit exists, and differs once the edit lies over it in f32. Parameters that an
 /// edit does not name cannot differ: a view patches by name. Single edits may be the identity (a
 /// loss that is low enough from the start), all of them only where the card says so.
 pub(super) fn declared(trial: &Trial) -> Result<Verdict> {
-    let touches = trial.editor.card().touches;
-    let declared = touches.split(':').next().unwrap_or_default();
-    let words: Vec<&str> = declared.split(|c: char| !c.is_alphanumeric()).collect();
+    let footprint = trial.editor.card().touches;
+    let declared = footprint.kinds();
     let mut problems = Vec::new();
     let touched = trial.edits.iter().map(|edit| edit.touches());
     let idle = touched.clone().all(|touches| touches == Touches::Nothing);
-    let touched = touched.filter(|touches| idle || *touches != Touches::Nothing);
-    if let Some(found) = touched.map(word).find(|found| !words.contains(found)) {
+    let mut touched = touched.filter(|touches| idle || *touches != Touches::Nothing);
+    if let Some(found) = touched.find(|found| !footprint.kinds.contains(found)) {
         problems.push(format!(
-            "the card says it touches `{declared}`, an edit touches {found}"
+            "the card says it touches `{declared}`, an edit touches {}",
+            found.word()
         ));
     }
     let mut names = 0;
@@ -52,15 +52,6 @@ pub(super) fn declared(trial: &Trial) -> Result<Verdict> {
             n => format!("{n} parameters, and each of them differs"),
         },
     ))
-}
-
-fn word(touches: Touches) -> &'static str {
-    match touches {
-        Touches::Nothing => "nothing",
-        Touches::Weights => "weights",
-        Touches::Input => "input",
-        Touches::Output => "output",
-    }
 }
 
 /// Whether `W + Δ` differs from `W` in any value.

@@ -196,7 +196,8 @@ pub(super) fn signatures(edits: &[Arc<Edit>]) -> Vec<String> {
     edits.iter().map(|edit| signature(edit)).collect()
 }
 
-/// What an edit holds, as one SHA-256. A memory is told by its size; its scores say the rest.
+/// What an edit holds, as one SHA-256. What wraps the model is told by its texts, or by its size; its
+/// scores say the rest.
 pub(super) fn signature(edit: &Edit) -> String {
     let mut bytes = Vec::new();
     match edit {
@@ -213,12 +214,15 @@ pub(super) fn signature(edit: &Edit) -> String {
                 }
             }
         }
-        Edit::Context(context) => {
-            for text in context.texts() {
+        Edit::Wrapped(wrap) => {
+            let texts = wrap.texts();
+            if texts.is_empty() {
+                bytes.extend(wrap.bytes().to_le_bytes());
+            }
+            for text in texts {
                 bytes.extend(text.bytes().chain([0]));
             }
         }
-        Edit::Memory(memory) => bytes.extend(memory.bytes().to_le_bytes()),
     }
     sha256_hex(&bytes)
 }

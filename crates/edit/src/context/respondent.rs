@@ -4,11 +4,15 @@
 //! in common (`spec/editors.md` 2.4): counted from the front, a position would be compared with one of
 //! the context.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use debias_core::Decoding;
 use debias_model::engine::{Asked, Reading, Wanted, Written};
 use debias_model::{AnswerLikelihood, Error as ModelError, ImageFeatures, Model, Row, Steps};
 
 use super::Context;
+use crate::edit::{Touches, Wrap};
 use crate::error::Result;
 use crate::respondent::{Each, Respondent, passed_on};
 
@@ -25,13 +29,38 @@ struct Behind {
     base: Option<(Row, usize)>,
 }
 
-impl Context {
-    /// `inner` with this text in front of every prompt.
-    pub fn over<'a>(&'a self, inner: &'a dyn Respondent) -> InContext<'a> {
-        InContext {
+impl Wrap for Context {
+    fn touches(&self) -> Touches {
+        if self.is_identity() {
+            Touches::Nothing
+        } else {
+            Touches::Input
+        }
+    }
+
+    /// Of text; demonstrations are counted wherever they stand, although edits share them.
+    fn bytes(&self) -> usize {
+        self.texts().iter().map(|text| text.len()).sum()
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        let texts = self.facts.iter().flat_map(|fact| {
+            let shown = fact.demonstrations.iter().map(|shown| shown.text.as_str());
+            shown.chain([fact.fact.as_str()])
+        });
+        texts.collect()
+    }
+
+    fn over<'a>(&'a self, inner: &'a dyn Respondent) -> Box<dyn Respondent + 'a> {
+        Box::new(InContext {
             context: self,
             inner,
-        }
+        })
+    }
+
+    fn joined(&self, more: &dyn Wrap) -> Option<Arc<dyn Wrap>> {
+        let more: &Self = (more as &dyn Any).downcast_ref()?;
+        Some(Arc::new(self.clone().with(more)))
     }
 }
 

@@ -9,7 +9,8 @@ use debias_core::Preset;
 use debias_model::{Batch, ImageRef, Row, View};
 use serde::{Deserialize, Serialize};
 
-use crate::card::{Card, Setting, settings};
+use crate::card::{Card, Footprint, Setting, settings};
+use crate::edit::Touches;
 use crate::editor::{Effect, Example, Lessons, Request};
 use crate::error::Result;
 use crate::hyper::{
@@ -37,7 +38,10 @@ static CARD: Card = Card {
               of a meaningless answer.",
     paper: "Xu et al. 2025 (BiasEdit); Tan et al. 2024 (MALMEN)",
     equation: "W' = W + (KᵀK + e^λ I)⁻¹ KᵀV, v = -η ⟨k, k'⟩ g', [k'; g'] = two blocks z + s ⊙ max(0, U V z + b) + t; L = KL(more ‖ less) + KL(less ‖ more) + cloc KL(unedited ‖ edited) on a meaningless answer",
-    touches: "weights: the second feed-forward matrix in each of `layers`, or the vision side",
+    touches: Footprint::of(
+        &[Touches::Weights],
+        "the second feed-forward matrix in each of `layers`, or the vision side",
+    ),
     cost: "trained once; per edit one forward and backward pass over both answers and a system of as many equations as these have tokens",
     failures: &[
         "brings answers together and does not reverse them: reliability is near one half where balance is best",

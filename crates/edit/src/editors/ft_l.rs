@@ -8,7 +8,8 @@ use debias_core::Preset;
 use debias_model::{Model, Parameter, Parameters, Side};
 use serde::{Deserialize, Serialize};
 
-use crate::card::{Card, Setting, settings};
+use crate::card::{Card, Footprint, Setting, settings};
+use crate::edit::Touches;
 use crate::error::Result;
 use crate::fine_tune::{Descent, FineTune};
 use crate::hyper::layer_index;
@@ -33,7 +34,10 @@ static CARD: Card = Card {
               (the paper's rows).",
     paper: "Cheng et al. 2023 (EasyEdit); Huang et al. 2024 (VLKEB); Mitchell et al. 2022 (MEND)",
     equation: "θe = argmin_θ -1/a Σ_i log p_θ(y_less_i | image, prompt, y_less_<i), a few steps",
-    touches: "weights: the feed-forward matrices of the chosen layers, or whole layers",
+    touches: Footprint::of(
+        &[Touches::Weights],
+        "the feed-forward matrices of the chosen layers, or whole layers",
+    ),
     cost: "per edit `steps` forward and backward passes from the edited layer up",
     failures: &[
         "forgets: locality falls with the norm of the update",

@@ -8,7 +8,8 @@ use debias_core::{Error as CoreError, Preset};
 use debias_model::{Model, Parameter, Parameters, Side, Stage};
 use serde::{Deserialize, Serialize};
 
-use crate::card::{Card, Setting, settings};
+use crate::card::{Card, Footprint, Setting, settings};
+use crate::edit::Touches;
 use crate::error::{Error, Result};
 use crate::fine_tune::{Descent, FineTune};
 use crate::settings::Settings;
@@ -31,7 +32,7 @@ static CARD: Card = Card {
               every parameter of the Q-Former, the language model frozen.",
     paper: "Cheng et al. 2023 (EasyEdit); Huang et al. 2024 (VLKEB)",
     equation: "θe = argmin_{θ_Q-Former} -1/a Σ_i log p_θ(y_less_i | image, prompt, y_less_<i)",
-    touches: "weights: all parameters named `qformer.*`",
+    touches: Footprint::of(&[Touches::Weights], "all parameters named `qformer.*`"),
     cost: "per edit `steps` forward and backward passes through Q-Former and language model",
     failures: &["M-Locality: every picture passes the edited projector"],
     settings: settings![SETTINGS, Descent::SETTINGS],

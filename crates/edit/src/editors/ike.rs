@@ -15,9 +15,9 @@ use debias_model::{Change, Encoder, Model, open_folder};
 use serde::{Deserialize, Serialize};
 
 use self::corpus::{Corpus, Variant};
-use crate::card::Card;
+use crate::card::{Card, Footprint};
 use crate::context::{Context, Demonstration, Manner, Multi, Shortened, Stated};
-use crate::edit::Edit;
+use crate::edit::{Edit, Touches};
 use crate::editor::{Claims, Ctx, Editor, Learns, Lessons, Prepared, Request, check_requests};
 use crate::embedding::TextEmbedding;
 use crate::error::{Error, Result};
@@ -38,7 +38,7 @@ static CARD: Card = Card {
               texts are compared by the mean of the model's own input embeddings.",
     paper: "Zheng et al. 2023 (IKE); Wang et al. 2023 (EasyEdit)",
     equation: "p_e(y | image, x) = p_θ(y | image, [c_1 … c_k] [c_own] \"New Fact: \" f \"\\nPrompt: \" x)",
-    touches: "input: text in front of every prompt",
+    touches: Footprint::of(&[Touches::Input], "text in front of every prompt"),
     cost: "per edit one sentence embedding and a search; per record four long prefixes, each read once",
     failures: &[
         "no gate: unrelated questions are asked behind the fact as well, which costs locality",
@@ -254,7 +254,7 @@ impl Prepared for Ready<'_> {
         check_requests(self.model, requests)?;
         requests
             .iter()
-            .map(|request| Ok(Arc::new(Edit::Context(self.context(request)?))))
+            .map(|request| Ok(Arc::new(Edit::from(self.context(request)?))))
             .collect()
     }
 

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use self::network::{Gates, Network, gated};
 use self::reader::Texts;
-use crate::card::{Card, Setting, settings};
+use crate::card::{Card, Footprint, Setting, settings};
+use crate::edit::Touches;
 use crate::edit::added;
 use crate::editor::{Lessons, Request};
 use crate::error::Result;
@@ -37,7 +38,10 @@ static CARD: Card = Card {
               Trained with MEND's objective, as the paper's rows are.",
     paper: "De Cao et al. 2021 (KnowledgeEditor); Mitchell et al. 2022 (the objective); Huang et al. 2024 (multimodal)",
     equation: "W' = W + m σ(η) (G ⊙ softmax(r_a)ᵀ c_a + softmax(r_b)ᵀ c_b), (c_a, r_a, c_b, r_b, η) = h(LSTM(y_more >> y_less || prompt))",
-    touches: "weights: two feed-forward matrices in each of `layers`, or the vision side",
+    touches: Footprint::of(
+        &[Touches::Weights],
+        "two feed-forward matrices in each of `layers`, or the vision side",
+    ),
     cost: "trained once; per edit one forward and backward pass and the network on the edit's text",
     failures: &[
         "the condition does not see the picture: two requests with the same text get the same gates",

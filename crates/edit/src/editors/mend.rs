@@ -13,7 +13,8 @@ use debias_core::Preset;
 use debias_model::{Device, Parameter};
 use serde::{Deserialize, Serialize};
 
-use crate::card::{Card, Setting, settings};
+use crate::card::{Card, Footprint, Setting, settings};
+use crate::edit::Touches;
 use crate::editor::{Lessons, Request};
 use crate::error::Result;
 use crate::hyper::{
@@ -36,7 +37,10 @@ static CARD: Card = Card {
               edit. It is trained so that one such step generalises and leaves the rest alone.",
     paper: "Mitchell et al. 2022 (MEND); Cheng et al. 2023 (multimodal)",
     equation: "W' = W - α_W Σ_t δ̃_t x̃_tᵀ, [x̃; δ̃] = g([x̂; δ̂]), g = two blocks z + max(0, s ⊙ (U V z + b) + t)",
-    touches: "weights: two feed-forward matrices in each of `layers`, or the vision side",
+    touches: Footprint::of(
+        &[Touches::Weights],
+        "two feed-forward matrices in each of `layers`, or the vision side",
+    ),
     cost: "trained once; per edit one forward and backward pass and the network on the edit's tokens",
     failures: &[
         "edits what the training records are like; another bias or another model needs another training",

@@ -55,12 +55,15 @@ mod tests {
                 card.summary,
                 card.paper,
                 card.equation,
-                card.touches,
                 card.cost,
             ];
             (card.id, texts)
         });
         assert_eq!(registry::flaws(entries), Vec::<String>::new());
         assert!(ALL.iter().all(|editor| !editor.card().id.contains('_')));
+        assert!(
+            ALL.iter()
+                .all(|editor| !editor.card().touches.kinds.is_empty())
+        );
     }
 }

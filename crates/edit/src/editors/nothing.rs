@@ -5,8 +5,8 @@ use std::sync::Arc;
 use debias_core::Preset;
 use debias_model::{Change, Model};
 
-use crate::card::Card;
-use crate::edit::Edit;
+use crate::card::{Card, Footprint};
+use crate::edit::{Edit, Touches};
 use crate::editor::{
     Claims, Ctx, Editor, Effect, Lessons, Prepared, Request, check_requests, for_all,
 };
@@ -24,7 +24,7 @@ static CARD: Card = Card {
               exactly 1 and its KL exactly 0; a run in which that fails stops.",
     paper: "Base Model row of the debias-editing paper, table 2",
     equation: "θe = θ",
-    touches: "nothing",
+    touches: Footprint::of(&[Touches::Nothing], ""),
     cost: "none",
     failures: &[],
     settings: &[],

@@ -9,8 +9,8 @@ use debias_model::{Change, Delta, Model, host};
 use rand::Rng;
 
 use super::ft_l::EDITOR as FT_L;
-use crate::card::Card;
-use crate::edit::Edit;
+use crate::card::{Card, Footprint};
+use crate::edit::{Edit, Touches};
 use crate::editor::{Claims, Ctx, Editor, Effect, Learns, Lessons, Prepared, Request};
 use crate::error::Result;
 use crate::settings::Settings;
@@ -28,7 +28,7 @@ static CARD: Card = Card {
               matrix of the same Frobenius norm.",
     paper: "control of this project",
     equation: "ΔW' = ‖ΔW‖_F · N / ‖N‖_F, N_ij ~ uniform(-1, 1)",
-    touches: "weights: those of ft-l",
+    touches: Footprint::of(&[Touches::Weights], "those of ft-l"),
     cost: "as ft-l",
     failures: &[],
     settings: &[("ft-l.*", "this control follows the settings of ft-l")],

@@ -8,21 +8,20 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use debias_core::Preset;
 use debias_model::{Change, Delta, Model};
-use serde::{Deserialize, Serialize};
 
+use super::config::Config;
 use super::learner::Learner;
 use super::objective::EditObjective;
-use super::sites::Sites;
 use super::subject::Subject;
 use super::{HyperNetwork, Sides};
-use crate::card::{Card, Setting};
+use crate::card::Card;
 use crate::edit::Edit;
 use crate::editor::{
     Claims, Ctx, Editor, GradientProbe, Learns, Lessons, Prepared, Request, check_requests,
 };
 use crate::error::Result;
 use crate::settings::Settings;
-use crate::training::{Schedule, Values, rehearsed, train};
+use crate::training::{Values, rehearsed, train};
 
 /// An editor whose edits are what a network of the kind `N` makes of gradients.
 pub(crate) struct HyperEditor<N> {
@@ -37,28 +36,6 @@ impl<N> Clone for HyperEditor<N> {
 }
 
 impl<N> Copy for HyperEditor<N> {}
-
-/// Settings of such an editor.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Config<N> {
-    /// What is edited.
-    #[serde(flatten)]
-    pub sites: Sites,
-    /// Those of the network and the objective.
-    #[serde(flatten)]
-    pub network: N,
-    /// Parts that were trained before.
-    pub trained: Option<PathBuf>,
-    /// How long and how fast to train.
-    #[serde(flatten)]
-    pub schedule: Schedule,
-}
-
-/// The one setting of [`Config`] that belongs to none of its parts.
-pub(crate) const TRAINED: &[Setting] = &[(
-    "trained",
-    "file of parts trained before, in place of training; null trains",
-)];
 
 impl<N: HyperNetwork> HyperEditor<N> {
     /// The editor that `card` describes.

@@ -7,6 +7,7 @@
 //! [`HyperNetwork`] and an [`EditObjective`]; everything else is [`HyperEditor`].
 
 mod blocks;
+mod config;
 mod editor;
 mod factors;
 mod learner;
@@ -19,10 +20,11 @@ mod statistics;
 mod subject;
 
 pub(crate) use self::blocks::{BlockPlan, BlockSettings, Blocks, open_clamp};
-pub(crate) use self::editor::{Config, HyperEditor, TRAINED};
+pub(crate) use self::config::{Config, TRAINED};
+pub(crate) use self::editor::HyperEditor;
 pub(crate) use self::factors::{Factors, Gathered};
-pub(crate) use self::network::{HyperNetwork, LearnedParts, Sides, beside};
-pub(crate) use self::objective::{EditObjective, Generalise};
+pub(crate) use self::network::{HyperNetwork, LearnedParts, Sides};
+pub(crate) use self::objective::{EditObjective, Generalise, beside};
 pub(crate) use self::ridge::coefficients;
 pub(crate) use self::said::{Divergence, Meaningless, Said};
 pub(crate) use self::sites::{Matrices, Sites, layer_index};

@@ -8,7 +8,7 @@ use debias_model::Change;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::editor::Config;
+use super::config::Config;
 use super::factors::Gathered;
 use super::objective::EditObjective;
 use super::sites::Matrices;
@@ -116,17 +116,5 @@ pub(crate) trait HyperNetwork: Serialize + DeserializeOwned + Send + Sync + 'sta
     /// that its edits may have beyond that of the gradient. None where no such network exists.
     fn probe(&self, _parts: &Self::Parts, _gathered: &Gathered) -> Option<(Sides, usize)> {
         None
-    }
-}
-
-/// A plain tensor as `like` needs it: in the graph of a gradient, or not.
-pub(crate) fn beside<const D: usize, const E: usize>(
-    tensor: &Tensor<D>,
-    like: &Tensor<E>,
-) -> Tensor<D> {
-    if like.is_autodiff() {
-        tensor.clone().autodiff()
-    } else {
-        tensor.clone()
     }
 }

@@ -4,7 +4,6 @@ use burn::tensor::Tensor;
 use debias_model::{Batch, Parameters, Row, Stage, View, answer_nll, divergence_per_row, host};
 use serde::{Deserialize, Serialize};
 
-use super::beside;
 use super::subject::{Put, Subject, target_batch, unrelated};
 use crate::card::Setting;
 use crate::editor::{Example, Request};
@@ -61,6 +60,18 @@ pub(crate) fn token_means(rows: &[Row], logits: Tensor<3>) -> Tensor<1> {
     let lengths: Vec<f32> = rows.iter().map(|row| row.answer().len() as f32).collect();
     let lengths = host::tensor(lengths, [rows.len()], &device);
     sums.clone() / beside(&lengths, &sums)
+}
+
+/// A plain tensor as `like` needs it: in the graph of a gradient, or not.
+pub(crate) fn beside<const D: usize, const E: usize>(
+    tensor: &Tensor<D>,
+    like: &Tensor<E>,
+) -> Tensor<D> {
+    if like.is_autodiff() {
+        tensor.clone().autodiff()
+    } else {
+        tensor.clone()
+    }
 }
 
 /// An edit must generalise and stay local.

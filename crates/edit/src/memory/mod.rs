@@ -133,16 +133,6 @@ impl Memory {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
-
-    /// Bytes of the entries.
-    pub fn bytes(&self) -> usize {
-        let of = |entry: &Entry| {
-            let kept = &entry.kept;
-            let values = kept.key.len() + kept.picture.as_ref().map_or(0, Vec::len);
-            kept.text.text().len() + kept.about.len() + values * size_of::<f32>()
-        };
-        self.entries.iter().map(of).sum()
-    }
 }
 
 /// A setting of the editor that cannot be used.

@@ -1,5 +1,6 @@
 //! A model over which a memory lies: which entry is about which question, and what is said then.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use super::gate::Gate;
 use super::mix::{Mix, Spot, mixed_at};
 use super::rank::Rank;
 use super::{Entry, Memory, SeracParts};
+use crate::edit::{Touches, Wrap};
 use crate::embedding::cosine;
 use crate::error::{Error, Result};
 use crate::respondent::{Each, Respondent, likelihoods};
@@ -27,9 +29,27 @@ pub struct InMemory<'a> {
     parts_of: Vec<usize>,
 }
 
-impl Memory {
-    /// `inner` with this memory over it.
-    pub fn over<'a>(&'a self, inner: &'a dyn Respondent) -> InMemory<'a> {
+impl Wrap for Memory {
+    fn touches(&self) -> Touches {
+        Touches::Output
+    }
+
+    /// Of the entries.
+    fn bytes(&self) -> usize {
+        let of = |entry: &Entry| {
+            let kept = &entry.kept;
+            let values = kept.key.len() + kept.picture.as_ref().map_or(0, Vec::len);
+            kept.text.text().len() + kept.about.len() + values * size_of::<f32>()
+        };
+        self.entries.iter().map(of).sum()
+    }
+
+    fn joined(&self, more: &dyn Wrap) -> Option<Arc<dyn Wrap>> {
+        let more: &Self = (more as &dyn Any).downcast_ref()?;
+        Some(Arc::new(self.clone().with(more)))
+    }
+
+    fn over<'a>(&'a self, inner: &'a dyn Respondent) -> Box<dyn Respondent + 'a> {
         let mut parts: Vec<&Arc<SeracParts>> = Vec::new();
         let parts_of = self.entries.iter().map(|entry| {
             let known = parts
@@ -41,12 +61,12 @@ impl Memory {
             })
         });
         let parts_of = parts_of.collect();
-        InMemory {
+        Box::new(InMemory {
             memory: self,
             inner,
             parts: parts.into_iter().map(Arc::as_ref).collect(),
             parts_of,
-        }
+        })
     }
 }
 

@@ -75,7 +75,7 @@ fn of_equally_near_facts_the_earlier_is_stated() {
 fn a_prefix_from_elsewhere_stands_in_front_as_it_is() {
     let model = model(opt, 512);
     let eval = chunk(&model, records("eval", 1));
-    let prefix = |text: &str| Edit::Context(Context::prefix(text.into()));
+    let prefix = |text: &str| Edit::from(Context::prefix(text.into()));
     let edit = Arc::new(prefix("the person is very dull "));
     let after = eval.after(std::slice::from_ref(&edit)).expect("scores");
     let expected = plainly(&model, &eval.example(0), |prompt| {

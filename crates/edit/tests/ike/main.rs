@@ -160,10 +160,7 @@ fn edits(prepared: &dyn Prepared, chunk: &RecordBatch) -> Vec<Arc<Edit>> {
 }
 
 fn context(edit: &Edit) -> &Context {
-    match edit {
-        Edit::Context(context) => context,
-        _ => panic!("not a context"),
-    }
+    edit.wrapped().expect("a context")
 }
 
 fn said(edit: &Edit, prompt: &str) -> String {

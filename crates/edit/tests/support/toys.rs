@@ -7,14 +7,14 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use debias_core::Preset;
 use debias_edit::{
-    Card, Claims, Ctx, Edit, Editor, GradientProbe, History, Learns, Lessons, Losses, Parts,
-    Prepared, Request, Result, Settings, check_requests,
+    Card, Claims, Ctx, Edit, Editor, Footprint, GradientProbe, History, Learns, Lessons, Losses,
+    Parts, Prepared, Request, Result, Settings, Touches, check_requests,
 };
 use debias_model::{Batch, Change, Delta, Model, Question, Recorder, View, answer_nll, host};
 use serde_json::json;
 
 /// A card that says next to nothing.
-pub const fn card(id: &'static str, touches: &'static str) -> Card {
+pub const fn card(id: &'static str, touches: Footprint) -> Card {
     Card {
         id,
         version: 1,
@@ -46,7 +46,10 @@ pub enum Step {
 /// One step down the gradient of the last feed-forward block: `ΔW = -rate Σ_t δ_t x_tᵀ`.
 pub struct OneStep(pub Step);
 
-static ONE_STEP: Card = card("one-step", "weights: the last feed-forward block");
+static ONE_STEP: Card = card(
+    "one-step",
+    Footprint::of(&[Touches::Weights], "the last feed-forward block"),
+);
 
 impl Editor for OneStep {
     fn card(&self) -> &'static Card {
@@ -175,7 +178,10 @@ pub enum Learning {
 /// Learns how far to go along FT-L's edit: a number that follows a running mean over its lessons.
 pub struct Learner(pub Learning);
 
-static LEARNER: Card = card("learner", "weights: those of ft-l");
+static LEARNER: Card = card(
+    "learner",
+    Footprint::of(&[Touches::Weights], "those of ft-l"),
+);
 const STEPS: usize = 8;
 
 impl Editor for Learner {

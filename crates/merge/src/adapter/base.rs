@@ -4,16 +4,14 @@
 //! module under other wrappers (`transformer.h.0` is `h.0` in GPT-2's file, `model.language_model`
 //! is `language_model.model` in LLaVA's).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use debias_weights::Checkpoint;
 
 use super::{Adapter, Judged, config, refused};
 use crate::error::Result;
-
-/// Parts of names that only wrap the model.
-const WRAPPERS: [&str; 4] = ["model", "base_model", "transformer", "language_model"];
+use crate::spelling::unwrapped;
 
 impl Adapter {
     /// Opens the adapter in `dir`, called `label` in messages, with all names as the model `base` has
@@ -24,6 +22,20 @@ impl Adapter {
     pub fn open_on(dir: &Path, label: &str, base: &Checkpoint) -> Result<Self> {
         let shape = |name: &str| base.info(name).map(|info| info.shape.as_slice());
         Self::open(dir, label)?.onto(&base.location(), base.names(), shape)
+    }
+
+    /// The tensors that it changes or replaces, by the names that it has for them.
+    pub(crate) fn touched(&self) -> BTreeSet<String> {
+        let modules = self.modules.keys().map(|module| format!("{module}.weight"));
+        modules.chain(self.wholes.keys().cloned()).collect()
+    }
+
+    /// The same without some tensors.
+    pub(crate) fn without(mut self, names: &BTreeSet<String>) -> Self {
+        self.modules
+            .retain(|module, _| !names.contains(&format!("{module}.weight")));
+        self.wholes.retain(|name, _| !names.contains(name));
+        self
     }
 
     /// The same with all names as the base has them; `shape` gives the shapes of the base's tensors.
@@ -89,13 +101,4 @@ impl Adapter {
             ..self
         })
     }
-}
-
-/// A name without what only wraps the model.
-fn unwrapped(name: &str) -> String {
-    let parts: Vec<_> = name
-        .split('.')
-        .filter(|part| !WRAPPERS.contains(part))
-        .collect();
-    parts.join(".")
 }

@@ -290,7 +290,7 @@ impl Module {
         let info = |key: &str| file.info(key).expect("the key was read from this file");
         for key in [&a, &b] {
             let dtype = info(key).dtype;
-            if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            if !matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
                 return Err(format!(
                     "tensor `{key}` has dtype {dtype}; convert it to F32, F16 or BF16"
                 ));

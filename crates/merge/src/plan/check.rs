@@ -3,8 +3,8 @@
 use debias_weights::{Dtype, TensorInfo};
 
 use super::jobs::{Job, Tensor, Work};
-use super::layers;
 use super::open::Opened;
+use super::tied;
 use crate::error::{Error, Result};
 use crate::stream::number::width;
 
@@ -36,16 +36,13 @@ pub(crate) fn check(
         match &job.work {
             Work::Copy { model, tensor } => {
                 let mut info = info(models, *model, tensor)?.clone();
-                if let (Some(rows), true, Some(first)) = (
-                    rows,
-                    layers::is_vocabulary(&job.name),
-                    info.shape.first_mut(),
-                ) {
+                if let (Some(rows), true, Some(first)) =
+                    (rows, tied::is_vocabulary(&job.name), info.shape.first_mut())
+                {
                     *first = rows;
                 }
-                let dtype = dtype.filter(|_| width(info.dtype).is_some());
                 let info = TensorInfo {
-                    dtype: dtype.unwrap_or(info.dtype),
+                    dtype: written(info.dtype, dtype),
                     ..info
                 };
                 checked.push(Checked { job, info });
@@ -54,7 +51,7 @@ pub(crate) fn check(
                 let fitting = fitting(&job.name, inputs, models, rows)?;
                 let Fit::Fits(shape) = fitting else {
                     if let (Fit::Differs(line), true) = (fitting, problems.len() < LISTED) {
-                        if layers::is_vocabulary(&job.name) && hint.is_none() {
+                        if tied::is_vocabulary(&job.name) && hint.is_none() {
                             hint = differing(inputs, models).and_then(|(a, b)| difference(a, b));
                         }
                         problems.push(line);
@@ -99,7 +96,7 @@ fn fitting(name: &str, inputs: &[Tensor], models: &[Opened], rows: NewRows) -> R
     for input in inputs {
         let mut shape = info(models, input.model, &input.name)?.shape.clone();
         if let (Some(rows), true, Some(first)) =
-            (rows, layers::is_vocabulary(name), shape.first_mut())
+            (rows, tied::is_vocabulary(name), shape.first_mut())
         {
             *first = rows;
         }
@@ -151,11 +148,20 @@ pub(super) fn merged_dtype(
             }
         });
     }
-    let found = found.unwrap_or(Dtype::F32);
-    Ok(match width(found) {
-        Some(_) => asked.unwrap_or(found),
+    Ok(written(found.unwrap_or(Dtype::F32), asked))
+}
+
+/// The number format in which numbers of format `found` are written: as asked, else as they are;
+/// what is computed in f32 holds no more bits.
+fn written(found: Dtype, asked: Option<Dtype>) -> Dtype {
+    match width(found) {
         None => found,
-    })
+        Some(_) => asked.unwrap_or(if found == Dtype::F64 {
+            Dtype::F32
+        } else {
+            found
+        }),
+    }
 }
 
 /// Buffers of whole numbers are copied when they are the same everywhere; other floats are refused.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::extras;
+use super::gaps::Lacking;
 use super::layers::{self, InLayer, in_layer};
 use super::open::Opened;
 use super::resolve::Scopes;
@@ -52,6 +54,7 @@ pub(crate) struct Planner<'a> {
     /// Layers of each stack that was cut from slices.
     pub layers: BTreeMap<String, Vec<(usize, usize)>>,
     missing: Vec<Error>,
+    pub(super) lacking: Lacking,
 }
 
 /// A source of a slice: its place there (none for a base that is not listed) and its model.
@@ -77,6 +80,7 @@ impl<'a> Planner<'a> {
             jobs: Vec::new(),
             layers: BTreeMap::new(),
             missing: Vec::new(),
+            lacking: Lacking::default(),
         }
     }
 
@@ -89,7 +93,7 @@ impl<'a> Planner<'a> {
         if let Some(missing) = self.missing.drain(..).next() {
             return Err(missing);
         }
-        self.copy_rest(&claimed);
+        self.copy_rest(&claimed)?;
         self.jobs
             .sort_by_cached_key(|job| layers::natural(&job.name));
         if let Some(pair) = self
@@ -121,13 +125,32 @@ impl<'a> Planner<'a> {
         found.expect("every model of the recipe was opened")
     }
 
+    /// The number of layers of the stack of the donor's that was cut, and which of them the output's
+    /// layers come from.
+    pub(super) fn cut_layers(&self) -> Option<(usize, Vec<usize>)> {
+        let (stack, origins) = self.layers.first_key_value()?;
+        let stacks = layers::stacks(self.models[self.donor].names());
+        let before = stacks.get(stack.as_str()).copied().unwrap_or(0);
+        Some((before, origins.iter().map(|(_, layer)| *layer).collect()))
+    }
+
+    /// Whether a part has layers by ranges.
+    fn is_sliced(part: &Part) -> bool {
+        let sliced = |slice: &Slice| slice.sources.iter().any(|source| source.layers.is_some());
+        part.slices.iter().any(sliced)
+    }
+
+    /// The models of a part: its sources, and the base where it counts although it is not listed.
+    fn part_models(&self, part: &Part) -> BTreeSet<usize> {
+        let sources = part.slices.iter().flat_map(|slice| &slice.sources);
+        let base = self.recipe.base.as_ref();
+        let base = base.filter(|_| !Self::is_sliced(part) && !self.seat);
+        let references = sources.map(|source| &source.model).chain(base);
+        references.map(|reference| self.model(reference)).collect()
+    }
+
     /// Names of a part, over all of its models.
-    fn names(&self, part: &Part) -> Result<BTreeSet<&'a str>> {
-        let models: BTreeSet<usize> = part
-            .slices
-            .iter()
-            .flat_map(|slice| slice.sources.iter().map(|s| self.model(&s.model)))
-            .collect();
+    fn names(&self, part: &Part, models: &BTreeSet<usize>) -> Result<BTreeSet<&'a str>> {
         let all = models.iter().flat_map(|at| self.models[*at].names());
         let names: BTreeSet<&str> = match &part.name {
             None => all.filter(|name| self.wanted(name)).collect(),
@@ -153,13 +176,17 @@ impl<'a> Planner<'a> {
     }
 
     fn part(&mut self, part: &'a Part, claimed: &mut BTreeSet<String>) -> Result<()> {
-        let names = self.names(part)?;
+        let models = self.part_models(part);
+        let names = self.names(part, &models)?;
+        let sliced = Self::is_sliced(part);
+        if !sliced {
+            self.check_depth(&models, &names)?;
+        }
         claimed.extend(names.iter().map(|name| (*name).to_owned()));
-        let stacks = layers::stacks(names.iter().copied());
-        let sliced = part
-            .slices
-            .iter()
-            .any(|s| s.sources.iter().any(|s| s.layers.is_some()));
+        let stacks = layers::stacks(names.iter().copied().filter(|n| !extras::is_module(n)));
+        // Layers that only some models have are no part of the depth.
+        let in_all = |name: &&str| models.iter().all(|at| self.models[*at].has(name));
+        let depths = layers::stacks(names.iter().copied().filter(in_all));
         let cut = match sliced {
             false => None,
             true => match layers::language_stack(&stacks) {
@@ -184,7 +211,10 @@ impl<'a> Planner<'a> {
             let slice = if layers::is_behind(name) { last } else { first };
             let t = match inside {
                 None => 0.0,
-                Some(inside) => depth(inside.layer, stacks[inside.stack]),
+                Some(inside) => {
+                    let layers = depths.get(inside.stack).copied();
+                    depth(inside.layer, layers.unwrap_or(inside.layer + 1))
+                }
             };
             let scopes = self.scopes(part, slice, t);
             self.merge(name, scopes, |_| Some((*name).to_owned()))?;
@@ -293,6 +323,10 @@ impl<'a> Planner<'a> {
         let card = self.recipe.merger.card();
         let place = match card.inputs.base {
             Base::Ignored => None,
+            // Named, it is the origin; left out of a slice, it would be none in silence.
+            Base::Optional if base.is_some() && place.is_none() => {
+                return Err(self.without_base(slice, true));
+            }
             Base::Optional => place,
             Base::Required => Some(place.ok_or_else(|| self.without_base(slice, base.is_some()))?),
         };
@@ -343,21 +377,36 @@ impl<'a> Planner<'a> {
         let sources = self.sources(scopes.slice)?;
         let mut inputs = Vec::with_capacity(sources.listed.len());
         let mut each = Vec::with_capacity(sources.listed.len());
+        let mut lack = Vec::new();
         for (at, listed) in sources.listed.iter().enumerate() {
             // A base that is not listed has the output's own layers.
             let own = named(listed.place).unwrap_or_else(|| name.to_owned());
             let model = &self.models[listed.model];
             match model.stand_in(&own) {
-                Some(found) => inputs.push(Tensor {
-                    model: listed.model,
-                    name: found.to_owned(),
-                }),
-                None => self.missing.push(Error::MissingTensor {
-                    tensor: own.clone(),
-                    model: model.label.clone(),
-                }),
+                Some(found) => {
+                    self.lacking.guessed.extend(model.guessed(&own, found));
+                    inputs.push(Tensor {
+                        model: listed.model,
+                        name: found.to_owned(),
+                    });
+                }
+                None => lack.push((listed.model, own.clone())),
             }
             each.push(scopes.input(&own, listed.place, sources.base == Some(at))?);
+        }
+        let form = sources.listed[sources.base.unwrap_or(0)].model;
+        if lack.is_empty() && self.copy_buffer(name, form, &inputs) {
+            return Ok(());
+        }
+        if let Some((model, tensor)) = lack.first() {
+            let lacking: Vec<usize> = lack.iter().map(|(model, _)| *model).collect();
+            if !self.settle(name, form, &inputs, &lacking) {
+                self.missing.push(Error::MissingTensor {
+                    tensor: tensor.clone(),
+                    model: self.models[*model].label.clone(),
+                });
+            }
+            return Ok(());
         }
         let shared = scopes.shared(name)?;
         let others: Vec<&Values> = (0..each.len())
@@ -382,20 +431,6 @@ impl<'a> Planner<'a> {
             },
         });
         Ok(())
-    }
-
-    /// Tensors of the donor that no part makes.
-    fn copy_rest(&mut self, claimed: &BTreeSet<String>) {
-        let donor = &self.models[self.donor];
-        for name in donor.names().filter(|name| !claimed.contains(*name)) {
-            self.jobs.push(Job {
-                name: name.to_owned(),
-                work: Work::Copy {
-                    model: self.donor,
-                    tensor: name.to_owned(),
-                },
-            });
-        }
     }
 }
 

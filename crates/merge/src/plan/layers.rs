@@ -1,7 +1,9 @@
-//! Tensor names read as architecture: stacks of layers, what stands before and behind them, and
-//! which tensors are vocabularies. No table of model types: names say it.
+//! Tensor names read as architecture: stacks of layers, and what stands before and behind them. No
+//! table of model types: names say it.
 
 use std::collections::BTreeMap;
+
+use super::tied::{is_head, is_head_bias};
 
 /// What a list of layers is called, in front of the layer's number.
 const STACKS: [&str; 10] = [
@@ -86,36 +88,17 @@ pub(crate) fn is_behind(name: &str) -> bool {
     let module = name.rsplit('.').nth(1).unwrap_or(name);
     !name.contains("embed")
         && (is_head(name)
+            || is_head_bias(name)
             || module.starts_with("ln_f")
             || module.contains("norm")
             || module == "score")
 }
 
-/// Whether a tensor is the output head, which may be tied to the token table.
-pub(crate) fn is_head(name: &str) -> bool {
-    let module = name.rsplit('.').nth(1).unwrap_or_default();
-    matches!(module, "lm_head" | "embed_out")
-        || name.ends_with("language_model.output.weight")
-        || name == "output.weight"
-}
-
-/// Whether a tensor is the token table.
-pub(crate) fn is_token_table(name: &str) -> bool {
-    let module = name.rsplit('.').nth(1).unwrap_or_default();
-    matches!(
-        module,
-        "embed_tokens" | "wte" | "word_embeddings" | "tok_embeddings" | "embed_in"
-    ) && !is_sense(name)
-}
-
-/// Whether the rows of a tensor are tokens.
-pub(crate) fn is_vocabulary(name: &str) -> bool {
-    is_head(name) || is_token_table(name)
-}
-
 /// Whether a tensor is computed from the configuration and only stored by old programs.
 pub(crate) fn is_derived(name: &str) -> bool {
-    name.ends_with("rotary_emb.inv_freq") || name.ends_with("masked_bias")
+    let rotary = |name: &str| name.contains("rotary_emb.") || name.contains("rotary_pos_emb.");
+    let ends = ["inv_freq", "cos_cached", "sin_cached"];
+    name.ends_with("masked_bias") || (rotary(name) && ends.iter().any(|end| name.ends_with(end)))
 }
 
 /// Orders names as people count: layer 2 before layer 10.
@@ -169,6 +152,7 @@ mod tests {
             "model.norm.weight",
             "model.decoder.final_layer_norm.bias",
             "transformer.ln_f.weight",
+            "lm_head.bias",
         ] {
             assert!(is_behind(name), "{name}");
         }

@@ -4,8 +4,11 @@
 mod adapters;
 mod among;
 mod check;
+mod companions;
 mod config;
+mod extras;
 mod factors;
+mod gaps;
 mod jobs;
 mod layers;
 mod manifest;
@@ -13,7 +16,9 @@ mod merged_adapter;
 mod open;
 mod options;
 mod resolve;
+mod tied;
 mod tokens;
+mod untied;
 
 use debias_weights::{Dtype, TensorInfo};
 
@@ -86,29 +91,47 @@ impl Planned {
         let references = recipe.models();
         let open = |reference: &&_| Opened::new(reference, library, options.allow_nonfinite);
         let models: Result<Vec<_>> = references.iter().map(open).collect();
-        let models = models?;
+        let mut models = models?;
         adapters::check_adapters(&recipe, &models)?;
         // The base comes first among the models; without one, the first that is listed.
         let donor = 0;
+        if let Some((donor, others)) = models.split_first_mut() {
+            others.iter_mut().for_each(|model| model.respell(donor));
+        }
+        let mut notes: Vec<String> = models
+            .iter()
+            .flat_map(|model| model.notes.clone())
+            .collect();
         let mut planner = Planner::new(&recipe, &models, donor);
         planner.seat = seat;
         planner.plan()?;
-        let layers = planner.layers.values().next().cloned();
+        notes.extend(planner.notes());
+        let layers = planner.cut_layers();
         let jobs = std::mem::take(&mut planner.jobs);
         let asked = recipe.out_dtype.or(recipe.dtype);
-        let spoken = Spoken::new(&recipe, &models, donor, library)?;
+        let voice = tokens::voice(&jobs, donor);
+        let spoken = Spoken::new(&recipe, &models, (donor, voice), library)?;
+        notes.extend(spoken.notes);
         let difference = |a, b| tokens::difference(&models, a, b);
-        let tensors = check::check(jobs, &models, asked, spoken.size(), &difference)?;
+        let rows = spoken.vocabulary.as_ref().map(|vocabulary| vocabulary.size);
+        let mut tensors = check::check(jobs, &models, asked, rows, &difference)?;
+        let untied = untied::settle(&mut tensors, &models, donor)?;
+        let tied = models[donor].is_tied();
+        notes.extend((untied && tied).then(|| untied::NOTE.to_owned()));
         let masks = options.masks.as_deref().map(Masks::open).transpose()?;
+        let given = &recipe.models()[donor].path;
         let changes = Changes {
             dtype: asked.or_else(|| uniform(&tensors)),
-            layers: layers.map(|layers| layers.into_iter().map(|(_, layer)| layer).collect()),
-            vocabulary: spoken.size(),
+            layers,
+            vocabulary: rows.or_else(|| models[donor].new_rows(&tensors)),
+            untied,
+            architecture: recipe.architectures.get(given).cloned(),
         };
         let config = config::edited(&models[donor].config, &changes);
         let mut files = vec![("config.json".to_owned(), pretty(&config))];
-        files.extend(config::copied(&models[donor].checkpoint)?);
         files.extend(spoken.files);
+        companions::add(&mut files, &models[donor].checkpoint)?;
+        notes.extend(companions::missing_code(&files));
         files.push(kept(&recipe));
         let planned = Self {
             files,
@@ -117,11 +140,7 @@ impl Planned {
             models,
             tensors,
             masks,
-            notes: spoken
-                .vocabulary
-                .as_ref()
-                .map(|v| v.notes.clone())
-                .unwrap_or_default(),
+            notes,
             vocabulary: spoken.vocabulary,
             among: None,
         };
@@ -165,7 +184,7 @@ impl Planned {
     /// The tensor `name` of one model as the output tensor `output` needs it.
     pub(crate) fn input(&self, output: &str, model: usize, name: &str) -> Result<Input<'_>> {
         match &self.vocabulary {
-            Some(vocabulary) if layers::is_vocabulary(output) => {
+            Some(vocabulary) if tied::is_vocabulary(output) => {
                 tokens::with_rows(&self.models, vocabulary, model, name)
             }
             _ => self.models[model].input(name),
@@ -177,7 +196,7 @@ impl Planned {
         let vocabulary = self
             .vocabulary
             .as_ref()
-            .filter(|_| layers::is_vocabulary(output));
+            .filter(|_| tied::is_vocabulary(output));
         vocabulary.is_some_and(|vocabulary| vocabulary.rows[model].is_some())
     }
 

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use super::jobs::{Job, Work};
 use super::open::Opened;
+use super::tied;
 use crate::error::{Error, Result};
 use crate::library::{Library, Location};
 use crate::recipe::Recipe;
 use crate::stream::{Input, Stored, VocabularyRow, VocabularyRows};
 use crate::vocabulary::{
-    self, Speaker, TokenSource, Vocabulary, chat_template, copied, put_chat_template, unite,
+    self, Speaker, TokenSource, Vocabulary, chat_template, copied, own_template, put_chat_template,
+    unite,
 };
 
 /// The vocabulary that a recipe asks for; nothing where it leaves it to the donor.
@@ -17,13 +20,16 @@ pub(crate) struct Spoken {
     pub vocabulary: Option<Vocabulary>,
     /// Tokenizer files of the output.
     pub files: Vec<(String, Vec<u8>)>,
+    /// What a reader should know.
+    pub notes: Vec<String>,
 }
 
 impl Spoken {
+    /// `voice` is the model whose tokenizer the output has, unless the recipe asks for another.
     pub(crate) fn new(
         recipe: &Recipe,
         models: &[Opened],
-        donor: usize,
+        (donor, voice): (usize, usize),
         library: &dyn Library,
     ) -> Result<Self> {
         let speakers: Vec<Speaker> = models.iter().map(speaker).collect();
@@ -41,26 +47,53 @@ impl Spoken {
         };
         let mut files = match &vocabulary {
             Some(vocabulary) => vocabulary.files.clone(),
-            None => copied(&models[donor].checkpoint)?,
+            None => copied(models[voice].voice())?,
         };
+        let notes = match &vocabulary {
+            Some(vocabulary) => vocabulary.notes.clone(),
+            None => vocabulary::renumbered(&speakers, voice),
+        };
+        // An adapter's tokenizer may leave the template to its base.
+        if let (Some(checkpoint), None) = (models[voice].beneath_voice(), &vocabulary)
+            && own_template(&speakers[voice])?.is_none()
+            && let Some(template) = own_template(&Speaker {
+                checkpoint,
+                ..speakers[voice]
+            })?
+        {
+            put_chat_template(&mut files, &template, &models[voice].label)?;
+        }
         if let Some(setting) = &recipe.chat_template
             && let Some(template) = chat_template(setting, &speakers)?
         {
             put_chat_template(&mut files, &template, &models[donor].label)?;
         }
-        Ok(Self { vocabulary, files })
+        Ok(Self {
+            vocabulary,
+            files,
+            notes,
+        })
     }
+}
 
-    /// Rows of the output's vocabulary matrices, where they are made anew.
-    pub(crate) fn size(&self) -> Option<usize> {
-        self.vocabulary.as_ref().map(|vocabulary| vocabulary.size)
+/// The model whose rows of tokens the output has: the donor, unless it is only what adapters lie on.
+pub(crate) fn voice(jobs: &[Job], donor: usize) -> usize {
+    let table = jobs.iter().find(|job| tied::is_token_table(&job.name));
+    let inputs = match table.map(|job| &job.work) {
+        Some(Work::Copy { model, .. }) => vec![*model],
+        Some(Work::Merge { inputs, .. }) => inputs.iter().map(|input| input.model).collect(),
+        None => Vec::new(),
+    };
+    match inputs.first() {
+        Some(first) if !inputs.contains(&donor) => *first,
+        _ => donor,
     }
 }
 
 fn speaker(model: &Opened) -> Speaker<'_> {
     Speaker {
         label: &model.label,
-        checkpoint: &model.checkpoint,
+        checkpoint: model.voice(),
         rows: model.vocabulary().unwrap_or(0),
     }
 }

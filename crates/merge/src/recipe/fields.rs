@@ -1,24 +1,67 @@
-//! A YAML mapping read key by key: what is left over is unknown, and said to be.
+//! A YAML mapping read key by key: what is left over has no effect, and is said to have none.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
+/// What is known while a recipe is read, and what is gathered on the way.
+pub(crate) struct Reading<'a> {
+    /// The recipe, for messages.
+    pub origin: &'a str,
+    /// Tells of folders, whose names may hold `+` or `@`.
+    pub exists: &'a dyn Fn(&str) -> bool,
+    warnings: RefCell<Vec<String>>,
+    architectures: RefCell<BTreeMap<String, String>>,
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) fn new(origin: &'a str, exists: &'a dyn Fn(&str) -> bool) -> Self {
+        Self {
+            origin,
+            exists,
+            warnings: RefCell::default(),
+            architectures: RefCell::default(),
+        }
+    }
+
+    /// An error at `path`.
+    pub(crate) fn refuse(&self, path: &str, problem: impl Into<String>) -> Error {
+        Error::Recipe {
+            origin: self.origin.to_owned(),
+            field: path.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    /// Tells of something that has no effect.
+    pub(crate) fn warn(&self, warning: String) {
+        let mut warnings = self.warnings.borrow_mut();
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    /// Remembers what the configuration of the model at `path` is to call its architecture.
+    pub(crate) fn call(&self, path: &str, architecture: String) {
+        let mut architectures = self.architectures.borrow_mut();
+        architectures.insert(path.to_owned(), architecture);
+    }
+
+    /// Warnings, and architectures by model.
+    pub(crate) fn gathered(self) -> (Vec<String>, BTreeMap<String, String>) {
+        (self.warnings.into_inner(), self.architectures.into_inner())
+    }
+}
+
 /// One mapping of a recipe and its place there.
 pub(crate) struct Fields<'a> {
-    origin: &'a str,
+    reading: &'a Reading<'a>,
     path: String,
     map: Map<String, Value>,
     asked: Vec<&'static str>,
-}
-
-/// An error at `path` of a recipe.
-pub(crate) fn refuse(origin: &str, path: &str, problem: impl Into<String>) -> Error {
-    Error::Recipe {
-        origin: origin.to_owned(),
-        field: path.to_owned(),
-        problem: problem.into(),
-    }
 }
 
 /// What a YAML value is, for messages.
@@ -35,19 +78,17 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 
 impl<'a> Fields<'a> {
     /// Reads `value`, which stands at `path`, as a mapping.
-    pub(crate) fn new(origin: &'a str, path: &str, value: Value) -> Result<Self> {
+    pub(crate) fn new(reading: &'a Reading<'a>, path: &str, value: Value) -> Result<Self> {
         match value {
             Value::Object(map) => Ok(Self {
-                origin,
+                reading,
                 path: path.to_owned(),
                 map,
                 asked: Vec::new(),
             }),
-            other => Err(refuse(
-                origin,
-                path,
-                format!("expected a mapping, found {}", kind(&other)),
-            )),
+            other => {
+                Err(reading.refuse(path, format!("expected a mapping, found {}", kind(&other))))
+            }
         }
     }
 
@@ -58,15 +99,16 @@ impl<'a> Fields<'a> {
 
     /// The path of `key`.
     pub(crate) fn at(&self, key: &str) -> String {
-        match self.path.is_empty() {
-            true => key.to_owned(),
-            false => format!("{}.{key}", self.path),
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
         }
     }
 
     /// An error at `key`.
     pub(crate) fn refuse(&self, key: &str, problem: impl Into<String>) -> Error {
-        refuse(self.origin, &self.at(key), problem)
+        self.reading.refuse(&self.at(key), problem)
     }
 
     /// Takes `key` out; an empty value counts as absent, as in mergekit.
@@ -110,21 +152,23 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Refuses keys that nobody asked for; `misplaced` says where a known key belongs.
-    pub(crate) fn finish(self, misplaced: impl Fn(&str) -> Option<String>) -> Result<()> {
-        let Some(key) = self.map.keys().next() else {
-            return Ok(());
-        };
-        let hint = misplaced(key).or_else(|| {
-            debias_core::nearest(key, self.asked.iter().copied())
-                .map(|nearest| format!("did you mean `{nearest}`?"))
-        });
-        Err(self.refuse(
-            key,
-            match hint {
-                Some(hint) => format!("unknown key — {hint}"),
-                None => "unknown key".to_owned(),
-            },
-        ))
+    /// Warns of keys that nobody asked for: mergekit ignores them. `misplaced` says where a known
+    /// key belongs; there the result is another than the author meant.
+    pub(crate) fn finish(self, misplaced: impl Fn(&str) -> Option<String>) {
+        for key in self.map.keys() {
+            let at = self.at(key);
+            let asked = self.asked.iter().copied();
+            self.reading.warn(match misplaced(key) {
+                Some(place) => format!(
+                    "`{at}` IS IGNORED where it stands, by mergekit too, and the result is not what it asks for: {place}"
+                ),
+                None => match debias_core::nearest(key, asked) {
+                    Some(nearest) => {
+                        format!("`{at}` has no effect: unknown key; did you mean `{nearest}`?")
+                    }
+                    None => format!("`{at}` has no effect: unknown key"),
+                },
+            });
+        }
     }
 }

@@ -1,14 +1,17 @@
 //! The recipe language: mergekit's YAML, read unchanged.
 //!
-//! A recipe is read in full before any file is opened. Keys that mergekit would silently ignore are
-//! errors here, because an ignored `weight` is a wrong result.
+//! A recipe is read in full before any file is opened. Keys and parameters that mergekit ignores in
+//! silence are ignored here too, but named: an ignored `weight` is a wrong result. Callers may
+//! refuse such a recipe ([`Recipe::strictly`]).
 
 mod fields;
 mod parameters;
 mod reference;
 mod setting;
 mod tokens;
+mod yaml;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use debias_weights::Dtype;
@@ -18,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::merger::Merger;
 use crate::mergers;
 
-use fields::{Fields, refuse};
+use fields::{Fields, Reading};
 pub use parameters::Parameters;
 pub use reference::ModelRef;
 pub use setting::Setting;
@@ -53,6 +56,9 @@ pub struct Recipe {
     pub only: Vec<String>,
     /// Seed of the random methods (an extension).
     pub seed: Option<u64>,
+    /// What the output's configuration calls its architecture, where it takes the configuration of
+    /// one of these models.
+    pub architectures: BTreeMap<String, String>,
     /// What was read but has no effect.
     pub warnings: Vec<String>,
 }
@@ -118,14 +124,17 @@ impl Recipe {
     /// # Errors
     /// What is no YAML, unknown, misplaced, of the wrong kind or unsupported, with its place.
     pub fn parse(text: &str, origin: &str, exists: &dyn Fn(&str) -> bool) -> Result<Self> {
-        let yaml: Value = serde_saphyr::from_str(text).map_err(|problem| Error::Yaml {
-            origin: origin.to_owned(),
-            problem: one_line(&problem.to_string()),
-        })?;
+        let (yaml, repeated) = yaml::parse(text, origin)?;
+        let reading = Reading::new(origin, exists);
         if yaml.is_null() {
-            return Err(refuse(origin, "", "is empty; begin with merge_method"));
+            return Err(reading.refuse("", "is empty; begin with merge_method"));
         }
-        let mut fields = Fields::new(origin, "", yaml)?;
+        for key in repeated {
+            reading.warn(format!(
+                "`{key}` stands more than once: the last one counts"
+            ));
+        }
+        let mut fields = Fields::new(&reading, "", yaml)?;
         let Some(method) = fields.text("merge_method")? else {
             return Err(foreign(&fields).unwrap_or_else(|| {
                 fields.refuse(
@@ -136,40 +145,53 @@ impl Recipe {
         };
         let merger =
             mergers::find(&method).map_err(|problem| fields.refuse("merge_method", problem))?;
-        let mut reader = RecipeReader {
-            origin,
+        let reader = RecipeReader {
+            reading: &reading,
             merger,
-            exists,
-            warnings: Vec::new(),
         };
         let base = match fields.take("base_model") {
-            Some(base) => Some(ModelRef::parse(origin, "base_model", base, exists)?),
+            Some(base) => Some(ModelRef::parse(&reading, "base_model", base)?),
             None => None,
         };
         let parts = reader.parts(&mut fields)?;
         let parameters = reader.parameters(&mut fields, false)?;
-        let recipe = Self {
+        let mut recipe = Self {
             base,
             parts,
             parameters,
-            dtype: dtype(&mut fields, "dtype")?,
-            out_dtype: dtype(&mut fields, "out_dtype")?,
-            tokenizer: tokens::parse(origin, &mut fields)?,
+            dtype: dtype(&reading, &mut fields, "dtype")?,
+            out_dtype: dtype(&reading, &mut fields, "out_dtype")?,
+            tokenizer: tokens::parse(&reading, &mut fields)?,
             chat_template: fields.text("chat_template")?,
             only: only(&mut fields)?,
             seed: seed(&mut fields)?,
             origin: origin.to_owned(),
             text: text.to_owned(),
             merger,
-            warnings: reader.warnings,
+            architectures: BTreeMap::new(),
+            warnings: Vec::new(),
         };
-        fields.finish(|key| {
-            let foreign = FOREIGN.iter().find(|(name, _)| *name == key);
-            foreign
-                .map(|(_, problem)| (*problem).to_owned())
-                .or_else(|| parameters::misplaced(key, "parameters"))
-        })?;
+        if let Some(foreign) = foreign(&fields) {
+            return Err(foreign);
+        }
+        fields.finish(|key| parameters::misplaced(key, "parameters"));
+        (recipe.warnings, recipe.architectures) = reading.gathered();
         Ok(recipe)
+    }
+
+    /// The recipe, if it holds nothing that has no effect.
+    ///
+    /// # Errors
+    /// All [`Recipe::warnings`] in one.
+    pub fn strictly(self) -> Result<Self> {
+        if self.warnings.is_empty() {
+            return Ok(self);
+        }
+        Err(Error::Recipe {
+            problem: format!("{} (refused by --strict)", self.warnings.join("; ")),
+            origin: self.origin,
+            field: String::new(),
+        })
     }
 
     /// Reads a recipe from a file; models may be called as folders that lie beside it.
@@ -208,16 +230,7 @@ fn foreign(fields: &Fields) -> Option<Error> {
     Some(fields.refuse(key, *problem))
 }
 
-fn one_line(text: &str) -> String {
-    let lines: Vec<_> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    lines.join(" ")
-}
-
-fn dtype(fields: &mut Fields, key: &'static str) -> Result<Option<Dtype>> {
+fn dtype(reading: &Reading, fields: &mut Fields, key: &'static str) -> Result<Option<Dtype>> {
     let Some(name) = fields.text(key)? else {
         return Ok(None);
     };
@@ -225,6 +238,12 @@ fn dtype(fields: &mut Fields, key: &'static str) -> Result<Option<Dtype>> {
         "float32" | "float" => Ok(Some(Dtype::F32)),
         "float16" | "half" => Ok(Some(Dtype::F16)),
         "bfloat16" => Ok(Some(Dtype::BF16)),
+        "float64" | "double" => {
+            reading.warn(format!(
+                "`{key}: {name}`: merges are computed and written in float32"
+            ));
+            Ok(Some(Dtype::F32))
+        }
         _ => Err(fields.refuse(
             key,
             format!("unknown dtype `{name}`; use float32, float16 or bfloat16"),
@@ -259,15 +278,13 @@ fn seed(fields: &mut Fields) -> Result<Option<u64>> {
 
 /// Reads the parts of one recipe.
 struct RecipeReader<'a> {
-    origin: &'a str,
+    reading: &'a Reading<'a>,
     merger: &'static dyn Merger,
-    exists: &'a dyn Fn(&str) -> bool,
-    warnings: Vec<String>,
 }
 
 impl RecipeReader<'_> {
     /// Exactly one of `models`, `slices` and `modules`.
-    fn parts(&mut self, fields: &mut Fields) -> Result<Vec<Part>> {
+    fn parts(&self, fields: &mut Fields) -> Result<Vec<Part>> {
         let models = fields.list("models")?;
         let slices = fields.list("slices")?;
         let modules = fields.map("modules")?;
@@ -276,8 +293,7 @@ impl RecipeReader<'_> {
             + usize::from(modules.is_some());
         if given != 1 {
             return Err(foreign(fields).unwrap_or_else(|| {
-                refuse(
-                    self.origin,
+                self.reading.refuse(
                     "",
                     "exactly one of `models`, `slices` and `modules` must be given",
                 )
@@ -294,21 +310,19 @@ impl RecipeReader<'_> {
             .into_iter()
             .map(|(name, value)| {
                 let path = format!("modules.{name}");
-                let mut fields = Fields::new(self.origin, &path, value)?;
+                let mut fields = Fields::new(self.reading, &path, value)?;
                 let (models, slices) = (fields.list("models")?, fields.list("slices")?);
                 if models.is_some() == slices.is_some() {
-                    return Err(refuse(
-                        self.origin,
-                        &path,
-                        "exactly one of `models` and `slices` must be given",
-                    ));
+                    return Err(self
+                        .reading
+                        .refuse(&path, "exactly one of `models` and `slices` must be given"));
                 }
                 let part = Part {
                     slices: self.slices(&format!("{path}."), models, slices)?,
                     parameters: self.parameters(&mut fields, false)?,
                     name: Some(name),
                 };
-                fields.finish(|key| parameters::misplaced(key, "parameters"))?;
+                fields.finish(|key| parameters::misplaced(key, "parameters"));
                 Ok(part)
             })
             .collect()
@@ -316,7 +330,7 @@ impl RecipeReader<'_> {
 
     /// `models` is one slice of all layers.
     fn slices(
-        &mut self,
+        &self,
         prefix: &str,
         models: Option<Vec<Value>>,
         slices: Option<Vec<Value>>,
@@ -333,7 +347,7 @@ impl RecipeReader<'_> {
         }
         let slices = slices.unwrap_or_default();
         if slices.is_empty() {
-            return Err(refuse(self.origin, &format!("{prefix}slices"), "is empty"));
+            return Err(self.reading.refuse(&format!("{prefix}slices"), "is empty"));
         }
         let slices = slices.into_iter().enumerate();
         slices
@@ -341,17 +355,16 @@ impl RecipeReader<'_> {
             .collect()
     }
 
-    fn slice(&mut self, path: String, value: Value) -> Result<Slice> {
-        let mut fields = Fields::new(self.origin, &path, value)?;
+    fn slice(&self, path: String, value: Value) -> Result<Slice> {
+        let mut fields = Fields::new(self.reading, &path, value)?;
         let Some(sources) = fields.list("sources")? else {
             return Err(fields.refuse("sources", "is missing"));
         };
         let base = match fields.take("base_model") {
             Some(base) => Some(ModelRef::parse(
-                self.origin,
+                self.reading,
                 &fields.at("base_model"),
                 base,
-                self.exists,
             )?),
             None => None,
         };
@@ -363,10 +376,10 @@ impl RecipeReader<'_> {
         };
         // mergekit reads it and does nothing with it.
         if fields.take("residual_weight").is_some() {
-            self.warnings
-                .push(format!("`{path}.residual_weight` has no effect"));
+            self.reading
+                .warn(format!("`{path}.residual_weight` has no effect"));
         }
-        fields.finish(|key| parameters::misplaced(key, "parameters"))?;
+        fields.finish(|key| parameters::misplaced(key, "parameters"));
         let lengths: Vec<_> = slice
             .sources
             .iter()
@@ -376,9 +389,7 @@ impl RecipeReader<'_> {
         if lengths.windows(2).all(|pair| pair[0] == pair[1]) {
             Ok(slice)
         } else {
-            Err(refuse(
-                self.origin,
-                &format!("{path}.sources"),
+            Err(self.reading.refuse(&format!("{path}.sources"),
                 format!(
                     "the layer ranges have different lengths: {lengths:?}; take as many layers of each model"
                 ),
@@ -386,16 +397,15 @@ impl RecipeReader<'_> {
         }
     }
 
-    fn sources(&mut self, path: &str, list: Vec<Value>, sliced: bool) -> Result<Vec<Source>> {
+    fn sources(&self, path: &str, list: Vec<Value>, sliced: bool) -> Result<Vec<Source>> {
         if list.is_empty() {
-            return Err(refuse(self.origin, path, "is empty"));
+            return Err(self.reading.refuse(path, "is empty"));
         }
         let mut sources: Vec<Source> = Vec::with_capacity(list.len());
         for (at, value) in list.into_iter().enumerate() {
             let source = self.source(format!("{path}[{at}]"), value, sliced)?;
             if sources.iter().any(|other| other.model == source.model) {
-                return Err(refuse(
-                    self.origin,
+                return Err(self.reading.refuse(
                     &format!("{path}[{at}].model"),
                     format!(
                         "`{}` is listed twice; add up its weights and list it once",
@@ -408,20 +418,19 @@ impl RecipeReader<'_> {
         Ok(sources)
     }
 
-    fn source(&mut self, path: String, value: Value, sliced: bool) -> Result<Source> {
+    fn source(&self, path: String, value: Value, sliced: bool) -> Result<Source> {
         // mergekit wants a mapping; a bare name is what a beginner writes.
         if let Value::String(name) = &value {
-            return Err(refuse(
-                self.origin,
+            return Err(self.reading.refuse(
                 &path,
                 format!("expected a mapping: write `- model: {name}`"),
             ));
         }
-        let mut fields = Fields::new(self.origin, &path, value)?;
+        let mut fields = Fields::new(self.reading, &path, value)?;
         let Some(model) = fields.take("model") else {
             return Err(fields.refuse("model", "is missing"));
         };
-        let model = ModelRef::parse(self.origin, &fields.at("model"), model, self.exists)?;
+        let model = ModelRef::parse(self.reading, &fields.at("model"), model)?;
         let layers = if sliced {
             Some(self.layers(&mut fields)?)
         } else {
@@ -435,7 +444,7 @@ impl RecipeReader<'_> {
         fields.finish(|key| match key {
             "layer_range" => Some("`layer_range` belongs under `slices`, not `models`".to_owned()),
             key => parameters::misplaced(key, "parameters"),
-        })?;
+        });
         Ok(source)
     }
 
@@ -457,18 +466,11 @@ impl RecipeReader<'_> {
         }
     }
 
-    fn parameters(&mut self, fields: &mut Fields, of_model: bool) -> Result<Parameters> {
+    fn parameters(&self, fields: &mut Fields, of_model: bool) -> Result<Parameters> {
         let path = fields.at("parameters");
         match fields.map("parameters")? {
             None => Ok(Parameters::default()),
-            Some(map) => Parameters::parse(
-                self.origin,
-                &path,
-                map,
-                self.merger.card(),
-                of_model,
-                &mut self.warnings,
-            ),
+            Some(map) => Parameters::parse(self.reading, &path, map, self.merger.card(), of_model),
         }
     }
 }

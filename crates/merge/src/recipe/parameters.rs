@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::fields::refuse;
+use super::fields::Reading;
 use super::setting::Setting;
-use crate::card::{Kind, MergerCard, ParameterScope};
+use crate::card::{MergerCard, ParameterScope};
 use crate::error::Result;
 use crate::mergers;
 
@@ -19,29 +19,35 @@ impl Parameters {
         self.0.get(name)
     }
 
-    /// Reads a mapping. What another method knows is reported and ignored, as mergekit ignores it;
-    /// what none knows is refused.
+    /// Reads a mapping. What the method does not know is reported and ignored, as mergekit ignores
+    /// it.
     pub(crate) fn parse(
-        origin: &str,
+        reading: &Reading,
         path: &str,
         map: Map<String, Value>,
         card: &MergerCard,
         of_model: bool,
-        warnings: &mut Vec<String>,
     ) -> Result<Self> {
         let mut settings = BTreeMap::new();
         for (name, value) in map {
             let at = format!("{path}.{name}");
-            let setting = Setting::parse(value).map_err(|problem| refuse(origin, &at, problem))?;
             let Some(parameter) = card.parameters.iter().find(|p| p.name == name) else {
-                ignored(origin, &at, &name, card, warnings)?;
+                reading.warn(unknown(&at, &name, card));
                 continue;
             };
+            let mut besides = Vec::new();
+            let setting = Setting::parse(value, &mut besides)
+                .map_err(|problem| reading.refuse(&at, problem))?;
+            for key in besides {
+                reading.warn(format!(
+                    "`{at}`: `{key}` beside `filter` and `value` has no effect"
+                ));
+            }
             setting
                 .check(parameter.kind)
-                .map_err(|problem| refuse(origin, &at, problem))?;
+                .map_err(|problem| reading.refuse(&at, problem))?;
             if of_model && parameter.scope == ParameterScope::Shared {
-                warnings.push(format!(
+                reading.warn(format!(
                     "`{at}` has no effect: {} takes one `{name}` for all models, in the top-level parameters",
                     card.id
                 ));
@@ -52,43 +58,25 @@ impl Parameters {
     }
 }
 
-/// Says that a parameter of other methods has no effect.
-fn ignored(
-    origin: &str,
-    at: &str,
-    name: &str,
-    card: &MergerCard,
-    warnings: &mut Vec<String>,
-) -> Result<()> {
+/// Says that a parameter has no effect.
+fn unknown(at: &str, name: &str, card: &MergerCard) -> String {
     let own = card.parameters.iter().map(|p| p.name);
-    match elsewhere(name) {
-        Some(_) => {
-            warnings.push(format!(
-                "`{at}` has no effect: {} has no such parameter",
-                card.id
-            ));
-            Ok(())
-        }
-        None => {
-            let hint = debias_core::nearest(name, own)
-                .map(|nearest| format!(" — did you mean `{nearest}`?"));
-            let problem = format!(
-                "unknown parameter of {}{}",
-                card.id,
-                hint.unwrap_or_default()
-            );
-            Err(refuse(origin, at, problem))
-        }
+    let method = card.id;
+    match debias_core::nearest(name, own).filter(|_| !is_parameter(name)) {
+        Some(nearest) => format!(
+            "`{at}` has no effect: {method} has no such parameter; did you mean `{nearest}`?"
+        ),
+        None => format!("`{at}` has no effect: {method} has no such parameter"),
     }
 }
 
-/// The kind of a parameter of any method.
-fn elsewhere(name: &str) -> Option<Kind> {
+/// Whether any method has a parameter of that name.
+fn is_parameter(name: &str) -> bool {
     let mut all = mergers::ALL.iter().flat_map(|m| m.card().parameters);
-    all.find(|p| p.name == name).map(|p| p.kind)
+    all.any(|p| p.name == name)
 }
 
 /// Where a parameter belongs that stands where keys stand.
 pub(crate) fn misplaced(key: &str, parent: &str) -> Option<String> {
-    elsewhere(key).map(|_| format!("`{key}` belongs under `{parent}`"))
+    is_parameter(key).then(|| format!("`{key}` belongs under `{parent}`"))
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::fields::{Fields, kind, refuse};
+use super::fields::{Fields, Reading, kind};
 use crate::error::Result;
 
 /// A model of a recipe: `path` or `path+adapter`.
@@ -27,27 +27,21 @@ impl fmt::Display for ModelRef {
 }
 
 impl ModelRef {
-    /// Reads a reference; `exists` tells of folders whose own name holds a `+` or an `@`.
-    pub(crate) fn parse(
-        origin: &str,
-        at: &str,
-        value: Value,
-        exists: &dyn Fn(&str) -> bool,
-    ) -> Result<Self> {
+    /// Reads a reference.
+    pub(crate) fn parse(reading: &Reading, at: &str, value: Value) -> Result<Self> {
         match value {
-            Value::String(text) => Self::of_text(origin, at, &text, exists),
-            Value::Number(number) => Self::of_text(origin, at, &number.to_string(), exists),
-            Value::Object(_) => Self::of_map(origin, at, value, exists),
-            other => Err(refuse(
-                origin,
+            Value::String(text) => Self::of_text(reading, at, &text),
+            Value::Number(number) => Self::of_text(reading, at, &number.to_string()),
+            Value::Object(_) => Self::of_map(reading, at, value),
+            other => Err(reading.refuse(
                 at,
                 format!("expected a model's folder, found {}", kind(&other)),
             )),
         }
     }
 
-    fn of_text(origin: &str, at: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Result<Self> {
-        if exists(text) {
+    fn of_text(reading: &Reading, at: &str, text: &str) -> Result<Self> {
+        if (reading.exists)(text) {
             return Ok(Self {
                 path: text.to_owned(),
                 adapter: None,
@@ -57,69 +51,77 @@ impl ModelRef {
         let path = parts.next().unwrap_or_default();
         let adapter = parts.next();
         if parts.next().is_some() {
-            return Err(refuse(
-                origin,
+            return Err(reading.refuse(
                 at,
                 format!("`{text}` names more than one adapter; merge them first"),
             ));
         }
-        for part in [Some(path), adapter].into_iter().flatten() {
-            plain(origin, at, part, exists)?;
-        }
         Ok(Self {
-            path: path.to_owned(),
-            adapter: adapter.map(str::to_owned),
+            path: folder(reading, at, path, None)?,
+            adapter: match adapter {
+                Some(adapter) => Some(folder(reading, at, adapter, None)?),
+                None => None,
+            },
         })
     }
 
-    fn of_map(origin: &str, at: &str, value: Value, exists: &dyn Fn(&str) -> bool) -> Result<Self> {
-        let mut fields = Fields::new(origin, at, value)?;
+    fn of_map(reading: &Reading, at: &str, value: Value) -> Result<Self> {
+        let mut fields = Fields::new(reading, at, value)?;
         let Some(model) = fields.take("model") else {
             return Err(fields.refuse("model", "is missing"));
         };
-        let path = part(origin, &fields.at("model"), model, exists)?;
+        let path = part(reading, &fields.at("model"), model)?;
         let adapter = match fields.take("lora") {
-            Some(adapter) => Some(part(origin, &fields.at("lora"), adapter, exists)?),
+            Some(adapter) => Some(part(reading, &fields.at("lora"), adapter)?),
             None => None,
         };
-        if fields.take("override_architecture").is_some() {
-            return Err(fields.refuse(
-                "override_architecture",
-                "is not supported, nor needed: tensors are planned by their names; leave it out",
-            ));
+        if let Some(architecture) = fields.text("override_architecture")? {
+            reading.call(&path, architecture);
         }
-        fields.finish(|_| None)?;
+        fields.finish(|_| None);
         Ok(Self { path, adapter })
     }
 }
 
 /// `path`, or `{path, revision}`.
-fn part(origin: &str, at: &str, value: Value, exists: &dyn Fn(&str) -> bool) -> Result<String> {
-    let path = match value {
-        Value::String(path) => path,
-        other => {
-            let mut fields = Fields::new(origin, at, other)?;
-            let path = fields.text("path")?;
-            if fields.text("revision")?.is_some() {
-                return Err(fields.refuse("revision", UNFETCHED));
-            }
-            let missing = fields.refuse("path", "is missing");
-            fields.finish(|_| None)?;
-            path.ok_or(missing)?
-        }
+fn part(reading: &Reading, at: &str, value: Value) -> Result<String> {
+    let Value::Object(_) = value else {
+        return match value {
+            Value::String(path) => folder(reading, at, &path, None),
+            Value::Number(number) => folder(reading, at, &number.to_string(), None),
+            other => Err(reading.refuse(
+                at,
+                format!("expected a model's folder, found {}", kind(&other)),
+            )),
+        };
     };
-    plain(origin, at, &path, exists)?;
-    Ok(path)
+    let mut fields = Fields::new(reading, at, value)?;
+    let path = fields.text("path")?;
+    let revision = fields.text("revision")?;
+    let missing = fields.refuse("path", "is missing");
+    fields.finish(|_| None);
+    folder(reading, at, &path.ok_or(missing)?, revision.as_deref())
 }
 
 const UNFETCHED: &str = "revisions are not supported, since nothing is fetched: download the model, and give its folder without a revision";
 
-fn plain(origin: &str, at: &str, path: &str, exists: &dyn Fn(&str) -> bool) -> Result<()> {
+/// A folder's name, of which a revision may be wanted, behind an `@` or beside it. What lies in a
+/// folder has one revision; mergekit takes it whatever is asked for.
+fn folder(reading: &Reading, at: &str, name: &str, revision: Option<&str>) -> Result<String> {
+    let (path, revision) = match (name.split_once('@'), revision) {
+        _ if (reading.exists)(name) => (name, revision),
+        (Some((path, revision)), None) => (path, Some(revision)),
+        _ => (name, revision),
+    };
     if path.is_empty() {
-        return Err(refuse(origin, at, "names no model"));
+        return Err(reading.refuse(at, "names no model"));
     }
-    match path.contains('@') && !exists(path) {
-        true => Err(refuse(origin, at, format!("`{path}`: {UNFETCHED}"))),
-        false => Ok(()),
+    match revision {
+        None => {}
+        Some(revision) if (reading.exists)(path) => reading.warn(format!(
+            "`{at}`: the revision `{revision}` has no effect: `{path}` is a folder here, and is taken as it is"
+        )),
+        Some(_) => return Err(reading.refuse(at, format!("`{name}`: {UNFETCHED}"))),
     }
+    Ok(path.to_owned())
 }

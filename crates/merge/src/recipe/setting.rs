@@ -16,14 +16,17 @@ pub enum Setting {
 }
 
 impl Setting {
-    /// Reads a setting; the error says what is wrong, after the path of the part.
-    pub(crate) fn parse(value: Yaml) -> Result<Self, String> {
+    /// Reads a setting; the error says what is wrong, after the path of the part. Keys that mean
+    /// nothing go into `besides`.
+    pub(crate) fn parse(value: Yaml, besides: &mut Vec<String>) -> Result<Self, String> {
         match value {
             Yaml::Bool(_) | Yaml::Number(_) | Yaml::String(_) => Ok(Self::Scalar(value)),
-            Yaml::Object(_) => Ok(Self::Filtered(vec![condition(value)?])),
+            Yaml::Object(_) => Ok(Self::Filtered(vec![condition(value, besides)?])),
             Yaml::Array(list) if list.iter().all(scalar) => Ok(Self::Gradient(list)),
             Yaml::Array(list) => {
-                let conditions: Result<Vec<_>, _> = list.into_iter().map(condition).collect();
+                let list = list.into_iter();
+                let conditions: Result<Vec<_>, _> =
+                    list.map(|value| condition(value, besides)).collect();
                 conditions.map(Self::Filtered)
             }
             Yaml::Null => Err("has no value".to_owned()),
@@ -65,7 +68,7 @@ fn scalar(value: &Yaml) -> bool {
 }
 
 /// `{filter, value}`.
-fn condition(value: Yaml) -> Result<(Option<String>, Setting), String> {
+fn condition(value: Yaml, besides: &mut Vec<String>) -> Result<(Option<String>, Setting), String> {
     let Yaml::Object(mut map) = value else {
         return Err(
             "a list holds either plain values or mappings with `filter` and `value`".to_owned(),
@@ -79,10 +82,8 @@ fn condition(value: Yaml) -> Result<(Option<String>, Setting), String> {
     let Some(value) = map.remove("value") else {
         return Err("a mapping with `filter` lacks its `value`".to_owned());
     };
-    if let Some(key) = map.keys().next() {
-        return Err(format!("unknown key `{key}` beside `filter` and `value`"));
-    }
-    match Setting::parse(value)? {
+    besides.extend(map.into_iter().map(|(key, _)| key));
+    match Setting::parse(value, besides)? {
         Setting::Filtered(_) => {
             Err("a filter's value is a number or a gradient, no other filter".to_owned())
         }
@@ -169,7 +170,7 @@ mod tests {
     use serde_json::json;
 
     fn at(setting: Yaml, name: &str, t: f64) -> Option<Value> {
-        let setting = Setting::parse(setting).expect("a setting");
+        let setting = Setting::parse(setting, &mut Vec::new()).expect("a setting");
         setting.value(name, t, Kind::Number).expect("a value")
     }
 

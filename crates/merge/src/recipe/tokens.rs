@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::fields::{Fields, kind};
+use super::fields::{Fields, Reading, kind};
 use crate::error::Result;
 use crate::vocabulary::{TokenRowSource, TokenRule, TokenSource, TokenizerSetting};
 
 /// Reads both keys, of which one may be given.
-pub(crate) fn parse(origin: &str, fields: &mut Fields) -> Result<Option<TokenizerSetting>> {
+pub(crate) fn parse(reading: &Reading, fields: &mut Fields) -> Result<Option<TokenizerSetting>> {
     let short = fields.take("tokenizer_source");
     let long = fields.take("tokenizer");
     match (short, long) {
@@ -22,14 +22,14 @@ pub(crate) fn parse(origin: &str, fields: &mut Fields) -> Result<Option<Tokenize
             pad_to_multiple_of: None,
         })),
         (None, Some(value)) => {
-            let mut fields = Fields::new(origin, "tokenizer", value)?;
+            let mut fields = Fields::new(reading, "tokenizer", value)?;
             let given = fields.take("source");
             let setting = TokenizerSetting {
                 source: source(&fields, "source", given)?,
-                tokens: rules(origin, &mut fields)?,
+                tokens: rules(reading, &mut fields)?,
                 pad_to_multiple_of: multiple(&mut fields)?,
             };
-            fields.finish(|_| None)?;
+            fields.finish(|_| None);
             Ok(Some(setting))
         }
     }
@@ -63,16 +63,16 @@ fn multiple(fields: &mut Fields) -> Result<Option<usize>> {
     }
 }
 
-fn rules(origin: &str, fields: &mut Fields) -> Result<Vec<(String, TokenRule)>> {
+fn rules(reading: &Reading, fields: &mut Fields) -> Result<Vec<(String, TokenRule)>> {
     let path = fields.at("tokens");
     let tokens = fields.map("tokens")?.unwrap_or_default();
     tokens
         .into_iter()
         .map(|(token, value)| {
-            let mut rule = Fields::new(origin, &format!("{path}.{token}"), value)?;
+            let mut rule = Fields::new(reading, &format!("{path}.{token}"), value)?;
             let source = match rule.take("source") {
                 None => None,
-                Some(value) => Some(row(origin, &rule.at("source"), value)?),
+                Some(value) => Some(row(reading, &rule.at("source"), value)?),
             };
             let force = match rule.take("force") {
                 None => false,
@@ -82,17 +82,17 @@ fn rules(origin: &str, fields: &mut Fields) -> Result<Vec<(String, TokenRule)>> 
                     return Err(rule.refuse("force", problem));
                 }
             };
-            rule.finish(|_| None)?;
+            rule.finish(|_| None);
             Ok((token, TokenRule { source, force }))
         })
         .collect()
 }
 
-fn row(origin: &str, path: &str, value: Value) -> Result<TokenRowSource> {
+fn row(reading: &Reading, path: &str, value: Value) -> Result<TokenRowSource> {
     if let Value::String(model) = value {
         return Ok(TokenRowSource::Model(model));
     }
-    let mut fields = Fields::new(origin, path, value)?;
+    let mut fields = Fields::new(reading, path, value)?;
     let named = fields.text("kind")?;
     let row = match named.as_deref() {
         Some("zero") => TokenRowSource::Zero,
@@ -113,6 +113,6 @@ fn row(origin: &str, path: &str, value: Value) -> Result<TokenRowSource> {
         }
         _ => return Err(fields.refuse("kind", "expected zero or model_token")),
     };
-    fields.finish(|_| None)?;
+    fields.finish(|_| None);
     Ok(row)
 }

@@ -16,7 +16,7 @@ pub struct Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    /// Numbers of a float format of 16 or 32 bits; `None` for other formats.
+    /// Numbers of a float format of 16 to 64 bits; `None` for other formats.
     pub fn new(dtype: Dtype, bytes: &'a [u8]) -> Option<Self> {
         Some(Self {
             dtype,
@@ -73,25 +73,32 @@ pub struct LowRank {
 }
 
 impl LowRank {
-    /// Adds the product's values from `at` on.
+    /// Adds the product's values from `at` on. Each is summed in f64 and rounded once: in f32 a large
+    /// rank would cost the last digits of the weight.
     #[inline(always)]
     fn add(&self, at: usize, out: &mut [f32]) {
         let mut done = 0;
         while done < out.len() {
             let (row, column) = ((at + done) / self.columns, (at + done) % self.columns);
-            let length = (self.columns - column).min(out.len() - done);
-            let out = &mut out[done..done + length];
+            let length = (self.columns - column).min(out.len() - done).min(TILE);
+            let mut sums = [0f64; TILE];
             for r in 0..self.rank {
-                let factor = self.b[row * self.rank + r];
+                let factor = f64::from(self.b[row * self.rank + r]);
                 let a = &self.a[r * self.columns + column..][..length];
-                for (out, a) in out.iter_mut().zip(a) {
-                    *out += factor * a;
+                for (sum, a) in sums.iter_mut().zip(a) {
+                    *sum += factor * f64::from(*a);
                 }
+            }
+            for (out, sum) in out[done..done + length].iter_mut().zip(&sums) {
+                *out = (f64::from(*out) + sum) as f32;
             }
             done += length;
         }
     }
 }
+
+/// Values of a product that are summed at a time.
+const TILE: usize = 256;
 
 /// Where a row of a vocabulary matrix comes from.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,16 +10,19 @@ const EXPONENT: u32 = 0x7f80_0000;
 /// Values per call of the processor's conversion to f16.
 const F16_PIECE: usize = 1024;
 
-/// Bytes of one value of a float format that is merged; `None` for other formats.
+/// Bytes of one value of a float format that is merged; `None` for other formats. F64 is read, and
+/// never written.
 pub(crate) fn width(dtype: Dtype) -> Option<usize> {
     match dtype {
+        Dtype::F64 => Some(8),
         Dtype::F32 => Some(4),
         Dtype::F16 | Dtype::BF16 => Some(2),
         _ => None,
     }
 }
 
-/// Widens `bytes` (little endian, any alignment) into `out`; whether all values are finite.
+/// Widens `bytes` (little endian, any alignment) into `out`, or rounds them where they have more
+/// bits; whether all values are finite.
 ///
 /// `dtype` is one that [`width`] knows.
 #[inline(always)]
@@ -27,6 +30,9 @@ pub(crate) fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> bool {
     match dtype {
         Dtype::BF16 => each(bytes, out, |pair| u32::from(u16::from_le_bytes(pair)) << 16),
         Dtype::F16 => each(bytes, out, |pair| f16_bits(u16::from_le_bytes(pair))),
+        Dtype::F64 => each(bytes, out, |value| {
+            (f64::from_le_bytes(value) as f32).to_bits()
+        }),
         _ => each(bytes, out, u32::from_le_bytes),
     }
 }
@@ -131,6 +137,18 @@ mod tests {
         assert!(!decode(Dtype::BF16, &bytes, &mut out));
         for (bits, got) in all.iter().zip(&out) {
             assert_eq!(got.to_bits(), u32::from(*bits) << 16);
+        }
+    }
+
+    #[test]
+    fn numbers_of_64_bits_are_rounded() {
+        let values = [0.1, -1.0, 1e-50, 16_777_217.0];
+        let bytes: Vec<u8> = values.iter().flat_map(|v: &f64| v.to_le_bytes()).collect();
+        let mut out = [0.0; 4];
+        assert!(decode(Dtype::F64, &bytes, &mut out));
+        assert_eq!(out, [0.1, -1.0, 0.0, 16_777_216.0]);
+        for odd in [f64::NAN, f64::INFINITY, 1e300] {
+            assert!(!decode(Dtype::F64, &odd.to_le_bytes(), &mut out[..1]));
         }
     }
 

@@ -14,8 +14,10 @@ const VANISHING: f64 = 1e-7;
 
 /// The survivors of one task vector.
 pub(crate) enum Thinning {
-    /// All of them, unscaled.
+    /// All of them, unscaled: a density of 1 and above.
     All,
+    /// None: a density of 0 and below.
+    None,
     /// What the first cut keeps and the second does not.
     Cuts { keep: Cut, drop: Cut, factor: f32 },
     /// What was drawn or given.
@@ -39,6 +41,7 @@ pub(crate) struct Bits {
 pub(crate) fn thin(kept: &Thinning, i: usize, weight: f32, block: &mut Block) {
     match kept {
         Thinning::All => {}
+        Thinning::None => block.input_mut(i).fill(0.0),
         Thinning::Cuts { keep, drop, factor } => {
             let at = block.at;
             cut(keep, drop, at, block.input_mut(i));
@@ -116,6 +119,15 @@ pub(crate) fn decide(
     }
 }
 
+/// What a density outside (0, 1) leaves, whatever the sparsifier.
+fn whole(density: f64) -> Option<Thinning> {
+    if density >= 1.0 {
+        Some(Thinning::All)
+    } else {
+        (density <= 0.0).then_some(Thinning::None)
+    }
+}
+
 /// The magnitudes of one task vector that survive.
 fn by_magnitude(
     sparsifier: Sparsifier,
@@ -124,8 +136,8 @@ fn by_magnitude(
     at: usize,
     density: f64,
 ) -> Result<Thinning> {
-    if density >= 1.0 {
-        return Ok(Thinning::All);
+    if let Some(thinning) = whole(density) {
+        return Ok(thinning);
     }
     let n = target.len();
     let wanted = (density * n as f64) as usize;
@@ -197,7 +209,7 @@ enum Fate<'a> {
 
 /// Draws for all task vectors in one pass.
 struct Lottery<'a> {
-    /// `None` keeps everything.
+    /// `None` where nothing is left to chance.
     fates: Vec<Option<Fate<'a>>>,
     words: usize,
 }
@@ -213,10 +225,9 @@ fn drawn(sparsifier: Sparsifier, target: &Target, reading: Reading) -> Result<Ve
     let densities = target.of_others("density");
     let mut fates = Vec::with_capacity(densities.len());
     for (at, density) in densities.iter().enumerate() {
-        fates.push(if *density >= 1.0 {
-            None
-        } else {
-            Some(fate(sparsifier, target, at, *density)?)
+        fates.push(match whole(*density) {
+            Some(_) => None,
+            None => Some(fate(sparsifier, target, at, *density)?),
         });
     }
     let lottery = Lottery {
@@ -233,7 +244,7 @@ fn drawn(sparsifier: Sparsifier, target: &Target, reading: Reading) -> Result<Ve
     let kept = lottery.fates.into_iter().zip(columns).zip(densities);
     Ok(kept
         .map(|((fate, column), density)| match fate {
-            None => Thinning::All,
+            None => whole(density).unwrap_or(Thinning::All),
             Some(fate) => survivors(target, fate, column, words, density),
         })
         .collect())

@@ -81,7 +81,7 @@ impl Merger for TaskVectors {
 fn check_ranked(values: &Values) -> std::result::Result<(), (&'static str, String)> {
     let (density, epsilon) = (values.number("density"), values.number("epsilon"));
     let inside = density - epsilon > 0.0 && density + epsilon < 1.0 && epsilon >= 0.0;
-    if density >= 1.0 || inside {
+    if density >= 1.0 || density <= 0.0 || inside {
         Ok(())
     } else {
         Err((

@@ -12,9 +12,9 @@ pub(crate) const INPUTS: Contract = Contract {
 pub(crate) const DENSITY: Parameter = Parameter {
     name: "density",
     scope: ParameterScope::Other,
-    kind: Kind::Ratio,
+    kind: Kind::Number,
     default: Fallback::Number(1.0),
-    help: "share of the task vector that is kept, above 0 and at most 1; 1 keeps everything",
+    help: "share of the task vector that is kept; 1 and above keeps everything, 0 and below nothing",
 };
 
 pub(crate) const EPSILON: Parameter = Parameter {

@@ -62,7 +62,10 @@ fn most_common(speakers: &[Speaker]) -> Result<Option<String>> {
 }
 
 /// A model's template, from where loading programs look for it.
-fn own(speaker: &Speaker) -> Result<Option<String>> {
+///
+/// # Errors
+/// A file that cannot be read.
+pub(crate) fn own(speaker: &Speaker) -> Result<Option<String>> {
     let folder = speaker.checkpoint;
     if let Some(bytes) = folder.bytes_if_present("chat_template.jinja")? {
         let template = String::from_utf8(bytes.into_owned());

@@ -21,7 +21,7 @@ pub(super) const OTHER_VOCABULARIES: [&str; 5] = [
     "vocab.txt",
 ];
 
-/// Whatever a tokenizer is read from.
+/// Files that are read from every tokenizer, in the order in which they are written.
 const FILES: [&str; 12] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -37,18 +37,38 @@ const FILES: [&str; 12] = [
     OTHER_VOCABULARIES[4],
 ];
 
+/// Whether a file holds a vocabulary, or part of one, in a format that is not rewritten here.
+fn holds_vocabulary(name: &str) -> bool {
+    let ends = [".model", ".tiktoken", ".spm", ".vocab", ".bpe", ".codes"];
+    ends.iter().any(|end| name.ends_with(end))
+        || name.starts_with("vocab")
+        || matches!(name, "merges.txt" | "tekken.json" | "dict.txt")
+}
+
+/// Whether a file belongs to the tokenizer, whatever its kind: vocabularies, templates, its code.
+pub(crate) fn is_tokenizers(name: &str) -> bool {
+    FILES.contains(&name)
+        || holds_vocabulary(name)
+        || (name.starts_with("tokenizer") && name.ends_with(".json"))
+        || (name.starts_with("tokenization") && name.ends_with(".py"))
+        || (name.contains("chat_template") || name.ends_with(".jinja"))
+        || name == "normalizer.json"
+}
+
 /// The tokenizer files of a folder as they are.
 ///
 /// # Errors
 /// A file that cannot be read.
 pub(crate) fn copied(checkpoint: &Checkpoint) -> Result<Vec<(String, Vec<u8>)>> {
-    let mut files = Vec::new();
-    for name in FILES {
-        if let Some(bytes) = checkpoint.bytes_if_present(name)? {
-            files.push((name.to_owned(), bytes.into_owned()));
-        }
-    }
-    Ok(files)
+    let there = checkpoint.files()?;
+    let known = FILES.iter().map(|name| (*name).to_owned());
+    let known = known.filter(|name| there.contains(name));
+    let others = there.iter().filter(|name| !FILES.contains(&name.as_str()));
+    let others = others.filter(|name| is_tokenizers(name)).cloned();
+    known
+        .chain(others)
+        .map(|name| Ok((name.clone(), checkpoint.bytes(&name)?.into_owned())))
+        .collect()
 }
 
 /// The files of `voice` for the tokens of `union`.
@@ -80,7 +100,7 @@ pub(super) fn write(
     } = rewrite(document, told, kept).map_err(|problem| refused(voice.label, problem))?;
     if cut {
         // They hold the whole vocabulary, and in formats that are not rewritten here.
-        files.retain(|(name, _)| name != "merges.txt" && !OTHER_VOCABULARIES.contains(&&**name));
+        files.retain(|(name, _)| !holds_vocabulary(name));
     }
     for (name, bytes) in &mut files {
         let changed = match name.as_str() {

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use debias_weights::Checkpoint;
 use serde_json::Value as Json;
 
-pub(crate) use chat::{chat_template, put_chat_template};
-pub(crate) use files::copied;
+pub(crate) use chat::{chat_template, own as own_template, put_chat_template};
+pub(crate) use files::{copied, is_tokenizers};
 pub use setting::{TokenRowSource, TokenRule, TokenSource, TokenizerSetting};
 pub(crate) use speaker::Speaker;
 
@@ -137,6 +137,55 @@ pub(crate) fn difference(a: &Speaker, b: &Speaker) -> Option<String> {
             found.join("; ")
         )
     })
+}
+
+/// What to say of models whose rows are merged by number although their tokenizers number tokens
+/// otherwise than the one of `speakers[main]`.
+pub(crate) fn renumbered(speakers: &[Speaker], main: usize) -> Vec<String> {
+    let file = |speaker: &Speaker| speaker.checkpoint.bytes_if_present("tokenizer.json").ok();
+    let leader = &speakers[main];
+    let told = |speaker: &Speaker| Tokens::told(speaker.label, speaker.checkpoint, speaker.rows);
+    let mut first = None;
+    let mut notes = Vec::new();
+    for (at, speaker) in speakers.iter().enumerate() {
+        let written = file(speaker);
+        if at == main || (matches!(&written, Some(Some(_))) && written == file(leader)) {
+            continue;
+        }
+        let ours = first.get_or_insert_with(|| told(leader));
+        let (Some(ours), Some(theirs)) = (ours, told(speaker)) else {
+            continue;
+        };
+        let moved = ours.renumbered(&theirs);
+        if let Some((id, here, there)) = moved.first() {
+            notes.push(format!(
+                "`{}` and `{}` give {} to different tokens ({id} is `{}` and `{}`), and rows are merged by number; `tokenizer_source: union` merges them by token",
+                leader.label,
+                speaker.label,
+                match moved.len() {
+                    1 => "1 number".to_owned(),
+                    numbers => format!("{numbers} numbers"),
+                },
+                here.escape_debug(),
+                there.escape_debug(),
+            ));
+        }
+    }
+    notes
+}
+
+/// Whether two tokenizers name the same tokens; `None` where one of them does not tell.
+pub(crate) fn same_tokens(a: &Speaker, b: &Speaker) -> Option<bool> {
+    let told = |speaker: &Speaker| Tokens::told(speaker.label, speaker.checkpoint, usize::MAX);
+    let (ours, theirs) = (told(a)?, told(b)?);
+    let new = ours.besides(&theirs).len() + theirs.besides(&ours).len();
+    Some(new == 0 && ours.renumbered(&theirs).is_empty())
+}
+
+/// One behind the last id of a tokenizer; `None` where it does not tell.
+pub(crate) fn end_of_tokens(speaker: &Speaker) -> Option<usize> {
+    let told = Tokens::told(speaker.label, speaker.checkpoint, usize::MAX);
+    told.map(|tokens| tokens.end())
 }
 
 fn choose<'a>(

@@ -101,6 +101,35 @@ impl Tokens {
         }
     }
 
+    /// The tokens of `tokenizer.json`, or else of `vocab.json` or `vocab.txt`; `None` where no file
+    /// tells, or one that is not needed cannot be read.
+    pub fn told(label: &str, checkpoint: &Checkpoint, rows: usize) -> Option<Self> {
+        if let Ok(Some(tokens)) = Self::read(label, checkpoint, Some(rows)) {
+            return Some(tokens);
+        }
+        let mut tokens = Self::default();
+        let ids: Option<HashMap<String, usize>> = checkpoint.json_if_present("vocab.json").ok()?;
+        if let Some(ids) = ids {
+            ids.iter().for_each(|(token, id)| tokens.put(token, *id));
+            return Some(tokens);
+        }
+        let lines = checkpoint.bytes_if_present("vocab.txt").ok()??;
+        let lines = String::from_utf8_lossy(&lines);
+        let lines = lines.lines().enumerate();
+        lines.for_each(|(id, token)| tokens.put(token, id));
+        Some(tokens)
+    }
+
+    /// Ids that both have and give to different tokens, with both tokens.
+    pub fn renumbered<'t>(&'t self, other: &'t Self) -> Vec<(usize, &'t str, &'t str)> {
+        let ids = self.names.iter().filter_map(|(id, token)| {
+            let there = other.at(*id)?;
+            let same = token == there || other.id(token) == Some(*id);
+            (!same).then_some((*id, token.as_str(), there))
+        });
+        ids.collect()
+    }
+
     /// Gives a token an id.
     pub fn put(&mut self, token: &str, id: usize) {
         self.ids.insert(token.to_owned(), id);

@@ -7,7 +7,7 @@ use super::*;
 const BOS: &str = "<|begin_of_text|>";
 
 fn template(source: &str) -> ChatTemplate {
-    ChatTemplate::new(source, vec![("bos_token", BOS.to_owned())], "x").expect("valid")
+    ChatTemplate::new(source, vec![("bos_token", BOS.to_owned())], "x", "x").expect("valid")
 }
 
 fn talk() -> [Message; 3] {
@@ -194,7 +194,7 @@ fn templates_are_kept_within_their_limits() {
         "{% generation %}",
         "{{ \"\n\" | |}}",
     ] {
-        let error = ChatTemplate::new(source, Vec::new(), "DIR").expect_err("malformed");
+        let error = ChatTemplate::new(source, Vec::new(), "x", "DIR").expect_err("malformed");
         let message = error.to_string();
         assert!(
             message.starts_with("DIR: the chat template cannot be used: "),
@@ -202,7 +202,7 @@ fn templates_are_kept_within_their_limits() {
         );
         assert!(!message.contains('\n'));
     }
-    let long = ChatTemplate::new(&"a".repeat(LONGEST + 1), Vec::new(), "x");
+    let long = ChatTemplate::new(&"a".repeat(LONGEST + 1), Vec::new(), "x", "x");
     assert!(
         long.expect_err("too long")
             .to_string()
@@ -211,7 +211,7 @@ fn templates_are_kept_within_their_limits() {
 }
 
 #[test]
-fn a_folder_has_its_template_in_one_of_three_places() {
+fn a_folder_has_its_template_in_one_of_four_places() {
     let dir = tempfile::tempdir().expect("a folder");
     let write = |file: &str, content: &str| {
         fs::write(dir.path().join(file), content).expect("the folder is writable");
@@ -241,6 +241,19 @@ fn a_folder_has_its_template_in_one_of_three_places() {
         r#"{"unk_token": "<unk>", "bos_token": "no"}"#,
     );
     assert_eq!(shown(), "<s>-</s>-<unk>");
+    let name = || {
+        open()
+            .expect("valid")
+            .expect("a template")
+            .name()
+            .to_owned()
+    };
+    assert_eq!(name(), "tokenizer_config.json");
+    write("processor_config.json", r#"{"chat_template": "processor"}"#);
+    assert_eq!(
+        (shown(), name()),
+        ("processor".into(), "processor_config.json".into())
+    );
     write(
         "chat_template.json",
         r#"{"chat_template": "json {{ eos_token }}"}"#,

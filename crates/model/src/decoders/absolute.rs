@@ -119,14 +119,10 @@ impl AbsoluteDecoder {
         let embed = Place::language(Stage::Embed);
         let end = Place::language(Stage::Head);
         let table = [plan.vocabulary, narrow];
-        let tokens = format!("{at}{}.weight", labels.tokens);
-        let tokens = Embedding::new(loader.matrix(&tokens, &table, embed)?);
-        let head = if plan.tied {
-            tokens.clone()
-        } else {
-            let name = format!("{}lm_head.weight", home.prefix);
-            Embedding::new(loader.matrix(&name, &table, end)?)
-        };
+        let name = format!("{at}{}.weight", labels.tokens);
+        let tokens = Embedding::new(loader.matrix(&name, &table, embed)?);
+        let head = format!("{}lm_head.weight", home.prefix);
+        let head = loader.head(&head, table, (&name, &tokens), plan.tied)?;
         let mut project = |name: &str, shape: [usize; 2], place: Place| {
             if narrow == d {
                 return Ok(None);

@@ -85,7 +85,6 @@ impl Config {
                 self.apply_residual_connection_post_layernorm,
                 false,
             ),
-            ("tie_word_embeddings", self.tie_word_embeddings, false),
         ];
         for (field, value, supported) in known {
             if value != supported {
@@ -105,7 +104,10 @@ impl Config {
 pub(super) const FAMILY: DecoderFamily = DecoderFamily {
     model_type: "chatglm",
     load: |loader, home| Ok(Box::new(Glm4::load(loader, home)?)),
-    optional: &["transformer.rotary_pos_emb.inv_freq"],
+    optional: &[
+        "transformer.output_layer.weight",
+        "transformer.rotary_pos_emb.inv_freq",
+    ],
 };
 
 struct Glm4 {
@@ -137,8 +139,8 @@ impl Glm4 {
         let table = [config.padded_vocab_size, config.hidden_size];
         let embed = Place::language(Stage::Embed);
         let end = Place::language(Stage::Head);
-        let tokens = format!("{at}.embedding.word_embeddings.weight");
-        let tokens = Embedding::new(loader.matrix(&tokens, &table, embed)?);
+        let name = format!("{at}.embedding.word_embeddings.weight");
+        let tokens = Embedding::new(loader.matrix(&name, &table, embed)?);
         let layers = (0..config.num_layers)
             .map(|index| {
                 let at = format!("{at}.encoder.layers.{index}");
@@ -153,11 +155,12 @@ impl Glm4 {
             eps,
             end,
         )?;
-        let head = loader.matrix(&format!("{at}.output_layer.weight"), &table, end)?;
+        let head = format!("{at}.output_layer.weight");
+        let head = loader.head(&head, table, (&name, &tokens), config.tie_word_embeddings)?;
         let theta = 10_000.0 * config.rope_ratio;
         Ok(Self {
             tokens,
-            head: Embedding::new(head),
+            head,
             layers,
             norm,
             rotary: Rotary::new(

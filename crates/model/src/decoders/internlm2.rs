@@ -48,8 +48,5 @@ pub(super) const FAMILY: DecoderFamily = DecoderFamily {
         let plan = config.plan(config.even_heads(home)?, traits, home)?;
         Ok(Box::new(Llama::load(loader, plan, home)?))
     },
-    optional: &[
-        "output.weight",
-        "model.layers.#.attention.rotary_emb.inv_freq",
-    ],
+    optional: &["output.weight", "*.attention.rotary_emb.inv_freq"],
 };

@@ -46,6 +46,8 @@ pub(super) struct Config<F> {
     pub sliding_window: Option<usize>,
     /// Qwen2's: the first layer that sees a window.
     pub max_window_layers: usize,
+    /// Qwen2's: what each layer sees, in the place of the three above.
+    pub layer_types: Option<Vec<String>>,
     #[serde(skip)]
     pub(super) family: PhantomData<F>,
 }
@@ -86,6 +88,7 @@ impl<F> Config<F> {
             use_sliding_window: false,
             sliding_window: Some(4096),
             max_window_layers: 28,
+            layer_types: None,
             family: PhantomData,
         }
     }
@@ -167,10 +170,7 @@ pub(super) const FAMILY: DecoderFamily = DecoderFamily {
         let plan = config.plan(head_dim, traits, home)?;
         Ok(Box::new(Llama::load(loader, plan, home)?))
     },
-    optional: &[
-        "lm_head.weight",
-        "model.layers.#.self_attn.rotary_emb.inv_freq",
-    ],
+    optional: &["lm_head.weight", "*.self_attn.rotary_emb.inv_freq"],
 };
 
 /// A decoder of this machine.
@@ -249,24 +249,24 @@ impl Llama {
             return Err(home.refuse("head_dim", "must be even and positive".into()));
         }
         let labels = plan.traits.labels;
-        let at = |name: &str| format!("{}{name}", home.prefix);
-        let weight = |name: &str| format!("{}{name}.weight", home.prefix);
+        // The base-model class publishes without `model.`.
+        let bare = |name: &'static str| name.strip_prefix("model.").unwrap_or(name);
+        let is_bare = loader.has(&format!("{}{}.weight", home.prefix, bare(labels.tokens)));
+        let at = |name| format!("{}{}", home.prefix, if is_bare { bare(name) } else { name });
+        let weight = |name: &'static str| format!("{}.weight", at(name));
         let table = [plan.vocabulary, plan.width];
         let embed = Place::language(Stage::Embed);
-        let tokens = Embedding::new(loader.matrix(&weight(labels.tokens), &table, embed)?);
+        let names = (weight(labels.tokens), weight(labels.head));
+        let tokens = Embedding::new(loader.matrix(&names.0, &table, embed)?);
         let layers = (0..plan.depth)
             .map(|index| {
-                let at = at(&format!("{}.{index}", labels.layers));
+                let at = format!("{}.{index}", at(labels.layers));
                 Layer::load(loader, &plan, &at, index)
             })
             .collect::<Result<_>>()?;
         let end = Place::language(Stage::Head);
         let norm = RmsNorm::load(loader, &at(labels.norm), plan.width, plan.eps, end)?;
-        let head = if plan.tied {
-            tokens.clone()
-        } else {
-            Embedding::new(loader.matrix(&weight(labels.head), &table, end)?)
-        };
+        let head = loader.head(&names.1, table, (&names.0, &tokens), plan.tied)?;
         Ok(Self {
             tokens,
             layers,
@@ -278,7 +278,7 @@ impl Llama {
                 width: plan.width,
                 vocabulary: plan.vocabulary,
                 max_positions: plan.max_positions,
-                layers: loader.published(&at(&format!("{}.", labels.layers))),
+                layers: loader.published(&format!("{}.", at(labels.layers))),
                 feed_forward: [labels.up, labels.down],
             },
             plan,

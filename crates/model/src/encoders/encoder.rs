@@ -41,6 +41,7 @@ pub struct Encoder {
     sites: Vec<Parameter>,
     values: BTreeMap<String, Tensor<2>>,
     placement: Placement,
+    notes: Vec<String>,
 }
 
 impl Encoder {
@@ -59,6 +60,7 @@ impl Encoder {
             prefix: "",
             location: &location,
         };
+        checkpoint.refuse_quantised()?;
         let weights = Complete::new(checkpoint);
         let placement = Placement::from(device);
         let mut loader = Loader::new(&weights, &placement);
@@ -69,14 +71,7 @@ impl Encoder {
         let optional: Vec<&str> = parts.optional.iter().map(String::as_str).collect();
         refuse_unused(checkpoint, &sites, &optional)?;
         let text = Text::open(checkpoint)?;
-        let rows = parts.stack.vocabulary();
-        if text.vocab_size() > rows {
-            let problem = format!(
-                "tokenizer.json has {} tokens but the embedding only {rows} rows; use the tokenizer of this checkpoint",
-                text.vocab_size()
-            );
-            return Err(Error::Text { location, problem });
-        }
+        let text = text.embedded_in(parts.stack.vocabulary(), &[])?;
         Ok(Self {
             name: checkpoint.name().to_owned(),
             sentence: Sentence::read(checkpoint, parts.stack.positions())?,
@@ -86,6 +81,7 @@ impl Encoder {
             sites,
             values,
             placement,
+            notes: checkpoint.notes().to_vec(),
         })
     }
 
@@ -105,6 +101,11 @@ impl Encoder {
     /// The folder's or embedded model's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What a person should know about how its folder was read; a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Length of a text's vector.
@@ -129,15 +130,18 @@ impl Encoder {
         &self.parts.labels
     }
 
-    /// A text as [`Encoder::embed`] reads it: cut to [`Encoder::longest`].
+    /// A text as [`Encoder::embed`] reads it: behind the prompt that the folder puts in front of
+    /// every text, and cut to [`Encoder::longest`].
     ///
     /// # Errors
     /// When the tokenizer cannot represent it.
     pub fn tokens(&self, text: &str) -> Result<Tokens> {
-        let lower = self.sentence.lowercase.then(|| text.to_lowercase());
-        let text = lower.as_deref().unwrap_or(text);
+        let mut text = format!("{}{text}", self.sentence.prompt);
+        if self.sentence.lowercase {
+            text = text.to_lowercase();
+        }
         Ok(alone(
-            self.text.encode_limited(text, self.sentence.longest)?,
+            self.text.encode_limited(&text, self.sentence.longest)?,
         ))
     }
 
@@ -157,6 +161,7 @@ impl Encoder {
         if length > limit {
             Err(Error::TooLong {
                 text: text.chars().take(40).collect(),
+                more: 0,
                 length,
                 limit,
             })

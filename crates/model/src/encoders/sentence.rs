@@ -1,7 +1,10 @@
 //! How a text's one vector is read from its tokens' vectors (Reimers and Gurevych 2019).
 //!
 //! Folders in the layout of sentence-transformers say it in `modules.json`, in the pooling module's
-//! own folder and in `sentence_bert_config.json`; others get the normalised mean.
+//! own folder, in `sentence_bert_config.json` and in `config_sentence_transformers.json`; others get
+//! the normalised mean.
+
+use std::collections::BTreeMap;
 
 use burn::tensor::{Bool, Tensor, TensorData};
 use debias_weights::Checkpoint;
@@ -30,8 +33,10 @@ pub(super) enum Pooling {
 }
 
 /// From hidden states to sentence embeddings.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sentence {
+    /// What stands in front of every text.
+    pub prompt: String,
     pub pooling: Pooling,
     /// Whether embeddings are brought to length 1.
     pub normalised: bool,
@@ -64,10 +69,28 @@ struct Tokenizer {
     model_max_length: Option<f64>,
 }
 
-/// `config.json` of the pooling module.
+/// `config_sentence_transformers.json`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Prompts {
+    prompts: Option<BTreeMap<String, String>>,
+    default_prompt_name: Option<String>,
+}
+
+/// One way of pooling, or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Named {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// `config.json` of the pooling module: a name since version 5.4, before that a choice each.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Modes {
+    pooling_mode: Option<Named>,
+    include_prompt: Option<bool>,
     pooling_mode_cls_token: bool,
     pooling_mode_mean_tokens: bool,
     pooling_mode_max_tokens: bool,
@@ -95,6 +118,7 @@ impl Sentence {
             }
         };
         let mut sentence = Self {
+            prompt: prompt(checkpoint)?,
             pooling: Pooling::Mean,
             normalised: modules.is_none(),
             longest: longest.min(positions),
@@ -104,7 +128,7 @@ impl Sentence {
             Some(modules) => sentence.follow(checkpoint, &modules)?,
             None => {
                 if let Some(folder) = checkpoint.subfolder(POOLING_FOLDER)? {
-                    sentence.pooling = pooling(&folder)?;
+                    sentence.pooling = sentence.pooled_by(&folder)?;
                 }
             }
         }
@@ -130,7 +154,7 @@ impl Sentence {
                     return refuse("path", problem, "move its files up, beside modules.json");
                 }
                 "Pooling" => match checkpoint.subfolder(&module.path)? {
-                    Some(folder) => self.pooling = pooling(&folder)?,
+                    Some(folder) => self.pooling = self.pooled_by(&folder)?,
                     None => {
                         let problem = format!("there is no folder `{}`", module.path);
                         return refuse("path", problem, "fetch the whole folder");
@@ -148,29 +172,84 @@ impl Sentence {
     }
 }
 
-fn pooling(folder: &Checkpoint) -> Result<Pooling> {
-    let modes: Modes = folder.json("config.json")?;
-    let known = [
-        (modes.pooling_mode_cls_token, Some(Pooling::First)),
-        (modes.pooling_mode_mean_tokens, Some(Pooling::Mean)),
-        (modes.pooling_mode_max_tokens, Some(Pooling::Max)),
-        (modes.pooling_mode_mean_sqrt_len_tokens, None),
-        (modes.pooling_mode_weightedmean_tokens, None),
-        (modes.pooling_mode_lasttoken, None),
-    ];
-    let chosen: Vec<Option<Pooling>> = known
-        .into_iter()
-        .filter_map(|(on, pooling)| on.then_some(pooling))
-        .collect();
-    match chosen[..] {
-        [Some(pooling)] => Ok(pooling),
-        _ => Err(debias_weights::Error::Json {
-            file: format!("{}/config.json", folder.location()),
-            field: Some("pooling_mode_*".into()),
-            problem: "none of the supported ways of pooling alone is true".into(),
-            mend: "supported: pooling_mode_cls_token, pooling_mode_mean_tokens, pooling_mode_max_tokens",
+/// The text of the prompt that a folder puts in front where nobody chooses one.
+fn prompt(checkpoint: &Checkpoint) -> Result<String> {
+    const FILE: &str = "config_sentence_transformers.json";
+    let written: Option<Prompts> = checkpoint.json_if_present(FILE)?;
+    let Prompts {
+        prompts,
+        default_prompt_name,
+    } = written.unwrap_or_default();
+    let Some(name) = default_prompt_name else {
+        return Ok(String::new());
+    };
+    let found = prompts.and_then(|mut prompts| prompts.remove(&name));
+    found.ok_or_else(|| {
+        debias_weights::Error::Json {
+            file: format!("{}/{FILE}", checkpoint.location()),
+            field: Some("default_prompt_name".into()),
+            problem: format!("`{name}` is none of `prompts`"),
+            mend: "add it there, or take the file that was published with the weights",
         }
-        .into()),
+        .into()
+    })
+}
+
+impl Modes {
+    /// The ways that are asked for, by the names of version 5.4.
+    fn names(&self) -> Vec<&str> {
+        match &self.pooling_mode {
+            Some(Named::One(name)) => vec![name],
+            Some(Named::Several(names)) => names.iter().map(String::as_str).collect(),
+            None => [
+                (self.pooling_mode_cls_token, "cls"),
+                (self.pooling_mode_mean_tokens, "mean"),
+                (self.pooling_mode_max_tokens, "max"),
+                (
+                    self.pooling_mode_mean_sqrt_len_tokens,
+                    "mean_sqrt_len_tokens",
+                ),
+                (self.pooling_mode_weightedmean_tokens, "weightedmean"),
+                (self.pooling_mode_lasttoken, "lasttoken"),
+            ]
+            .into_iter()
+            .filter_map(|(on, name)| on.then_some(name))
+            .collect(),
+        }
+    }
+}
+
+impl Sentence {
+    /// How the pooling module in `folder` reads a text's vector.
+    fn pooled_by(&self, folder: &Checkpoint) -> Result<Pooling> {
+        let modes: Modes = folder.json("config.json")?;
+        let refuse = |field: &str, problem: String, mend| {
+            Err(debias_weights::Error::Json {
+                file: format!("{}/config.json", folder.location()),
+                field: Some(field.into()),
+                problem,
+                mend,
+            }
+            .into())
+        };
+        if modes.include_prompt == Some(false) && !self.prompt.is_empty() {
+            let problem = "is false; only the mean over the prompt's tokens too is known".into();
+            let mend = "leave `default_prompt_name` away, or the prompt in";
+            return refuse("include_prompt", problem, mend);
+        }
+        match modes.names()[..] {
+            ["cls"] => Ok(Pooling::First),
+            ["mean"] => Ok(Pooling::Mean),
+            ["max"] => Ok(Pooling::Max),
+            ref names => refuse(
+                "pooling_mode",
+                match names {
+                    [] => "no way of pooling is chosen".into(),
+                    names => format!("`{}` is not one that is supported", names.join("` and `")),
+                },
+                "supported, each alone: cls, mean, max; before version 5.4 pooling_mode_cls_token, pooling_mode_mean_tokens, pooling_mode_max_tokens",
+            ),
+        }
     }
 }
 

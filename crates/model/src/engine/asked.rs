@@ -95,14 +95,14 @@ impl Asked {
             join: "",
             style: self.style,
         })?;
-        model.check_room(&row, more)?;
+        model.check_room(&row, &self.prompt, more)?;
         Ok(row)
     }
 
     /// The rows of [`Joining::Harness`], of text alone.
     fn harness_rows(&self, model: &Model) -> Result<Vec<Option<ChoiceRow>>> {
         let text = model.text();
-        let (said, special) = model.said(&self.prompt, self.style)?;
+        let (said, special) = model.said(&self.prompt, self.style, false)?;
         let prompt = said.trim_end_matches(is_blank);
         let blanks = &said[prompt.len()..];
         // Where not even a beginning token opens a text, the one that would begin it stands there.

@@ -154,6 +154,7 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
         decoder,
         text: folder.text()?,
         frame: frame(config.image_wrapper),
+        chat: None,
         frozen_queries,
         image_positions: ImagePositions::Counted,
         optional,

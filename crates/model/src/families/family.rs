@@ -8,6 +8,7 @@ use debias_weights::Checkpoint;
 use serde_json::Value;
 
 use crate::change::View;
+use crate::chat::ChatTemplate;
 use crate::decoders::{self, Decoder, Home};
 use crate::error::{Error, Result};
 use crate::loader::Loader;
@@ -52,6 +53,8 @@ pub(crate) struct ModelParts {
     pub text: Text,
     /// How a picture enters a prompt.
     pub frame: Frame,
+    /// The chat template that `config.json` names, where a family has such names.
+    pub chat: Option<ChatTemplate>,
     /// Whether the Q-Former was left as it was when the rest of the vision side was trained, so that
     /// the projection behind it holds all that the family has learnt of pictures.
     pub frozen_queries: bool,
@@ -121,27 +124,52 @@ impl<'a> Folder<'a> {
     /// # Errors
     /// A missing or unusable file.
     pub fn text(&self) -> Result<Text> {
-        Text::open(self.checkpoint)
+        Text::open(self.checkpoint)?.open_ended()
     }
 
-    /// `preprocessor_config.json`, which must give `side` by `side` pixels.
+    /// How pictures are prepared, which must give `side` by `side` pixels.
     ///
     /// # Errors
     /// A missing or unusable file, or another size.
     pub fn pixels(&self, side: usize) -> Result<PixelConfig> {
-        self.fitting(self.checkpoint.json("preprocessor_config.json")?, side)
+        self.fitting(self.processor()?, side)
     }
 
-    /// `pixels`, which must give `side` by `side` pixels.
+    /// What says how pictures are prepared, and its file: the `image_processor` of
+    /// `processor_config.json`, where transformers 5 writes it, or else `preprocessor_config.json`.
     ///
     /// # Errors
-    /// Another size.
-    pub fn fitting(&self, pixels: PixelConfig, side: usize) -> Result<PixelConfig> {
+    /// A missing or malformed file.
+    pub fn processor(&self) -> Result<(&'static str, Value)> {
+        const NEW: &str = "processor_config.json";
+        const OLD: &str = "preprocessor_config.json";
+        let whole: Option<Value> = self.checkpoint.json_if_present(NEW)?;
+        match whole
+            .as_ref()
+            .and_then(|whole| whole.get("image_processor"))
+        {
+            Some(written) if written.is_object() => Ok((NEW, written.clone())),
+            _ => Ok((OLD, self.checkpoint.json(OLD)?)),
+        }
+    }
+
+    /// `written`, found in `file`, which must give `side` by `side` pixels.
+    ///
+    /// # Errors
+    /// What cannot be honoured, by its field, or another size.
+    pub fn fitting(&self, (file, written): (&str, Value), side: usize) -> Result<PixelConfig> {
+        let pixels: PixelConfig =
+            serde_json::from_value(written).map_err(|problem| debias_weights::Error::Json {
+                file: format!("{}/{file}", self.location),
+                field: None,
+                problem: problem.to_string(),
+                mend: "correct the value, or take the file that was published with the weights",
+            })?;
         if (pixels.width(), pixels.height()) == (side, side) {
             Ok(pixels)
         } else {
             Err(Error::Pixels {
-                location: self.location.to_owned(),
+                location: format!("{}/{file}", self.location),
                 problem: format!(
                     "does not produce the {side}x{side} pixels that config.json asks for"
                 ),

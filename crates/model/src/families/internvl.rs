@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::family::{Folder, ModelFamily, ModelParts, NEWER, VisionSide};
 use crate::change::View;
+use crate::chat::ChatTemplate;
 use crate::decoders::Home;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::loader::Loader;
 use crate::names::Names;
 use crate::pixels::{Colours, PixelConfig};
@@ -69,6 +70,7 @@ struct OriginalConfig {
     min_dynamic_patch: usize,
     max_dynamic_patch: usize,
     pad2square: bool,
+    template: Option<String>,
 }
 
 impl Default for OriginalConfig {
@@ -83,6 +85,7 @@ impl Default for OriginalConfig {
             min_dynamic_patch: 1,
             max_dynamic_patch: 6,
             pad2square: false,
+            template: None,
         }
     }
 }
@@ -136,6 +139,44 @@ const CONTEXT: &str = "<IMG_CONTEXT>";
 const TEMPLATE: &str =
     "<|im_start|>user\n<img><IMG_CONTEXT></img>\n{prompt}<|im_end|>\n<|im_start|>assistant\n";
 
+/// The sentence with which version 2.5 opens every conversation.
+const ASSISTANT_2_5: &str = "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。";
+
+/// The same of the versions before it.
+const ASSISTANT: &str = "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。";
+
+/// What `template` may name: the conversations of the original release, the sentence that opens each,
+/// and what ends a turn.
+const CONVERSATIONS: [(&str, &str, &str); 3] = [
+    ("internvl2_5", ASSISTANT_2_5, "<|im_end|>\n"),
+    ("internlm2-chat", ASSISTANT, "<|im_end|>"),
+    ("Hermes-2", ASSISTANT, "<|im_end|>"),
+];
+
+/// Where the vectors go in a prompt, and what always stands around them.
+fn frame(id: u32) -> Frame {
+    Frame::marked(TEMPLATE.into(), CONTEXT, vec![id]).shown_as("<img><IMG_CONTEXT></img>", "\n")
+}
+
+/// The conversation of that name, as a template; `None` for a name that is not known, whose model
+/// gets the text of the family.
+fn conversation(name: Option<&str>, location: &str) -> Result<Option<ChatTemplate>> {
+    let known = CONVERSATIONS
+        .iter()
+        .find(|(known, ..)| Some(*known) == name);
+    let Some((name, system, end)) = known else {
+        return Ok(None);
+    };
+    let opening = json!(format!("<|im_start|>system\n{system}{end}"));
+    let [role, newline, end] = [json!("<|im_start|>"), json!("\n"), json!(end)];
+    let answer = json!("<|im_start|>assistant\n");
+    let turn = format!("{{{{ {role} + turn.role + {newline} + turn.content + {end} }}}}");
+    let source = format!(
+        "{{{{ {opening} }}}}{{% for turn in messages %}}{turn}{{% endfor %}}{{{{ {answer} }}}}"
+    );
+    ChatTemplate::named(name, &source, location).map(Some)
+}
+
 fn native(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
     let home = folder.home("");
     let config: NativeConfig = home.read()?;
@@ -182,18 +223,17 @@ fn native(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
         return Err(home.refuse("image_token_id", problem));
     }
     // The processor cuts into tiles even where its file says otherwise.
-    let mut pixels: Value = folder.checkpoint.json("preprocessor_config.json")?;
-    pixels["crop_to_patches"] = json!(true);
-    let pixels = serde_json::from_value(pixels).map_err(|problem| Error::Pixels {
-        location: folder.location.to_owned(),
-        problem: problem.to_string(),
-    })?;
+    let (file, mut pixels) = folder.processor()?;
+    if let Some(fields) = pixels.as_object_mut() {
+        fields.insert("crop_to_patches".into(), json!(true));
+    }
     Ok(ModelParts {
-        pixels: Some(folder.fitting(pixels, sight.image_size())?),
+        pixels: Some(folder.fitting((file, pixels), sight.image_size())?),
         sight: Some(Box::new(sight)),
         decoder,
         text,
-        frame: Frame::marked(TEMPLATE.into(), CONTEXT, vec![id]),
+        frame: frame(id),
+        chat: None,
         frozen_queries: false,
         image_positions: ImagePositions::Counted,
         optional,
@@ -239,8 +279,9 @@ fn original(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
         pixels: Some(pixels),
         sight: Some(Box::new(sight)),
         decoder,
-        frame: Frame::marked(TEMPLATE.into(), CONTEXT, vec![text.required_id(CONTEXT)?]),
+        frame: frame(text.required_id(CONTEXT)?),
         text,
+        chat: conversation(config.template.as_deref(), folder.location)?,
         frozen_queries: false,
         image_positions: ImagePositions::Counted,
         optional,

@@ -122,17 +122,23 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
         decoder,
         frame: frame(&text, image.unwrap_or(IMAGE_ID))?,
         text,
+        chat: None,
         frozen_queries: false,
         image_positions: ImagePositions::Counted,
         optional,
     })
 }
 
-/// The hub's file has a `text_config` of a few fields; nothing said means LLaMA.
+/// The hub's file has a `text_config` of a few fields; nothing said means LLaMA. The head is tied
+/// where either object says so.
 fn text_config(config: &Value) -> Value {
+    const TIED: &str = "tie_word_embeddings";
     let mut text = config.get("text_config").cloned().unwrap_or(json!({}));
     if let Some(fields) = text.as_object_mut() {
         fields.entry("model_type").or_insert(json!("llama"));
+        if config[TIED] == true {
+            fields.insert(TIED.into(), json!(true));
+        }
     }
     text
 }

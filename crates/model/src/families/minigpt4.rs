@@ -173,6 +173,7 @@ fn load(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
         decoder,
         text: Text::open(&language_folder(folder.checkpoint, &setup.files.llm)?)?,
         frame: frame(&setup.prompt_template, here)?,
+        chat: None,
         frozen_queries: true,
         image_positions: ImagePositions::Counted,
         optional,

@@ -18,6 +18,7 @@ pub(super) fn load(loader: &mut Loader, folder: &Folder) -> Result<ModelParts> {
         decoder,
         text: folder.text()?,
         frame: Frame::none(),
+        chat: None,
         frozen_queries: false,
         image_positions: ImagePositions::Counted,
         optional,

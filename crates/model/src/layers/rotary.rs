@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::change::View;
 use crate::error::{Error, Result};
@@ -20,7 +20,9 @@ pub enum Pairing {
     NeighboursOfFirstHalf,
 }
 
-/// The rotary fields of a `config.json`, old and new spellings.
+/// The rotary fields of a `config.json`, old and new spellings. As transformers 5 has it,
+/// `rope_scaling` goes before `rope_parameters` where it says anything, and a base in either before
+/// one beside them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct RotaryConfig {
@@ -53,20 +55,31 @@ impl RotaryConfig {
     /// # Errors
     /// A scaling kind that this build does not know, or one that lacks a number it needs.
     pub fn build(&self, d: usize, max_positions: usize, location: &str) -> Result<Rotary> {
-        let parameters = self.rope_parameters.as_ref();
-        let theta = parameters
-            .and_then(|p| p.get("rope_theta"))
-            .and_then(Value::as_f64)
-            .or(self.rope_theta)
-            .unwrap_or(DEFAULT_THETA);
-        let mut rotary = Rotary::new(d, theta, Pairing::Halves);
-        let Some(scaling) = parameters.or(self.rope_scaling.as_ref()) else {
-            return Ok(rotary);
+        let empty = |value: &Value| value.as_object().is_some_and(Map::is_empty);
+        let said = |value: &&Value| !value.is_null() && !empty(value);
+        let written = [
+            ("rope_scaling", self.rope_scaling.as_ref()),
+            ("rope_parameters", self.rope_parameters.as_ref()),
+        ];
+        let written = written
+            .into_iter()
+            .find_map(|(name, value)| Some((name, value.filter(said)?)));
+        let own = self.rope_theta.unwrap_or(DEFAULT_THETA);
+        let Some((name, value)) = written else {
+            return Ok(Rotary::new(d, own, Pairing::Halves));
         };
         let read = RotaryFields {
-            value: scaling,
+            name,
+            value,
+            positions: max_positions,
             location,
         };
+        read.check()?;
+        let theta = match value.get("rope_theta") {
+            None | Some(Value::Null) => own,
+            Some(_) => read.number("rope_theta")?,
+        };
+        let mut rotary = Rotary::new(d, theta, Pairing::Halves);
         match read.kind()? {
             "default" => {}
             "linear" => {
@@ -95,7 +108,11 @@ impl RotaryConfig {
 
 /// The scaling object as it is written.
 struct RotaryFields<'a> {
+    /// Its name in `config.json`.
+    name: &'static str,
     value: &'a Value,
+    /// The longest sequence of the model.
+    positions: usize,
     location: &'a str,
 }
 
@@ -103,8 +120,26 @@ impl<'a> RotaryFields<'a> {
     fn refuse(&self, field: &str, problem: String) -> Error {
         Error::Config {
             location: self.location.to_owned(),
-            field: format!("rope_scaling.{field}"),
+            field: format!("{}.{field}", self.name),
             problem,
+        }
+    }
+
+    /// Refuses parameters by kind of layer, and heads of which only a part turns.
+    fn check(&self) -> Result<()> {
+        let mut fields = self.value.as_object().into_iter().flatten();
+        if let Some((kind, _)) = fields.find(|(_, value)| value.is_object()) {
+            let problem =
+                "holds parameters of one kind of layers; only those of all layers are read";
+            return Err(self.refuse(kind, problem.into()));
+        }
+        let part = self.value.get("partial_rotary_factor");
+        match part.and_then(Value::as_f64) {
+            Some(part) if part != 1.0 => {
+                let problem = format!("is {part}; only 1, heads that turn as a whole, is known");
+                Err(self.refuse("partial_rotary_factor", problem))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -132,7 +167,10 @@ impl<'a> RotaryFields<'a> {
         let factor = self.number("factor")?;
         let low = self.number("low_freq_factor")?;
         let high = self.number("high_freq_factor")?;
-        let trained = self.number("original_max_position_embeddings")?;
+        let trained = match self.value.get("original_max_position_embeddings") {
+            None => self.positions as f64,
+            Some(_) => self.number("original_max_position_embeddings")?,
+        };
         for value in inverse {
             let wavelength = std::f64::consts::TAU / *value;
             if wavelength < trained / high {

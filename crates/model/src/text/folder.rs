@@ -6,6 +6,7 @@ use debias_weights::Checkpoint;
 use serde::Deserialize;
 
 use super::Text;
+use super::class::Class;
 use super::tiktoken::Ranks;
 use crate::error::{Error, Result};
 
@@ -23,7 +24,8 @@ struct Added {
 }
 
 impl Text {
-    /// The tokenizer of a model's folder: its `tokenizer.json`, or else its `tokenizer.model` where
+    /// The tokenizer of a model's folder: its `tokenizer.json` as the class that its
+    /// `tokenizer_config.json` names reads it, or else its `tokenizer.model` where
     /// that is a list of ranked tokens, as GLM-4V publishes it. Its special tokens are those of
     /// `tokenizer_config.json`, or the published ones of GLM-4.
     ///
@@ -32,7 +34,7 @@ impl Text {
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
         let location = checkpoint.location();
         if let Some(json) = checkpoint.bytes_if_present("tokenizer.json")? {
-            return Self::from_bytes(&json, &location);
+            return Self::from_bytes(&json, &location)?.of_class(&Class::of(checkpoint)?);
         }
         let refused = |found: &str| Error::Text {
             location: location.clone(),

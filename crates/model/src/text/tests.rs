@@ -199,3 +199,89 @@ fn a_merge_across_the_boundary_moves_it_left_for_both_answers() {
     let same = text.joint_pair("a", "b", "b", false).expect("two answers");
     assert_eq!(same.0, same.1);
 }
+
+/// A trained tokenizer whose post-processor puts the end token behind every text too, in one of the
+/// forms that say so.
+fn ending(form: &str) -> Text {
+    let json = train_metaspace_bpe(CORPUS.into_iter(), 330).expect("the vocabulary has room");
+    let mut stored: Value = serde_json::from_slice(&json).expect("JSON");
+    let end = serde_json::json!({"SpecialToken": {"id": "</s>", "type_id": 0}});
+    let mut template = stored["post_processor"].clone();
+    for of in ["single", "pair"] {
+        template[of]
+            .as_array_mut()
+            .expect("pieces")
+            .push(end.clone());
+    }
+    template["special_tokens"]["</s>"] =
+        serde_json::json!({"id": "</s>", "ids": [2], "tokens": ["</s>"]});
+    stored["post_processor"] = match form {
+        "template" => template,
+        "sequence" => serde_json::json!({"type": "Sequence", "processors": [template]}),
+        "roberta" => serde_json::json!({
+            "type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 1],
+            "trim_offsets": true, "add_prefix_space": false
+        }),
+        _ => serde_json::json!({
+            "type": "BertProcessing", "sep": ["</s>", 2], "cls": ["<s>", 1]
+        }),
+    };
+    Text::from_bytes(stored.to_string().as_bytes(), "x").expect("valid")
+}
+
+#[test]
+fn an_end_token_is_no_part_of_a_text_that_goes_on() {
+    let plain = trained(train_metaspace_bpe, 330);
+    for form in ["template", "sequence", "roberta", "bert"] {
+        let whole = ending(form);
+        let open = whole.clone().open_ended().expect("a post-processor");
+        for text in ["", "the nurse", "the nurse</s>"] {
+            let expected = plain.encode(text, true).expect("a text");
+            assert_eq!(open.encode(text, true).expect("a text"), expected, "{form}");
+            let ended = whole.encode(text, true).expect("a text");
+            assert_eq!(ended, [&expected[..], &[2]].concat(), "{form}");
+            let bare = plain.encode(text, false).expect("a text");
+            assert_eq!(open.encode(text, false).expect("a text"), bare, "{form}");
+        }
+        assert!(open.is_opened("<s> the nurse").expect("a text"));
+        let joined = open.joint_ids("Who?", "the nurse", true);
+        let expected = plain.joint_ids("Who?", "the nurse", true);
+        assert_eq!(joined.expect("an answer"), expected.expect("an answer"));
+    }
+    let same = plain.clone().open_ended().expect("no end token");
+    let ids = |text: &Text| text.encode("the nurse", true).expect("a text");
+    assert_eq!(ids(&same), ids(&plain));
+}
+
+#[test]
+fn dropout_is_off() {
+    let json = train_byte_level_bpe(CORPUS.into_iter(), 400).expect("the vocabulary has room");
+    let mut stored: Value = serde_json::from_slice(&json).expect("JSON");
+    stored["model"]["dropout"] = 0.9.into();
+    let random = Text::from_bytes(stored.to_string().as_bytes(), "x").expect("valid");
+    let plain = Text::from_bytes(&json, "x").expect("valid");
+    for text in CORPUS {
+        let ids = |of: &Text| of.encode(text, true).expect("a text");
+        assert_eq!(ids(&random), ids(&plain));
+    }
+}
+
+#[test]
+fn a_token_without_a_row_is_refused_where_a_text_has_it() {
+    let text = trained(KINDS[1], 330);
+    let image = [329];
+    let fits = text.clone().embedded_in(329, &[]).expect("one token more");
+    assert!(fits.encode("the nurse", true).is_ok());
+    let message = fits
+        .encode("see <image>", true)
+        .expect_err("no row")
+        .to_string();
+    assert!(
+        message.contains("`see <image>` has the token `<image>` of number 329"),
+        "{message}"
+    );
+    let marked = text.clone().embedded_in(329, &image).expect("one more");
+    assert!(marked.encode("see <image>", true).is_ok());
+    let message = text.embedded_in(100, &[]).expect_err("another model's");
+    assert!(message.to_string().contains("has 330 tokens"), "{message}");
+}

@@ -84,13 +84,7 @@ impl Case {
         let files = self.written.prompts.iter();
         files
             .filter_map(|prompt| prompt.image.as_ref())
-            .map(|file| {
-                let path = self.folder.join(file);
-                read(&path).map_err(|problem| Error::Picture {
-                    path: path.display().to_string(),
-                    problem,
-                })
-            })
+            .map(|file| read_picture(read, &self.folder, file))
             .collect()
     }
 
@@ -147,6 +141,18 @@ impl Case {
     }
 }
 
+/// The picture `file` in `folder`.
+///
+/// # Errors
+/// An unreadable picture.
+pub(super) fn read_picture(read: ReadPicture, folder: &Path, file: &str) -> Result<Picture> {
+    let path = folder.join(file);
+    read(&path).map_err(|problem| Error::Picture {
+        path: path.display().to_string(),
+        problem,
+    })
+}
+
 /// What two tensors may differ by: `absolute + relative * largest reference entry`.
 pub(super) struct Tolerance {
     pub absolute: f64,
@@ -171,7 +177,12 @@ impl Tolerance {
             "token_logprobs" => get("token_logprobs_f32", 1e-4),
             // A sum of as many terms as the answer has tokens.
             "seq_logprob" => 10.0 * get("token_logprobs_f32", 1e-4),
-            "pixel_values" | "pixel_values_padded_square" => get("pixel_values", 1e-5),
+            "pixel_values"
+            | "pixel_values_padded_square"
+            | "squash"
+            | "clip_crop"
+            | "clip_pad_square"
+            | "internvl_tiles" => get("pixel_values", 1e-5),
             "mean_pooled" | "sentence_embedding" | "cosine" => get("embedding", 1e-4),
             _ => get("hidden_f32", 1e-4),
         };

@@ -10,6 +10,7 @@ mod case;
 mod comparison;
 mod encoder;
 mod golden;
+mod pictures;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use case::Tolerance;
 pub use comparison::Comparison;
 pub use encoder::verify_encoder;
 use golden::{Golden, Values};
+pub use pictures::{Compared, verify_pictures};
 
 /// Compares everything in `golden` that is no input.
 ///

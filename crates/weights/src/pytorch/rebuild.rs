@@ -24,13 +24,44 @@ impl<'a> Machine<'a> {
                     _ => Err(self.wrong("torch._utils._rebuild_parameter")),
                 }
             }
+            Global::ParameterWithState => {
+                // data, requires_grad, backward hooks, attributes
+                match self.items(arguments) {
+                    Some(&[data, _, _, _]) if self.is_tensor(data) => Ok(data),
+                    _ => Err(self.wrong("torch._utils._rebuild_parameter_with_state")),
+                }
+            }
+            Global::OfType => self.of_type(arguments),
+            Global::Beside => Ok(Value::Other),
             Global::Size => match self.items(arguments) {
                 Some(&[sides]) if self.items(sides).is_some() => Ok(sides),
                 _ => Err(self.wrong("torch.Size")),
             },
-            Global::Storage(_) | Global::Dtype => Err(self.refused(
-                "a pickle that calls the type of a storage or a number is refused".into(),
+            Global::Storage(_) | Global::Dtype | Global::Class => Err(self.refused(
+                "a pickle that calls the type of a storage, a number or a tensor is refused".into(),
             )),
+        }
+    }
+
+    /// `_rebuild_from_type_v2(rebuild, class, arguments, attributes)`: what `rebuild(*arguments)`
+    /// describes, where that is a tensor; the attributes are dropped.
+    fn of_type(&mut self, arguments: Value<'a>) -> Result<Value<'a>> {
+        let made = match self.items(arguments) {
+            Some(
+                &[
+                    Value::Global(
+                        rebuild @ (Global::Tensor | Global::Parameter | Global::ParameterWithState),
+                    ),
+                    Value::Global(Global::Class),
+                    inner,
+                    _,
+                ],
+            ) => Some((rebuild, inner)),
+            _ => None,
+        };
+        match made {
+            Some((rebuild, inner)) => self.reduce(Value::Global(rebuild), inner),
+            None => Err(self.wrong("torch._tensor._rebuild_from_type_v2")),
         }
     }
 

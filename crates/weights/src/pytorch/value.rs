@@ -34,6 +34,15 @@ pub(super) enum Global {
     Tensor,
     /// `torch._utils._rebuild_parameter`
     Parameter,
+    /// `torch._utils._rebuild_parameter_with_state`: a parameter with Python attributes.
+    ParameterWithState,
+    /// `torch._tensor._rebuild_from_type_v2`: a tensor of a class of its own, or with Python
+    /// attributes.
+    OfType,
+    /// `torch.Tensor` and `torch.nn.Parameter`: what a tensor may be of.
+    Class,
+    /// What makes values that no tensor needs: devices, sets, counts, bytes.
+    Beside,
     /// `torch.Size`
     Size,
     /// `torch.FloatStorage` and its kin: the type of a storage's values.
@@ -49,6 +58,16 @@ impl Global {
             ("collections", "OrderedDict") => Self::OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2") => Self::Tensor,
             ("torch._utils", "_rebuild_parameter") => Self::Parameter,
+            ("torch._utils", "_rebuild_parameter_with_state") => Self::ParameterWithState,
+            ("torch._tensor", "_rebuild_from_type_v2") => Self::OfType,
+            ("torch", "Tensor")
+            | ("torch.nn.parameter", "Parameter" | "Buffer")
+            | ("torch.nn", "Parameter" | "Buffer") => Self::Class,
+            ("torch", "device")
+            | ("torch.serialization", "_get_layout")
+            | ("collections", "Counter")
+            | ("_codecs", "encode")
+            | ("builtins" | "__builtin__", "set" | "bytearray" | "complex") => Self::Beside,
             ("torch", "Size") => Self::Size,
             ("torch", "FloatStorage") => Self::Storage(Dtype::F32),
             ("torch", "DoubleStorage") => Self::Storage(Dtype::F64),

@@ -183,3 +183,64 @@ fn a_checkpoint_of_several_folders_is_refused() {
     assert!(error.is_err());
     assert_eq!(fs::read_dir(out.path()).expect("readable").count(), 0);
 }
+
+#[test]
+fn code_templates_and_tokenizers_of_every_kind_come_along() {
+    let base = sharded();
+    let along = [
+        "modeling_x.py",
+        "qwen.tiktoken",
+        "tokenizer.model",
+        "vocab.bpe",
+        "merges.txt",
+        "processor_config.json",
+        "parts/attention.py",
+        "additional_chat_templates/tool.jinja",
+    ];
+    for file in along {
+        let path = base.path().join(file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, "from .parts.attention import A\n").expect("written");
+    }
+    let out = folder(&[]);
+    let to = out.path().join("edited");
+    copy(base.path(), &to, &["b"], 0.25).expect("writable");
+    for file in along {
+        assert!(to.join(file).is_file(), "{file}");
+    }
+    // What was written here may be written again.
+    let model = Checkpoint::open(base.path()).expect("a model");
+    let again = |to: &Path| write_edited(to, &model, &BTreeSet::new(), &mut |_, _| (), &[], true);
+    again(&to).expect("replaced");
+    fs::write(to.join("parts/mine.safetensors"), "").expect("written");
+    assert!(again(&to).is_err());
+}
+
+#[test]
+fn what_the_index_leaves_out_is_not_copied() {
+    let index = r#"{"weight_map":{"a":"model-1.safetensors"}}"#;
+    let base = folder(&[
+        ("model-1.safetensors", &good()),
+        ("model.safetensors.index.json", index.as_bytes()),
+    ]);
+    let out = folder(&[]);
+    let to = out.path().join("edited");
+    copy(base.path(), &to, &["a"], 1.0).expect("writable");
+    let copied = Checkpoint::open(&to).expect("a checkpoint");
+    assert_eq!(copied.names().collect::<Vec<_>>(), ["a"]);
+    assert_eq!(copied.f32("a", &[2]).expect("is there"), [2.0, -1.0]);
+    assert_eq!(copied.notes(), [] as [String; 0]);
+}
+
+#[test]
+fn values_of_64_bits_stay_so() {
+    let data: Vec<u8> = [0.5f64, 3.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let header = r#"{"a":{"dtype":"F64","shape":[2],"data_offsets":[0,16]}}"#;
+    let base = folder(&[("model.safetensors", &file(header, &data))]);
+    let out = folder(&[]);
+    let to = out.path().join("edited");
+    copy(base.path(), &to, &["a"], 0.25).expect("writable");
+    let copied = Checkpoint::open(&to).expect("a checkpoint");
+    assert_eq!(copied.info("a").expect("is there").dtype, crate::Dtype::F64);
+    assert_eq!(copied.f32("a", &[2]).expect("is there"), [0.75, 3.25]);
+}

@@ -7,6 +7,7 @@ mod fixtures;
 mod format;
 mod hostile;
 mod open;
+mod published;
 mod pytorch;
 mod torch;
 mod write;

@@ -1,6 +1,7 @@
 //! PyTorch files that are as they should be.
 
-use super::torch::{Pickle, archive, entries, floats, legacy, one, zip};
+use super::torch::{Pickle, archive, beside, entries, floats, legacy, of_class, one};
+use super::torch::{with_state, zip};
 use super::{file, fixtures, folder, good};
 use crate::{Checkpoint, Dtype, Error};
 
@@ -205,14 +206,14 @@ fn folders_of_pytorch_files_open() {
     let index = "pytorch_model.bin.index.json";
     let data = floats(&[7.0]);
     let bin = archive(&one(("FloatStorage", "0", 1), (0, &[1], &[1])), &[&data]);
-    let dir = folder(&[("pytorch_model.bin", &bin), (index, b"never read")]);
+    let dir = folder(&[("pytorch_model.bin", &bin)]);
     let checkpoint = Checkpoint::open(dir.path()).expect("valid");
     assert_eq!(checkpoint.f32("w", &[1]).expect("valid"), [7.0]);
     let claims = br#"{"weight_map":{"w":"1.bin","a":"2.bin"}}"#;
     // The shards' formats are told by their content.
     let dir = folder(&[(index, claims), ("1.bin", &bin), ("2.bin", &good())]);
     let checkpoint = Checkpoint::open(dir.path()).expect("valid");
-    assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["a", "b", "w"]);
+    assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["a", "w"]);
     let dir = folder(&[(index, claims), ("1.bin", &bin)]);
     let error = Checkpoint::open(dir.path()).expect_err("a shard is missing");
     assert!(error.to_string().contains("2.bin is missing"), "{error}");
@@ -266,4 +267,42 @@ fn a_header_length_that_looks_like_a_pickle_is_a_length() {
     let bytes = file(&padded, &1.0f32.to_le_bytes());
     assert_eq!(bytes[..2], [0x80, 0x02]);
     assert_eq!(read(bytes).f32("a", &[1]).expect("valid"), [1.0]);
+}
+
+#[test]
+fn tensors_with_python_attributes_and_what_lies_beside_them_are_read() {
+    let data = floats(&[1.5, -2.0]);
+    for pickle in [
+        of_class(("torch", "Tensor")),
+        of_class(("torch.nn.parameter", "Parameter")),
+        with_state(),
+        beside(("torch", "device")),
+        beside(("__builtin__", "set")),
+        beside(("_codecs", "encode")),
+    ] {
+        let checkpoint = read(archive(&pickle, &[&data]));
+        assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["w"]);
+        assert_eq!(checkpoint.f32("w", &[2]).expect("is there"), [1.5, -2.0]);
+    }
+    // Only tensors are rebuilt, and only as tensors.
+    let foreign = |rebuild: (&str, &str), class: (&str, &str)| {
+        Pickle::new()
+            .op(b"}")
+            .text("w")
+            .global("torch._tensor", "_rebuild_from_type_v2")
+            .op(b"(")
+            .global(rebuild.0, rebuild.1)
+            .global(class.0, class.1)
+            .op(b")}tRs")
+            .stop()
+    };
+    for pickle in [
+        foreign(("collections", "OrderedDict"), ("torch", "Tensor")),
+        foreign(("torch._utils", "_rebuild_tensor_v2"), ("torch", "Tensor")),
+        of_class(("os", "system")),
+        beside(("os", "system")),
+    ] {
+        let error = Checkpoint::from_bytes("x.bin", archive(&pickle, &[&data]));
+        assert!(matches!(error, Err(Error::Pickle { .. })), "{error:?}");
+    }
 }

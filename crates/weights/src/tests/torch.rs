@@ -34,13 +34,19 @@ impl Pickle {
     }
 
     /// A tensor of storage `key`, which holds `count` values of type `kind`.
-    pub(super) fn tensor(
+    pub(super) fn tensor(self, storage: (&str, &str, i64), view: (i64, &[i64], &[i64])) -> Self {
+        self.global("torch._utils", "_rebuild_tensor_v2")
+            .arguments(storage, view)
+            .op(b"R")
+    }
+
+    /// What a tensor is rebuilt from, as a tuple.
+    fn arguments(
         self,
         (kind, key, count): (&str, &str, i64),
         (offset, shape, strides): (i64, &[i64], &[i64]),
     ) -> Self {
-        self.global("torch._utils", "_rebuild_tensor_v2")
-            .op(b"((")
+        self.op(b"((")
             .text("storage")
             .global("torch", kind)
             .text(key)
@@ -52,7 +58,7 @@ impl Pickle {
             .ints(strides)
             .op(b"\x89")
             .global("collections", "OrderedDict")
-            .op(b")RtR")
+            .op(b")Rt")
     }
 
     /// The end of the pickle.
@@ -68,6 +74,55 @@ pub(super) fn one(storage: (&str, &str, i64), view: (i64, &[i64], &[i64])) -> Ve
         .text("w")
         .tensor(storage, view)
         .op(b"s")
+        .stop()
+}
+
+/// A dictionary of one tensor `w` with a Python attribute, of class `module.name`.
+pub(super) fn of_class((module, name): (&str, &str)) -> Vec<u8> {
+    Pickle::new()
+        .op(b"}")
+        .text("w")
+        .global("torch._tensor", "_rebuild_from_type_v2")
+        .op(b"(")
+        .global("torch._utils", "_rebuild_tensor_v2")
+        .global(module, name)
+        .arguments(("FloatStorage", "0", 2), (0, &[2], &[1]))
+        .op(b"}")
+        .text("tag")
+        .text("x")
+        .op(b"stRs")
+        .stop()
+}
+
+/// The same of a parameter.
+pub(super) fn with_state() -> Vec<u8> {
+    Pickle::new()
+        .op(b"}")
+        .text("w")
+        .global("torch._utils", "_rebuild_parameter_with_state")
+        .op(b"(")
+        .tensor(("FloatStorage", "0", 2), (0, &[2], &[1]))
+        .op(b"\x88")
+        .global("collections", "OrderedDict")
+        .op(b")R}")
+        .text("tag")
+        .text("x")
+        .op(b"stRs")
+        .stop()
+}
+
+/// The same tensor, and beside it what `module.name` makes of a text.
+pub(super) fn beside((module, name): (&str, &str)) -> Vec<u8> {
+    Pickle::new()
+        .op(b"}")
+        .text("w")
+        .tensor(("FloatStorage", "0", 2), (0, &[2], &[1]))
+        .op(b"s")
+        .text("beside")
+        .global(module, name)
+        .op(b"(")
+        .text("cpu")
+        .op(b"tRs")
         .stop()
 }
 

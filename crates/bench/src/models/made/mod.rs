@@ -28,6 +28,8 @@ pub struct MergedModel {
     pub method: (String, u32),
     /// What the recipe's names stand for.
     pub inputs: BTreeMap<String, Input>,
+    /// What the recipe holds that has no effect; no part of its identity.
+    pub warnings: Vec<String>,
 }
 
 /// A model that a merge is made from.
@@ -103,6 +105,7 @@ mod tests {
             recipe: recipe.to_owned(),
             method: ("slerp".to_owned(), 1),
             inputs: BTreeMap::from([("other".to_owned(), input)]),
+            warnings: Vec::new(),
         }
     }
 

@@ -181,7 +181,7 @@ fn mistakes_name_file_line_and_field() {
     );
     assert_eq!(
         refused(read::BY_LABEL, "{\n\"a\": [\n1 2"),
-        "stereoset_dev_by_label.json: line 3: not JSON (column 3)"
+        "stereoset_dev_by_label.json: line 3: not JSON: expected `,` or `]` (column 3)"
     );
     let dir = tempfile::tempdir().expect("temporary folder");
     let missing = StereoSet

@@ -6,6 +6,7 @@
 //! ([`TargetRule::LessLikely`]). Rephrased questions come from fixed frames, rephrased pictures
 //! from [`Mix`], and multimodal locality from a stand-in of neutral questions.
 
+mod clone;
 mod locality;
 mod name;
 mod question;
@@ -33,6 +34,10 @@ use crate::{Card, Collection, Dataset, Error, Folder, Listing, Mix, Result};
 const QUESTIONS: &str = "questions.json";
 /// The text-locality questions, in the folder beside it.
 const NQ_OPEN: &str = "nq_open/NQ-open.dev.jsonl";
+
+/// What is said beside [`REMARK`] where NQ-open is not there.
+const NO_NQ_OPEN: &str =
+    "T-locality (stand-in): forty plain questions of this project in the place of NQ-open";
 
 const REMARK: &str = "M-locality (stand-in): ten neutral questions with fixed answers on other PAIRS pictures; never to be put beside published figures";
 
@@ -78,6 +83,15 @@ impl Dataset for Pairs {
             false => self.open_with(root, seed, false),
         }
     }
+
+    fn open_clone(
+        &self,
+        clone: &Path,
+        common: Option<&Path>,
+        seed: u64,
+    ) -> Result<Box<dyn Collection>> {
+        Ok(Box::new(Opened::clone(clone, common, seed)?))
+    }
 }
 
 struct Opened {
@@ -88,6 +102,7 @@ struct Opened {
     pictures: BTreeSet<String>,
     /// The text files that the records are made of.
     texts: Vec<PathBuf>,
+    remark: String,
 }
 
 impl Opened {
@@ -99,46 +114,51 @@ impl Opened {
         let nq_path = nq_path(&dir);
         let questions = dir.join(QUESTIONS);
         let required = [(&questions, "pairs/questions.json"), (&nq_path, NQ_OPEN)];
-        let mut missing: Vec<String> = required
+        let missing: Vec<String> = required
             .into_iter()
             .filter(|(path, _)| locate(path).is_none())
             .map(|(_, name)| name.to_owned())
             .collect();
-        let refuse = |missing: Vec<String>| Error::MissingFiles {
-            dataset: NAME.to_owned(),
-            root: root.to_owned(),
-            missing: Listing(missing),
-        };
         if locate(&questions).is_none() {
-            return Err(refuse(missing));
+            if let Some(clone) = [root, &dir].into_iter().find(|dir| clone::is_clone(dir)) {
+                return Err(Error::NotBuilt {
+                    dataset: NAME,
+                    clone: clone.to_owned(),
+                });
+            }
+            return Err(lacking(root, missing));
         }
         let catalogue = Catalogue::read(&questions)?;
-        let pictures: BTreeSet<String> = catalogue.pictures().collect();
-        let absent = pictures.iter().filter(|key| !dir.join(key).is_file());
-        missing.extend(absent.map(|key| format!("pairs/{key}")));
-        if !missing.is_empty() {
-            return Err(refuse(missing));
-        }
-        let own = dir.join("rephrases.jsonl");
-        let rephrases = match locate(&own) {
-            Some(path) => Rephrases::read(&path)?,
-            None => Rephrases::default(),
-        };
-        let sources = Sources {
-            nq: NqOpen::read(&nq_path)?,
-            neutral: NeutralPool::new(&catalogue),
-            rephrases,
-            seed,
-        };
-        let records = sources.records(&questions, &catalogue, include_extensions)?;
-        let texts = [Some(questions), Some(nq_path), locate(&own)];
-        Ok(Self {
+        let texts = vec![questions.clone()];
+        let read = Read {
             dir,
-            seed,
-            records,
-            pictures,
-            texts: texts.into_iter().flatten().collect(),
-        })
+            missing,
+            catalogue,
+            texts,
+        };
+        read.opened((root, &questions), &nq_path, seed, include_extensions)
+    }
+
+    /// The pictures of a clone with the questions of this project; NQ-open is taken from `common` or
+    /// from beside the clone, else a stand-in.
+    fn clone(dir: &Path, common: Option<&Path>, seed: u64) -> Result<Self> {
+        let catalogue = clone::catalogue(dir)?;
+        let places = common.map(|common| common.join(NQ_OPEN)).into_iter();
+        let mut places = places.chain([nq_path(dir), dir.join(NQ_OPEN)]);
+        let nq_path = places.find(|path| locate(path).is_some());
+        let read = Read {
+            dir: dir.to_owned(),
+            missing: Vec::new(),
+            catalogue,
+            texts: Vec::new(),
+        };
+        match nq_path {
+            Some(nq_path) => read.opened((dir, dir), &nq_path, seed, false),
+            None => {
+                let remark = format!("{REMARK}; {NO_NQ_OPEN}");
+                read.paired(dir, (NqOpen::stand_in()?, remark), seed, false)
+            }
+        }
     }
 
     /// The record whose rephrased picture `key` names.
@@ -148,6 +168,77 @@ impl Opened {
                 .iter()
                 .find(|record| record.image_rephrase.as_deref() == Some(key))
         })?
+    }
+}
+
+/// Questions that are read, before their records are put together.
+struct Read {
+    dir: PathBuf,
+    /// What was found missing so far.
+    missing: Vec<String>,
+    catalogue: Catalogue,
+    texts: Vec<PathBuf>,
+}
+
+impl Read {
+    /// With NQ-open as text locality.
+    fn opened(
+        mut self,
+        (root, questions): (&Path, &Path),
+        nq_path: &Path,
+        seed: u64,
+        include_extensions: bool,
+    ) -> Result<Opened> {
+        let absent = self.catalogue.pictures();
+        let absent = absent.filter(|key| !self.dir.join(key).is_file());
+        self.missing
+            .extend(absent.map(|key| format!("pairs/{key}")));
+        if !self.missing.is_empty() {
+            return Err(lacking(root, self.missing));
+        }
+        let unrelated = (NqOpen::read(nq_path)?, REMARK.to_owned());
+        self.texts.push(nq_path.to_owned());
+        self.paired(questions, unrelated, seed, include_extensions)
+    }
+
+    /// With the unrelated questions `nq`, of which `remark` says what must be said.
+    fn paired(
+        mut self,
+        questions: &Path,
+        (nq, remark): (NqOpen, String),
+        seed: u64,
+        include_extensions: bool,
+    ) -> Result<Opened> {
+        let own = self.dir.join("rephrases.jsonl");
+        let rephrases = match locate(&own) {
+            Some(path) => Rephrases::read(&path)?,
+            None => Rephrases::default(),
+        };
+        let sources = Sources {
+            nq,
+            neutral: NeutralPool::new(&self.catalogue),
+            rephrases,
+            seed,
+        };
+        let records = sources.records(questions, &self.catalogue, include_extensions)?;
+        self.texts.extend(locate(&own));
+        Ok(Opened {
+            pictures: self.catalogue.pictures().collect(),
+            dir: self.dir,
+            seed,
+            records,
+            texts: self.texts,
+            remark,
+        })
+    }
+}
+
+/// The refusal of a folder that lacks files.
+fn lacking(root: &Path, missing: Vec<String>) -> Error {
+    Error::MissingFiles {
+        dataset: NAME.to_owned(),
+        root: root.to_owned(),
+        missing: Listing(missing),
     }
 }
 
@@ -281,7 +372,7 @@ impl Collection for Opened {
     }
 
     fn remark(&self) -> Option<&str> {
-        Some(REMARK)
+        Some(&self.remark)
     }
 
     /// The drawn parameters of every rephrased picture.

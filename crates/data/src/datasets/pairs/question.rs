@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// The seed of the scene split; fixed, because no run may move a scene to another split.
 const SPLIT_SEED: u64 = 2024;
 /// The version of `questions.json` this build reads.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 /// Test and validation scenes per part of the dataset; the rest trains.
 const PARTS: [(&str, usize, usize); 3] = [
@@ -24,12 +24,12 @@ const PARTS: [(&str, usize, usize); 3] = [
 
 /// The file as it is written.
 #[derive(Deserialize)]
-struct File {
-    format: u32,
-    image_overrides: BTreeMap<String, String>,
-    races: Vec<String>,
-    genders: Vec<String>,
-    questions: Vec<Question>,
+pub(super) struct File {
+    pub(super) format: u32,
+    pub(super) image_overrides: BTreeMap<String, String>,
+    pub(super) races: Vec<String>,
+    pub(super) genders: Vec<String>,
+    pub(super) questions: Vec<Question>,
 }
 
 /// One question about one scene.
@@ -40,12 +40,12 @@ pub(super) struct Question {
     pub(super) scene: String,
     pub(super) question: String,
     pub(super) choices: [String; 2],
-    source: Source,
+    pub(super) source: Source,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Source {
+pub(super) enum Source {
     Published,
     Extension,
 }
@@ -102,7 +102,15 @@ impl Catalogue {
                 known: FORMAT,
             });
         }
-        check(&file).map_err(refuse)?;
+        Self::new(file).map_err(refuse)
+    }
+
+    /// Checks what a file says, and splits its scenes.
+    ///
+    /// # Errors
+    /// The field that breaks a rule.
+    pub(super) fn new(file: File) -> std::result::Result<Self, String> {
+        check(&file)?;
         let personas = file.races.iter().flat_map(|race| {
             let with = move |gender: &String| format!("{race}_{gender}");
             file.genders.iter().map(with)

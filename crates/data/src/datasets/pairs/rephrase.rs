@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::name::NAME;
 use super::question::Question;
-use crate::source::read_text;
+use crate::lines::{Content, Lines};
 use crate::{Error, Result};
 
 /// Frames for "Is this person A or B?"; the first half trains, the second is held out.
@@ -58,12 +58,12 @@ impl Rephrases {
     /// Reads `rephrases.jsonl`: lines `{"id", "rephrased": [..]}`, the id of a record or of a
     /// question. They replace the frames where they are given.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let text = read_text(path)?;
+        let mut lines = Lines::open(path, Content::Json)?;
         let mut written = HashMap::new();
-        for (number, line) in text.lines().enumerate() {
+        while let Some(entry) = lines.next_entry()? {
             let refuse =
-                |problem: String| Error::format(path, format!("line {}: {problem}", number + 1));
-            let line: Line = serde_json::from_str(line).map_err(|e| refuse(e.to_string()))?;
+                |problem: String| Error::format(path, format!("line {}: {problem}", entry.line));
+            let line: Line = entry.parse().map_err(|fault| refuse(fault.to_string()))?;
             if line.rephrased.is_empty() || line.rephrased.iter().any(|text| text.trim().is_empty())
             {
                 return Err(refuse(format!("`rephrased` of `{}` has no text", line.id)));

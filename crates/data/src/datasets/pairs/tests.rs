@@ -201,7 +201,8 @@ fn a_built_folder_equals_its_source() {
     let records = source.records(Task::Vqa).expect("records");
     assert_eq!(by_split(&records), [4, 4, 12]);
     let out = dir.path().join("built");
-    build(&Pairs, Some(dir.path()), 5, &out, false, &mut |_, _| {}).expect("builds");
+    let open = |seed| Pairs.open(Some(dir.path()), seed);
+    build(&Pairs, open, 5, &out, false, &mut |_, _| {}).expect("builds");
     let built = Pairs.open(Some(&out), 0).expect("opens");
     let mut again = built.records(Task::Vqa).expect("records");
     again.sort_by(|a, b| a.id.cmp(&b.id));
@@ -282,4 +283,88 @@ fn names_that_would_leave_the_folder_are_refused() {
         Pairs.open(Some(dir.path()), 1).err(),
         Some(Error::NewerFormat { found: 2, .. })
     ));
+}
+
+/// A clone as its authors publish it, in the place of the folder with our questions.
+fn clone_of(root: &Path, to: &Path) -> PathBuf {
+    let clone = to.join("PAIRS");
+    for entry in walkdir::WalkDir::new(root.join("pairs/data")) {
+        let entry = entry.expect("readable");
+        let inside = entry
+            .path()
+            .strip_prefix(root.join("pairs"))
+            .expect("below");
+        let target = clone.join(inside);
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(&target).expect("folder");
+        } else {
+            fs::write(&target, fs::read(entry.path()).expect("read")).expect("write");
+        }
+    }
+    clone
+}
+
+#[test]
+fn a_clone_gives_the_records_that_our_folder_gives() {
+    let Some(root) = data() else { return };
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let clone = clone_of(&root, dir.path());
+    let expected = Pairs.open(Some(&root), 2024).expect("opens");
+    let expected = expected.records(Task::Vqa).expect("records");
+    let found = Pairs.open_clone(&clone, Some(&root), 2024).expect("opens");
+    assert_eq!(found.records(Task::Vqa).expect("records"), expected);
+    assert_eq!(found.remark(), Some(REMARK));
+    // Without NQ-open everything is the same but the unrelated texts, and that is said.
+    let alone = Pairs.open_clone(&clone, None, 2024).expect("opens");
+    let records = alone.records(Task::Vqa).expect("records");
+    assert_eq!(records.len(), expected.len());
+    for (found, expected) in records.iter().zip(&expected) {
+        let mut found = found.clone();
+        let item = found.t_locality.take().expect("an item");
+        assert!(item.question.ends_with('?'));
+        found.t_locality.clone_from(&expected.t_locality);
+        assert_eq!(found, *expected);
+    }
+    assert!(
+        alone
+            .remark()
+            .expect("said")
+            .contains("T-locality (stand-in)")
+    );
+
+    let refused = Pairs
+        .open(Some(&clone), 2024)
+        .err()
+        .expect("not built")
+        .to_string();
+    let said = format!(
+        "bench data build pairs --from {} --out DIR",
+        clone.display()
+    );
+    assert!(refused.contains(&said), "{refused}");
+    fs::remove_file(clone.join("data/occupations/taxi/black_man.png")).expect("there");
+    let lacking = Pairs
+        .open_clone(&clone, None, 2024)
+        .err()
+        .expect("lacks one")
+        .to_string();
+    assert!(
+        lacking.contains("data/occupations/taxi/black_man.png"),
+        "{lacking}"
+    );
+    let nowhere = Pairs
+        .open_clone(dir.path(), None, 2024)
+        .err()
+        .expect("no clone")
+        .to_string();
+    assert!(nowhere.contains("and 190 more"), "{nowhere}");
+}
+
+#[test]
+fn what_is_generated_has_no_clone() {
+    let error =
+        crate::datasets::find("toytown")
+            .expect("known")
+            .open_clone(Path::new("x"), None, 0);
+    assert!(matches!(error, Err(Error::NoClone { .. })));
 }

@@ -6,22 +6,18 @@
 use std::ops::Range;
 
 use burn::tensor::Tensor;
-use debias_core::Record;
-use debias_model::{
-    Batch, ImageFeatures, Model, Parameters, Question, Row, Side, Stage, View, answer_nll,
-    divergence_per_row, engine, host,
-};
+use debias_model::{Model, Parameters, Row, Side, View, answer_nll, divergence_per_row, host};
 
+use super::config::{Config, Training};
 use super::distances::{best_gain, calibrated, repulsion};
+use super::lesson::{Base, Item, Layout, Material, TrainingBatch, Words};
 use super::scopes::Scopes;
-use super::{Config, Training};
-use crate::editor::{Example, Examples, Posed, Wording};
-use crate::error::{Error, Result};
+use crate::editor::{Example, Examples};
+use crate::error::Result;
 use crate::hyper::beside;
-use crate::memory::ask::Remembered;
 use crate::memory::gate::Gate;
 use crate::memory::mix::{Mix, Spot, mixed_at};
-use crate::memory::scope::{Pairs, Reader};
+use crate::memory::scope::Reader;
 use crate::training::{Objective, Trainable, Values};
 
 /// In front of the names of the counterfactual model's own parameters.
@@ -49,101 +45,6 @@ pub(super) struct Settled {
     pub gain: f64,
 }
 
-/// Some records, prepared.
-pub(super) struct TrainingBatch {
-    rephrase: Item,
-    image: Option<Item>,
-    text_item: Option<Item>,
-    image_item: Option<Item>,
-    pairs: Pairs,
-    layout: Layout,
-}
-
-/// Which of the pairs are what.
-struct Layout {
-    rephrase: Range<usize>,
-    image: Range<usize>,
-    text_item: Range<usize>,
-    image_item: Range<usize>,
-    /// Everything out of scope: the two before, and the prompts of other records.
-    outside: Range<usize>,
-}
-
-/// Questions behind remembered requests, in front of the last layer.
-struct Item {
-    /// As the counterfactual model reads them.
-    rows: Vec<Row>,
-    batch: Batch,
-    /// As the base model reads and answers them; not needed where the two are trained apart.
-    base: Option<Base>,
-}
-
-struct Base {
-    rows: Vec<Row>,
-    batch: Batch,
-}
-
-/// A record with its prompts in their templates.
-struct Words<'r> {
-    record: &'r Record,
-    wording: Wording,
-}
-
-impl<'r> Words<'r> {
-    fn in_example(example: &'r Example) -> Self {
-        let texts = |item: &Option<Posed>| {
-            let item = item.as_ref()?;
-            Some((item.prompt.clone(), item.answer.clone()))
-        };
-        Self {
-            record: &example.request.record,
-            wording: Wording {
-                prompt: example.request.prompt.clone(),
-                rephrase: example.rephrase.clone(),
-                t_locality: texts(&example.t_locality),
-                m_locality: texts(&example.m_locality),
-            },
-        }
-    }
-}
-
-impl Words<'_> {
-    /// The prompt in other words, or as it is where there are none.
-    fn reworded(&self) -> &str {
-        self.wording
-            .rephrase
-            .as_ref()
-            .unwrap_or(&self.wording.prompt)
-    }
-}
-
-/// A question with its answer and picture.
-struct Asked<'e> {
-    image: Option<&'e ImageFeatures>,
-    prompt: &'e str,
-    answer: &'e str,
-}
-
-impl<'e> Asked<'e> {
-    /// The question as the engine is asked it.
-    fn question(&self) -> engine::Asked {
-        engine::Asked {
-            prompt: self.prompt.to_owned(),
-            choices: vec![self.answer.to_owned()],
-            join: " ".to_owned(),
-            ..engine::Asked::default()
-        }
-    }
-
-    fn of(posed: &'e Posed) -> Option<Self> {
-        Some(Self {
-            image: posed.image.as_ref(),
-            prompt: &posed.prompt,
-            answer: &posed.answer,
-        })
-    }
-}
-
 impl Student<'_> {
     /// Parameters of the last decoder layer.
     fn sites(&self) -> impl Iterator<Item = &str> {
@@ -155,62 +56,21 @@ impl Student<'_> {
             .map(|site| site.name.as_str())
     }
 
-    fn last(&self) -> Stage {
-        Stage::Attention(self.model.decoder().outline().depth.saturating_sub(1))
-    }
-
-    /// One question per example, behind its own request; none where an example has no such question.
-    fn item<'e>(
-        &self,
-        examples: &'e [Example],
-        with_base: bool,
-        ask: impl Fn(&'e Example) -> Option<Asked<'e>>,
-    ) -> Result<Option<Item>> {
-        let Some(asked) = examples.iter().map(ask).collect::<Option<Vec<Asked>>>() else {
-            return Ok(None);
-        };
-        let seen = ImageFeatures::join(asked.iter().filter_map(|asked| asked.image.cloned()));
-        let (mut rows, mut base_rows) = (Vec::new(), Vec::new());
-        for (at, (example, asked)) in examples.iter().zip(&asked).enumerate() {
-            let record = &example.request.record;
-            let refused = |source| Error::Record {
-                id: record.id.clone(),
-                source,
-            };
-            let sighting = asked
-                .image
-                .and(seen.as_ref())
-                .map(|seen| seen.image_ref(at));
-            let question = Question::new(sighting, asked.prompt, asked.answer);
-            let base = self.model.rows(&[question]).map_err(refused)?;
-            let remembered = Remembered::new(&example.request.prompt, &record.y_less);
-            let own = remembered
-                .rows(self.model, sighting, &asked.question(), 0)
-                .map_err(refused)?;
-            for mut row in own {
-                row.answer_start = row.ids.len() - base[0].answer().len();
-                rows.push(row);
-            }
-            base_rows.extend(base);
+    /// What lessons are made with.
+    fn material(&self) -> Material<'_> {
+        Material {
+            model: self.model,
+            config: &self.config,
+            reader: &self.reader,
+            scopes: &self.scopes,
         }
-        let batch = |rows: Vec<Row>, to| {
-            let batch = Batch::over(rows, seen.clone());
-            self.model.run(batch, to, &self.model.base())
-        };
-        Ok(Some(Item {
-            batch: batch(rows.clone(), self.last()),
-            rows,
-            base: with_base.then(|| Base {
-                batch: batch(base_rows.clone(), Stage::Head),
-                rows: base_rows,
-            }),
-        }))
     }
 
     /// The gain by which the classifier's loss on validation records is least: there rephrases are
     /// further away than those it was trained on.
     fn calibrated(&self, values: &Values, val: &dyn Examples) -> Result<f64> {
         let records = val.records();
+        let material = self.material();
         let (mut inside, mut outside) = (Vec::new(), Vec::new());
         let wanted: Vec<usize> = (0..records.len().min(CALIBRATION)).collect();
         for part in wanted.chunks(CALIBRATION_PART) {
@@ -219,7 +79,7 @@ impl Student<'_> {
                 wording: val.wording(*at),
             });
             let words: Vec<Words> = words.collect();
-            let (pairs, layout) = self.pairs(&words)?;
+            let (pairs, layout) = material.pairs(&words)?;
             let distances = host::values(self.reader.distances(&pairs, values)?);
             let of = |range: &Range<usize>| distances[range.clone()].iter().map(|d| f64::from(*d));
             inside.extend(of(&layout.rephrase).map(|d| d * self.config.scale));
@@ -227,65 +87,6 @@ impl Student<'_> {
         }
         // As it will be stored.
         Ok(f64::from(best_gain(&inside, &outside) as f32))
-    }
-
-    /// All pairs of a lesson: what a request is about, and what it is not.
-    fn pairs(&self, examples: &[Words]) -> Result<(Pairs, Layout)> {
-        let kind = self.config.scope_text;
-        let target = |example: &Words| example.record.y_less.clone();
-        let abouts: Vec<String> = examples
-            .iter()
-            .map(|example| kind.of(&example.wording.prompt, &target(example)))
-            .collect();
-        let mut pairs: Vec<(usize, String)> = Vec::new();
-        let mut add = |texts: Vec<(usize, String)>| {
-            let from = pairs.len();
-            pairs.extend(texts);
-            from..pairs.len()
-        };
-        let each = |text: &dyn Fn(&Words) -> String| {
-            let texts = examples.iter().map(text);
-            texts.enumerate().collect::<Vec<_>>()
-        };
-        let item = |of: fn(&Wording) -> &Option<(String, String)>| {
-            let items = examples.iter().enumerate();
-            let texts = items.filter_map(|(at, example)| {
-                let (question, answer) = of(&example.wording).as_ref()?;
-                Some((at, kind.of(question, answer)))
-            });
-            texts.collect::<Vec<_>>()
-        };
-        let rephrase = add(each(&|e| kind.of(e.reworded(), &target(e))));
-        let image = add(each(&|e| kind.of(&e.wording.prompt, &target(e))));
-        let text_item = add(item(|wording| &wording.t_locality));
-        let image_item = match self.config.mloc {
-            true => add(item(|wording| &wording.m_locality)),
-            false => add(Vec::new()),
-        };
-        let mut others = Vec::new();
-        if self.config.training == Training::Supervised {
-            for (i, one) in examples.iter().enumerate() {
-                for other in examples {
-                    if self.scopes.apart(one.record, other.record) {
-                        others.push((i, kind.of(&other.wording.prompt, &target(other))));
-                        others.push((i, kind.of(other.reworded(), &target(other))));
-                    }
-                }
-            }
-        }
-        let others = add(others);
-        let texts: Vec<(&str, &str)> = pairs
-            .iter()
-            .map(|(about, test)| (abouts[*about].as_str(), test.as_str()))
-            .collect();
-        let layout = Layout {
-            rephrase,
-            image,
-            outside: text_item.start..others.end,
-            text_item,
-            image_item,
-        };
-        Ok((self.reader.pairs(&texts)?, layout))
     }
 
     /// Token mean of the target's loss where the counterfactual model alone answers.
@@ -451,50 +252,11 @@ impl Trainable for Student<'_> {
     }
 
     fn lesson(&self, examples: &[Example]) -> Result<TrainingBatch> {
-        let whole = self.config.training == Training::Unsupervised;
-        let rephrase = self.item(examples, whole, |e| {
-            Some(Asked {
-                image: e.request.image.as_ref(),
-                prompt: e.rephrase.as_ref().unwrap_or(&e.request.prompt),
-                answer: &e.request.record.y_less,
-            })
-        })?;
-        let image = self.item(examples, whole, |e| {
-            Some(Asked {
-                image: Some(e.image_rephrase.as_ref()?),
-                prompt: &e.request.prompt,
-                answer: &e.request.record.y_less,
-            })
-        })?;
-        let text_item = match whole {
-            true => self.item(examples, true, |e| Asked::of(e.t_locality.as_ref()?))?,
-            false => None,
-        };
-        let image_item = match whole && self.config.mloc {
-            true => self.item(examples, true, |e| Asked::of(e.m_locality.as_ref()?))?,
-            false => None,
-        };
-        let words: Vec<Words> = examples.iter().map(Words::in_example).collect();
-        let (pairs, layout) = self.pairs(&words)?;
-        Ok(TrainingBatch {
-            rephrase: rephrase.ok_or(Error::EmptyEdit)?,
-            image,
-            text_item,
-            image_item,
-            pairs,
-            layout,
-        })
+        self.material().batch(examples)
     }
 
     fn bytes(&self, lesson: &TrainingBatch) -> usize {
-        let others = [&lesson.image, &lesson.text_item, &lesson.image_item];
-        let items = std::iter::once(&lesson.rephrase).chain(others.into_iter().flatten());
-        items
-            .map(|item| {
-                let base = item.base.as_ref().map_or(0, |base| base.batch.bytes());
-                item.batch.bytes() + base
-            })
-            .sum()
+        lesson.bytes()
     }
 
     fn statistics(&self) -> Values {

@@ -8,14 +8,14 @@ use debias_core::{
     Variant,
 };
 use debias_data::benchmarks::{self, Benchmark, Opened};
-use debias_model::Model;
 use debias_model::device::{DeviceName, Placement};
+use debias_model::{Model, Style};
 
+use super::{EditRequest, Planned};
 use crate::asking::VariantRequest;
 use crate::compute::Dtype;
 use crate::models::ModelSource;
 use crate::models::merging::Models;
-use crate::planner::{EditRequest, Planned};
 use crate::results::store::RunFolder;
 use crate::roots::Roots;
 use crate::terminal::exit::Exit;
@@ -121,6 +121,8 @@ pub struct PlannedRow {
     pub request: VariantRequest,
     /// Name and digest of the model.
     pub model: Identity,
+    /// Its folder's own chat template.
+    template: Option<String>,
     /// The same, as cells name it.
     pub variant: Variant,
     /// The bundle of settings that an edit starts from.
@@ -240,35 +242,38 @@ fn rows(request: &EvalRequest, interrupt: &Interrupt) -> anyhow::Result<Vec<Plan
     for (name, variant) in &request.rows {
         let known = rows.iter().find(|row| row.name == *name);
         let model = match known {
-            Some(row) => row.model.clone(),
+            Some(row) => (row.model.clone(), row.template.clone()),
             None => identity(name, request)?,
         };
         let mut others = rows.iter().filter(|row| row.name != *name);
-        if others.any(|other| other.model.id == model.id) {
-            return Err(
-                Refusal::new(Exit::Usage, format!("two models are called `{}`", model.id))
-                    .help("Rename one of the folders; rows are told apart by name.")
-                    .into(),
-            );
+        if others.any(|other| other.model.id == model.0.id) {
+            return Err(Refusal::new(
+                Exit::Usage,
+                format!("two models are called `{}`", model.0.id),
+            )
+            .help("Rename one of the folders; rows are told apart by name.")
+            .into());
         }
         rows.push(row(name, model, variant, interrupt)?);
     }
     Ok(rows)
 }
 
-fn identity(name: &str, request: &EvalRequest) -> anyhow::Result<Identity> {
+/// What cells call a model, and the chat template that its folder puts around prompts.
+fn identity(name: &str, request: &EvalRequest) -> anyhow::Result<(Identity, Option<String>)> {
     let checkpoint = ModelSource::resolve(name)?.checkpoint()?;
     let model = Model::open_across(&checkpoint, &request.placement)?;
-    Ok(Identity {
+    let identity = Identity {
         id: model.name().to_owned(),
         digest: checkpoint.digest()?,
-    })
+    };
+    Ok((identity, model.template(Style::Framed).map(str::to_owned)))
 }
 
 /// What cells call a variant of `model`.
 fn row(
     name: &str,
-    model: Identity,
+    (model, template): (Identity, Option<String>),
     request: &VariantRequest,
     interrupt: &Interrupt,
 ) -> anyhow::Result<PlannedRow> {
@@ -276,13 +281,16 @@ fn row(
         name: name.to_owned(),
         request: request.clone(),
         model,
+        template,
         variant,
         preset: Preset::default(),
         protocol: Protocol::default(),
     };
     Ok(match request {
         VariantRequest::Itself => row(Variant::Base),
-        VariantRequest::Merged(recipe) => row(Variant::Merge(Models::of(recipe).identity(recipe)?)),
+        VariantRequest::Merged(merge) => {
+            row(Variant::Merge(Models::of(&merge.recipe).identity(merge)?))
+        }
         VariantRequest::Edited(edit) => {
             let (variant, preset, protocol) = edited(edit, interrupt)?;
             PlannedRow {
@@ -345,6 +353,11 @@ fn cell(row: &PlannedRow, benchmark: &PlannedBenchmark, request: &EvalRequest) -
         limit: request.limit,
         chunk: request.batch_tokens,
         max_memory: request.max_memory,
+        // Benchmarks but those of editing put their prompts bare.
+        template: match benchmark.identity.task() {
+            Some(_) => row.template.clone(),
+            None => None,
+        },
     }
 }
 

@@ -5,9 +5,9 @@ use debias_core::{CellResult, FORMAT, ItemLine, Status, records_path};
 use debias_data::benchmarks::undefined;
 use serde_json::{Map, Value, json};
 
-use super::plan::{PlannedBenchmark, PlannedEval};
-use crate::report::grid::{empty_grid, lines, right};
-use crate::report::{percent, printed};
+use super::grid::{empty_grid, lines, right};
+use super::{percent, printed};
+use crate::planner::{PlannedBenchmark, PlannedEval};
 
 /// One table per benchmark, what must be said of it, and one sentence per model.
 ///

@@ -1,8 +1,7 @@
-//! Asks what is missing: items in windows of fixed size, their lines kept as they come.
+//! Asks the benchmarks of an evaluation what is not stored yet: items in windows of fixed size, their
+//! lines kept as they come.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -11,10 +10,12 @@ use debias_edit::{Answered, Respondent, answers};
 use debias_model::Model;
 use debias_model::engine::Batching;
 
-use super::plan::{PlannedBenchmark, PlannedEval};
+use super::Outcome;
+use super::stored::stored;
 use crate::asking::{AskedModel, Opening, PictureFolder, Teller};
+use crate::planner::{PlannedBenchmark, PlannedEval};
 use crate::results::measured;
-use crate::results::store::Lookup;
+use crate::results::unfinished::Unfinished;
 use crate::terminal::interrupt::Interrupt;
 use crate::terminal::machine;
 use crate::terminal::printer::Printer;
@@ -27,17 +28,8 @@ const WINDOW: usize = 256;
 /// The tag that says how many tokens of an item's prompt were left out.
 const CUT: &str = "cut_tokens";
 
-/// What a run did.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The cells, in the order of the plan.
-    pub cells: Vec<CellResult>,
-    /// How many of them were computed now.
-    pub computed: usize,
-}
-
 /// Carries out a plan.
-pub struct Asking<'a> {
+pub struct Evaluation<'a> {
     planned: &'a PlannedEval,
     fresh: bool,
     interrupt: &'a Interrupt,
@@ -45,7 +37,7 @@ pub struct Asking<'a> {
     progress: Progress,
 }
 
-impl<'a> Asking<'a> {
+impl<'a> Evaluation<'a> {
     /// Of `planned`; with `fresh`, stored cells are computed again.
     pub fn new(
         planned: &'a PlannedEval,
@@ -68,16 +60,17 @@ impl<'a> Asking<'a> {
     /// An unwritable folder, an interrupt, a lost device. What a model gets wrong is in its cell.
     pub fn run(&self) -> anyhow::Result<Outcome> {
         let folder = &self.planned.folder;
-        let mut outcome = Outcome {
-            cells: Vec::new(),
-            computed: 0,
-        };
+        let mut outcome = Outcome::default();
         let same_row = |a: &Cell, b: &Cell| a.model == b.model && a.variant == b.variant;
         for cells in self.planned.plan.cells.chunk_by(same_row) {
             // Opened once it is needed, and let go before the next.
             let mut model: Option<AskedModel> = None;
             for cell in cells {
-                if let Some(result) = self.stored(cell)? {
+                if self.fresh {
+                    self.unfinished(cell).forget()?;
+                } else if let Some(result) =
+                    stored(folder, cell, &mut outcome.measured, self.printer)?
+                {
                     outcome.cells.push(result);
                     continue;
                 }
@@ -88,7 +81,7 @@ impl<'a> Asking<'a> {
                 let start = Instant::now();
                 let (result, lines) = self.cell(cell, asked)?;
                 folder.put(&result, &lines, &[])?;
-                Part::of(self.planned, cell).forget()?;
+                self.unfinished(cell).forget()?;
                 outcome.computed += 1;
                 outcome.cells.push(result);
                 let (done, of) = (outcome.cells.len(), self.planned.plan.cells.len());
@@ -99,31 +92,15 @@ impl<'a> Asking<'a> {
             }
         }
         self.progress.clear();
+        if let Some(said) = outcome.measured.said() {
+            self.printer.note(&said);
+        }
         Ok(outcome)
     }
 
-    fn stored(&self, cell: &Cell) -> anyhow::Result<Option<CellResult>> {
-        if self.fresh {
-            Part::of(self.planned, cell).forget()?;
-            return Ok(None);
-        }
-        Ok(match self.planned.folder.get(cell)? {
-            Lookup::Hit(result) => Some(*result),
-            Lookup::Measured(result, again) => {
-                self.planned.folder.keep(&result, &again)?;
-                self.printer.note(&format!(
-                    "Measured {} again from its stored lines, without a model.",
-                    cell.benchmark.id
-                ));
-                Some(*result)
-            }
-            Lookup::Miss | Lookup::Failed(_) => None,
-            Lookup::Damaged(problem) => {
-                self.printer
-                    .warn(&format!("{problem}; the cell is computed again"));
-                None
-            }
-        })
+    /// The lines of `cell` that an interrupted run left.
+    fn unfinished(&self, cell: &Cell) -> Unfinished {
+        Unfinished::of(&self.planned.folder, cell)
     }
 
     fn open(&self, cell: &Cell) -> anyhow::Result<AskedModel> {
@@ -158,8 +135,8 @@ impl<'a> Asking<'a> {
         };
         self.progress.start(&what, items.len());
         let start = Instant::now();
-        let part = Part::of(self.planned, cell);
-        let mut lines = part.read(items);
+        let unfinished = self.unfinished(cell);
+        let mut lines = unfinished.read(items, WINDOW);
         if !lines.is_empty() {
             self.printer.note(&format!(
                 "{what}: going on behind {} of {} items",
@@ -168,7 +145,7 @@ impl<'a> Asking<'a> {
             ));
             self.progress.advance(lines.len());
         }
-        let mut file = part.open(&lines)?;
+        let mut file = unfinished.open(&lines)?;
         let compares = planned.benchmark.compares();
         model.ask((&pictures, &teller), batching, |respondent, unchanged| {
             for window in items[lines.len()..].chunks(WINDOW) {
@@ -179,7 +156,7 @@ impl<'a> Asking<'a> {
                 };
                 for line in &answered {
                     let text = serde_json::to_string(line)?;
-                    writeln!(file, "{text}").with_context(|| part.said("write"))?;
+                    writeln!(file, "{text}").with_context(|| unfinished.said("write"))?;
                 }
                 lines.extend(answered);
                 self.progress.advance(window.len());
@@ -328,63 +305,4 @@ fn without_score(line: &ItemLine) -> usize {
     probes
         .map(|choices| choices.iter().filter(|(_, score)| score.is_none()).count())
         .sum()
-}
-
-/// The lines of a cell that is not finished: what an interrupted run goes on from.
-struct Part {
-    path: PathBuf,
-}
-
-impl Part {
-    fn of(planned: &PlannedEval, cell: &Cell) -> Self {
-        let cells = planned.folder.path().join("cells");
-        Self {
-            path: cells.join(format!("{}.part.jsonl", cell.key())),
-        }
-    }
-
-    fn said(&self, action: &str) -> String {
-        format!("cannot {action} {}", self.path.display())
-    }
-
-    /// The whole lines that are there, as long as they are those of `items`; windows that were not
-    /// finished are asked again, because a window is asked as one.
-    fn read(&self, items: &[Item]) -> Vec<ItemLine> {
-        let text = fs::read_to_string(&self.path).unwrap_or_default();
-        let lines = text
-            .split_inclusive('\n')
-            .filter(|line| line.ends_with('\n'));
-        let lines = lines.map_while(|line| serde_json::from_str::<ItemLine>(line).ok());
-        let known = lines
-            .zip(items)
-            .take_while(|(line, item)| line.id == item.id);
-        let mut lines: Vec<ItemLine> = known.map(|(line, _)| line).collect();
-        if lines.len() < items.len() {
-            lines.truncate(lines.len() / WINDOW * WINDOW);
-        }
-        lines
-    }
-
-    /// The file with `lines` and nothing else, ready for more.
-    fn open(&self, lines: &[ItemLine]) -> anyhow::Result<File> {
-        let folder = self.path.parent().context("a part lies in a folder")?;
-        fs::create_dir_all(folder).with_context(|| self.said("create"))?;
-        let mut text = String::new();
-        for line in lines {
-            text.push_str(&serde_json::to_string(line)?);
-            text.push('\n');
-        }
-        fs::write(&self.path, text).with_context(|| self.said("write"))?;
-        let file = OpenOptions::new().append(true).open(&self.path);
-        file.with_context(|| self.said("write"))
-    }
-
-    fn forget(&self) -> anyhow::Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| self.said("remove"))
-            }
-            _ => Ok(()),
-        }
-    }
 }
