@@ -28,9 +28,9 @@ use crate::tune::{Planned, Recipe, Request, Watched};
   bench score --model tuned < lines.jsonl             the folder is a model
 
 A recipe (keys left out have these values; kind and data are needed):
-  kind = \"answers\"               # causal: every token | answers: those of answers | labels: of pseudo labels
-  data = \"file:items.jsonl\"      # lines {\"text\"}, or {\"prompt\", \"answer\", \"image\"}; or \"stereoset\" with
-  # view = \"intrasentence-stereotype\"
+  kind = \"answers\"               # causal: every token | answers | labels: of pseudo labels
+  data = \"file:items.jsonl\"      # lines {\"text\"} or {\"prompt\", \"answer\", \"image\"}, or \"stereoset\"
+  # view = \"intrasentence-stereotype\"                      of stereoset
   trains = \"all\"                 # \"all\" | [\"part of a name\", …] | \"lora\"
   lora = { r = 16, alpha = 32, targets = \"decoder-linear\", also = [], from = \"adapter/to/go/on\" }
   epochs = 30                    # or updates = 600
@@ -45,9 +45,9 @@ A recipe (keys left out have these values; kind and data are needed):
   append_eos = true
   hf_eos_mask = false
   shuffle = true
-Besides: model, seed, images = \"folder\", labels = \"labels.jsonl\" ({\"id\", \"text\"}), chat = true, validation =
-\"file:…\" or validation_share = 0.1, validate_every = 100. With a validation OUT gets the best weights, and
-OUT-last the last ones. The state of an unfinished training is kept in OUT.state.")]
+Besides: model, seed, images = \"folder\", labels = \"labels.jsonl\" ({\"id\", \"text\"}), chat = true,
+validation = \"file:…\" or validation_share = 0.1, validate_every = 100. With a validation OUT gets
+the best weights and OUT-last the last ones. The state of an unfinished one is kept in OUT.state.")]
 pub struct Args {
     /// The recipe (TOML)
     recipe: PathBuf,

@@ -92,8 +92,8 @@ impl State {
             steps: Vec::new(),
             validations: Vec::new(),
             best: None,
-            matrices: Descent::new(rule(weight_decay)),
-            vectors: Descent::new(rule(0.0)),
+            matrices: Descent::exact(rule(weight_decay)),
+            vectors: Descent::exact(rule(0.0)),
         }
     }
 
