@@ -210,7 +210,8 @@ fn code_templates_and_tokenizers_of_every_kind_come_along() {
     }
     // What was written here may be written again.
     let model = Checkpoint::open(base.path()).expect("a model");
-    let again = |to: &Path| write_edited(to, &model, &BTreeSet::new(), &mut |_, _| (), &[], true);
+    let again =
+        |to: &Path| write_edited(to, &model, &BTreeSet::new(), &mut |_, _| (), &[], &[], true);
     again(&to).expect("replaced");
     fs::write(to.join("parts/mine.safetensors"), "").expect("written");
     assert!(again(&to).is_err());
