@@ -15,7 +15,7 @@ host="$(rustc -vV | sed -n 's/^host: //p')"
 # A named target, because build scripts must not be instrumented.
 cargo build --release --locked --target "$host"
 
-for target in safetensors pickle picture lines; do
+for target in safetensors pickle picture lines recipe; do
     binary="$CARGO_TARGET_DIR/$host/release/$target"
     work="$CARGO_TARGET_DIR/runs/$target"
     mkdir -p "$work/seeds" "$work/corpus"

@@ -200,7 +200,7 @@ fn hostile_outputs_are_one_line_that_names_file_line_and_field() {
         said("{\"record\": {}, \"loglik_3\": [1]}").contains("line 1: `example_id` is missing")
     );
     assert!(said("{\"category\": \"Age\", \"example_id\": 0}").contains("--data bbq=DIR"));
-    assert!(said("[").contains("out.jsonl: line 1: not JSON"));
+    assert!(said("[").contains("out.jsonl: line 1: the list does not end"));
     let absent = refused(&run_in(dir.path(), &["grade", "bbq", "absent.jsonl"]));
     assert!(absent.contains("cannot read absent.jsonl"), "{absent}");
     let unknown = run_in(dir.path(), &["grade", "bqb", "out.jsonl"]);
@@ -239,7 +239,7 @@ fn a_line_of_ten_gigabytes_is_refused_at_once() {
     let said = refused(&run_in(dir.path(), &["grade", "bbq", "long.jsonl"]));
     assert_eq!(
         said,
-        "error: long.jsonl: line 1: longer than 4 MiB; each line is one JSON object"
+        "error: long.jsonl: line 1: longer than 8 MiB; each entry is one JSON object"
     );
 }
 
