@@ -23,6 +23,7 @@ fn help_says_what_there_is() {
         &["data", "build", "--help"],
         &["data", "check", "--help"],
         &["pretrain", "--help"],
+        &["tune", "--help"],
         &["verify", "--help"],
         &["score", "--help"],
         &["generate", "--help"],

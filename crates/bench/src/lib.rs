@@ -20,6 +20,7 @@ pub mod runner;
 pub mod saving;
 pub mod suites;
 pub mod terminal;
+pub mod tune;
 
 #[cfg(test)]
 mod fixture;

@@ -89,7 +89,15 @@ impl Target {
                 }
             }
         };
-        write_edited(&self.dir, &base, &names, &mut edit, &OUTDATED, self.force)?;
+        write_edited(
+            &self.dir,
+            &base,
+            &names,
+            &mut edit,
+            &OUTDATED,
+            &[],
+            self.force,
+        )?;
         Ok(format!(
             "Saved {}: {} as one edit, {} of {} tensors changed",
             self.dir.display(),

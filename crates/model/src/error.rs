@@ -137,6 +137,16 @@ pub enum Error {
         /// Shape of the parameter.
         expected: Vec<usize>,
     },
+    /// A file that holds no state of a training, or none that goes on here.
+    #[error(
+        "{path}: not the state of a training: {problem}; remove it and train from the beginning"
+    )]
+    State {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The model produced NaN or infinity.
     #[error("{what} is not finite; the weights or the edit have diverged")]
     NotFinite {

@@ -17,6 +17,16 @@ const INNER: u64 = 3;
 /// Copies of attention's scores: raw, masked, normalised.
 const SCORES: u64 = 3;
 
+/// Copies of the residual stream that a block keeps for the gradient: steps of both norms, queries, keys
+/// and values, what attention gives, the sums behind both blocks.
+const KEPT_STREAMS: u64 = 20;
+
+/// Copies of a feed-forward block's inner values that are kept: steps of the activation.
+const KEPT_INNER: u64 = 8;
+
+/// Copies of attention's scores that are kept.
+const KEPT_SCORES: u64 = 4;
+
 /// Copies of logits in f32: those of the base and of the edited model, as computed and as read.
 const LOGITS: u64 = 4;
 
@@ -119,6 +129,13 @@ impl Footprint {
         bytes(&[positions, self.vocabulary], LOGITS * F32)
     }
 
+    /// Bytes of what a pass of so many rows keeps for the gradient, that of every token's logits
+    /// included.
+    pub fn training(&self, rows: usize, tokens: usize) -> u64 {
+        let layer = self.decoder.kept(rows, tokens);
+        self.depth as u64 * layer + self.logits(rows * tokens)
+    }
+
     /// Bytes that so many pictures take on their way through the tower.
     pub fn pictures(&self, pictures: usize) -> u64 {
         self.tower.map_or(0, |tower| {
@@ -138,6 +155,14 @@ impl Footprint {
 }
 
 impl Blocks {
+    /// Bytes that a block of f32 keeps of `rows` of `tokens` for the gradient.
+    fn kept(self, rows: usize, tokens: usize) -> u64 {
+        let heads = self.width.div_ceil(HEAD);
+        bytes(&[rows, tokens, self.width], KEPT_STREAMS * F32)
+            + bytes(&[rows, tokens, self.inner], KEPT_INNER * F32)
+            + bytes(&[rows, heads, tokens, tokens], KEPT_SCORES * F32)
+    }
+
     /// Bytes that `rows` of `tokens` take on their way through one block, what enters it included.
     fn bytes(self, rows: usize, tokens: usize, value: u64) -> u64 {
         let heads = self.width.div_ceil(HEAD);

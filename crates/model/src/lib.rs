@@ -43,6 +43,7 @@ mod question;
 mod recorder;
 mod score;
 mod text;
+pub mod tune;
 pub mod verify;
 mod vision;
 

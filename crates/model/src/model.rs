@@ -273,6 +273,24 @@ impl Model {
     /// # Errors
     /// As [`Model::rows`].
     pub(crate) fn row(&self, question: &Question) -> Result<Row> {
+        let row = self.uncut_row(question)?;
+        let (length, limit) = (row.ids.len(), self.decoder().outline().max_positions);
+        match length > limit {
+            false => Ok(row),
+            true => Err(Error::TooLong {
+                text: question.prompt.chars().take(40).collect(),
+                more: 0,
+                length,
+                limit,
+            }),
+        }
+    }
+
+    /// [`Model::row`] of any length.
+    ///
+    /// # Errors
+    /// An empty answer.
+    pub(crate) fn uncut_row(&self, question: &Question) -> Result<Row> {
         let picture = match question.picture {
             Some(picture) => {
                 let vectors = self.sight()?.vectors();
@@ -291,20 +309,9 @@ impl Model {
             text,
             join: question.join,
         });
-        let row = self
-            .parts
+        self.parts
             .frame
-            .row(&self.parts.text, &prompt, answer.as_ref())?;
-        let (length, limit) = (row.ids.len(), self.decoder().outline().max_positions);
-        match length > limit {
-            false => Ok(row),
-            true => Err(Error::TooLong {
-                text: question.prompt.chars().take(40).collect(),
-                more: 0,
-                length,
-                limit,
-            }),
-        }
+            .row(&self.parts.text, &prompt, answer.as_ref())
     }
 
     /// Carries `batch` through the stages up to, not including, `to`, through `view`.

@@ -8,15 +8,18 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Bool, Tensor};
+use rayon::prelude::*;
 
 use crate::host;
 
 /// PyTorch's default epsilon, which the reference implementations leave untouched.
 const EPSILON: f32 = 1e-8;
 /// First-moment decay of Adam and AdamW.
-const BETA1: f32 = 0.9;
+const BETA1: f64 = 0.9;
 /// Second-moment decay of Adam.
-const BETA2: f32 = 0.999;
+const BETA2: f64 = 0.999;
+/// Values per piece of parallel work; every value is stepped on its own.
+const PIECE: usize = 1 << 16;
 /// Smoothing of RMSprop.
 const ALPHA: f32 = 0.99;
 
@@ -28,7 +31,7 @@ pub enum Rule {
         /// Decoupled weight decay.
         weight_decay: f32,
         /// Second-moment decay; 0.999 unless said otherwise.
-        beta2: f32,
+        beta2: f64,
     },
     /// Adam (Kingma & Ba 2015, algorithm 1), betas 0.9 and 0.999.
     Adam,
@@ -64,6 +67,8 @@ struct State {
 /// A rule and its state for every parameter it has stepped.
 pub struct Descent {
     rule: Rule,
+    /// Whether bias corrections are computed in f64.
+    exact: bool,
     states: BTreeMap<String, State>,
 }
 
@@ -72,7 +77,17 @@ impl Descent {
     pub fn new(rule: Rule) -> Self {
         Self {
             rule,
+            exact: false,
             states: BTreeMap::new(),
+        }
+    }
+
+    /// Starts without state, with bias corrections in f64 as PyTorch computes them. burn's are in f32,
+    /// where `1 - 0.999^t` loses five of seven digits in the first steps.
+    pub fn exact(rule: Rule) -> Self {
+        Self {
+            exact: true,
+            ..Self::new(rule)
         }
     }
 
@@ -102,27 +117,70 @@ impl Descent {
     ) -> Tensor<3> {
         let (shape, device) = (value.dims(), value.device());
         let mut value = host::values(value);
-        let gradient = host::values(gradient);
+        self.update(name, lr, &mut value, &host::values(gradient));
+        host::tensor(value, shape, &device)
+    }
+
+    /// [`Descent::step`] on values in place.
+    pub fn update(&mut self, name: &str, lr: f64, value: &mut [f32], gradient: &[f32]) {
         let state = self.states.entry(name.to_owned()).or_insert_with(|| State {
             steps: 0,
             first: vec![0.0; value.len()],
             second: vec![0.0; value.len()],
         });
         state.steps += 1;
+        let exact = self.exact;
         match self.rule {
             Rule::AdamW {
                 weight_decay,
                 beta2,
-            } => adam(state, lr, &mut value, &gradient, weight_decay, beta2),
-            Rule::Adam => adam(state, lr, &mut value, &gradient, 0.0, BETA2),
-            Rule::RmsProp => rms_prop(state, lr, &mut value, &gradient),
+            } => {
+                let betas = Betas::of(beta2, state.steps, exact);
+                adam(state, lr, value, gradient, weight_decay, betas);
+            }
+            Rule::Adam => {
+                let betas = Betas::of(BETA2, state.steps, exact);
+                adam(state, lr, value, gradient, 0.0, betas);
+            }
+            Rule::RmsProp => rms_prop(state, lr, value, gradient),
             Rule::Sgd => {
-                for (w, g) in value.iter_mut().zip(&gradient) {
+                for (w, g) in value.iter_mut().zip(gradient) {
                     *w -= g * lr as f32;
                 }
             }
         }
-        host::tensor(value, shape, &device)
+    }
+}
+
+/// Decays of both moments, and what corrects their beginning at zero.
+#[derive(Clone, Copy)]
+struct Betas {
+    betas: [f32; 2],
+    rest: [f32; 2],
+    correct: [f32; 2],
+}
+
+impl Betas {
+    /// At step `steps`, counted from 1.
+    fn of(beta2: f64, steps: i32, exact: bool) -> Self {
+        let wide = [BETA1, beta2];
+        let betas = wide.map(|beta| beta as f32);
+        let (rest, correct) = if exact {
+            (
+                wide.map(|beta| (1.0 - beta) as f32),
+                wide.map(|beta| (1.0 - beta.powi(steps)) as f32),
+            )
+        } else {
+            (
+                betas.map(|beta| 1.0 - beta),
+                betas.map(|beta| 1.0 - beta.powi(steps)),
+            )
+        };
+        Self {
+            betas,
+            rest,
+            correct,
+        }
     }
 }
 
@@ -133,20 +191,31 @@ fn adam(
     value: &mut [f32],
     gradient: &[f32],
     weight_decay: f32,
-    beta2: f32,
+    betas: Betas,
 ) {
     let keep = (1.0 - lr * f64::from(weight_decay)) as f32;
     let lr = lr as f32;
-    let (rest1, rest2) = (1.0 - BETA1, 1.0 - beta2);
-    let correct1 = 1.0 - BETA1.powi(state.steps);
-    let correct2 = 1.0 - beta2.powi(state.steps);
-    let moments = state.first.iter_mut().zip(&mut state.second);
-    for ((w, g), (m, v)) in value.iter_mut().zip(gradient).zip(moments) {
-        *m = *m * BETA1 + g * rest1;
-        *v = *v * beta2 + g * g * rest2;
-        let update = (*m / correct1) / ((*v / correct2).sqrt() + EPSILON);
-        *w = *w * keep - update * lr;
-    }
+    let Betas {
+        betas: [beta1, beta2],
+        rest: [rest1, rest2],
+        correct: [correct1, correct2],
+    } = betas;
+    let moments = state
+        .first
+        .par_chunks_mut(PIECE)
+        .zip(state.second.par_chunks_mut(PIECE));
+    let values = value.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE));
+    values
+        .zip(moments)
+        .for_each(|((value, gradient), (first, second))| {
+            let moments = first.iter_mut().zip(second);
+            for ((w, g), (m, v)) in value.iter_mut().zip(gradient).zip(moments) {
+                *m = *m * beta1 + g * rest1;
+                *v = *v * beta2 + g * g * rest2;
+                let update = (*m / correct1) / ((*v / correct2).sqrt() + EPSILON);
+                *w = *w * keep - update * lr;
+            }
+        });
 }
 
 /// `w ← w - lr g / (sqrt(v) + ε)`.
@@ -244,6 +313,17 @@ mod tests {
             .with_epsilon(EPSILON)
             .with_momentum(0.0);
         compare(Rule::RmsProp, reference.build(), 1e-6);
+    }
+
+    #[test]
+    fn exact_corrections_are_those_of_f64() {
+        let [rough, exact] = [false, true].map(|exact| Betas::of(0.999, 3, exact).correct[1]);
+        let expected = 1.0 - 0.999f64.powi(3);
+        let off = |found: f32| (f64::from(found) / expected - 1.0).abs();
+        assert!(
+            off(exact) < 1e-7 && off(rough) > 1e-6,
+            "{exact} and {rough}"
+        );
     }
 
     #[test]

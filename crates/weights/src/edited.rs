@@ -40,8 +40,8 @@ const INDEX: &str = "model.safetensors.index.json";
 /// tensor's name and its row-major values in f32. The result is rounded to the stored format; every
 /// other tensor keeps its bytes. PyTorch files become safetensors with the same shards.
 ///
-/// Small files are copied, apart from hidden ones, weights that `base` does not use, and those in
-/// `leave_out`; of subfolders what [`Checkpoint::belongings`] names. Everything is written beside `dir` and renamed at the end; after an error
+/// Small files are copied, apart from hidden ones, weights that `base` does not use, those in `leave_out` and
+/// those in whose place `add` has others; of subfolders what [`Checkpoint::belongings`] names. Everything is written beside `dir` and renamed at the end; after an error
 /// nothing is left behind. With `force` an earlier checkpoint at `dir` is replaced.
 ///
 /// # Errors
@@ -54,6 +54,7 @@ pub fn write_edited(
     names: &BTreeSet<&str>,
     edit: &mut dyn FnMut(&str, &mut [f32]),
     leave_out: &[&str],
+    add: &[(String, Vec<u8>)],
     force: bool,
 ) -> Result<()> {
     for name in names {
@@ -80,8 +81,33 @@ pub fn write_edited(
         files.push(writer.shard(shard)?);
     }
     writer.index(&files)?;
-    writer.small_files(leave_out)?;
+    let replaced = add.iter().map(|(file, _)| file.as_str());
+    let left_out: Vec<&str> = leave_out.iter().copied().chain(replaced).collect();
+    writer.small_files(&left_out)?;
+    for (file, bytes) in add {
+        plain(file, || dir.display().to_string())?;
+        beside.write(file, bytes)?;
+    }
     beside.into_place()
+}
+
+/// Checks before any work that copies of `base` can be written at all.
+///
+/// # Errors
+/// A `base` that is put together from several folders.
+pub fn check_editable(base: &Checkpoint) -> Result<()> {
+    base.shards.iter().try_for_each(|shard| own(base, shard))
+}
+
+/// Refuses a mounted file, which has a path for a name, or lies in another folder.
+fn own(base: &Checkpoint, shard: &Shard) -> Result<()> {
+    let own = plain(&shard.file, || base.location()).is_ok();
+    match own && shard.place == base.source.describe(&shard.file) {
+        true => Ok(()),
+        false => Err(Error::Composed {
+            location: base.location(),
+        }),
+    }
 }
 
 fn same(a: &Path, b: &Path) -> bool {
@@ -103,13 +129,7 @@ impl Writer<'_> {
     fn shard(&mut self, at: usize) -> Result<String> {
         let base = self.base;
         let shard = &base.shards[at];
-        // A mounted file has a path for a name, or lies in another folder.
-        let own = plain(&shard.file, || base.location()).is_ok();
-        if !own || shard.place != base.source.describe(&shard.file) {
-            return Err(Error::Composed {
-                location: base.location(),
-            });
-        }
+        own(base, shard)?;
         let mut held: Vec<(&String, &Entry)> = base
             .tensors
             .iter()

@@ -1,14 +1,18 @@
 //! Trained parts: a single safetensors file with notes of its own in the header.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 
 use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, View};
+use serde::Deserialize;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::write::{Tensor, serialize, write_atomic};
+use crate::write::{Tensor, replace, serialize, write_atomic};
 
 /// Tensors by name, and notes by key.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,6 +61,98 @@ impl PartsFile {
             notes: notes.into_iter().collect(),
         })
     }
+}
+
+/// A tensor in F32 whose values are made when they are written.
+pub struct LazyTensor<'a> {
+    shape: Vec<usize>,
+    values: Box<dyn Fn() -> Vec<f32> + 'a>,
+}
+
+impl<'a> LazyTensor<'a> {
+    /// A tensor of `shape`, which `values` fill.
+    pub fn new(shape: &[usize], values: impl Fn() -> Vec<f32> + 'a) -> Self {
+        Self {
+            shape: shape.to_vec(),
+            values: Box::new(values),
+        }
+    }
+}
+
+impl View for &LazyTensor<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        (self.values)()
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect()
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * size_of::<f32>()
+    }
+}
+
+/// Writes tensors with notes in the header to `path`, whole or not at all, one tensor at a time: what is
+/// written is never in memory as a whole.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn write_lazily(
+    path: &Path,
+    tensors: &BTreeMap<String, LazyTensor>,
+    notes: BTreeMap<String, String>,
+) -> Result<()> {
+    let notes = notes.into_iter().collect();
+    replace(path, |temporary| {
+        safetensors::serialize_to_file(tensors, Some(notes), temporary).map_err(|problem| {
+            Error::Format {
+                file: path.display().to_string(),
+                problem: problem.to_string(),
+            }
+        })
+    })
+}
+
+/// The notes in the header of a file that [`write_lazily`] or [`PartsFile::write`] wrote.
+///
+/// # Errors
+/// A missing file, or one that is no such file.
+pub fn read_notes(path: &Path) -> Result<BTreeMap<String, String>> {
+    let format = |problem: String| Error::Format {
+        file: path.display().to_string(),
+        problem,
+    };
+    let read = |source| Error::io("read", path)(source);
+    let mut file = File::open(path).map_err(read)?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(read)?;
+    let limit = file.metadata().map_err(read)?.len().min(LONGEST_HEADER);
+    let length = u64::from_le_bytes(length);
+    if length > limit {
+        return Err(format("its header is longer than the file".to_owned()));
+    }
+    let mut header = vec![0; length as usize];
+    file.read_exact(&mut header).map_err(read)?;
+    let header: Header = serde_json::from_slice(&header).map_err(|e| format(e.to_string()))?;
+    Ok(header.notes)
+}
+
+/// More than any header that is read here.
+const LONGEST_HEADER: u64 = 100 << 20;
+
+/// The notes among a header's entries.
+#[derive(Deserialize)]
+struct Header {
+    #[serde(default, rename = "__metadata__")]
+    notes: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

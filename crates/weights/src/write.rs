@@ -30,16 +30,23 @@ pub struct Tensor {
 /// # Errors
 /// When the folder does not exist or cannot be written; `path` is then as it was.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, |temporary| {
+        fs::write(temporary, bytes).map_err(Error::io("write", path))
+    })
+}
+
+/// [`write_atomic`] of what `fill` writes to the path that it is given.
+pub(crate) fn replace(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let (parent, name) = split(path)?;
     let mut builder = tempfile::Builder::new();
     let prefix = format!(".{name}.");
     builder.prefix(&prefix);
     #[cfg(unix)]
     builder.permissions(mode(0o666));
-    let mut file = builder
+    let file = builder
         .tempfile_in(&parent)
         .map_err(Error::io("create a temporary file for", path))?;
-    file.write_all(bytes).map_err(Error::io("write", path))?;
+    fill(file.path())?;
     file.as_file()
         .sync_all()
         .map_err(Error::io("write", path))?;
@@ -66,7 +73,30 @@ pub fn write_folder(
     tensors: &BTreeMap<String, Tensor>,
     force: bool,
 ) -> Result<()> {
-    check_files(dir, files)?;
+    write_weights(dir, files, WEIGHTS, tensors, force)
+}
+
+/// [`write_folder`] of a LoRA adapter: its tensors are `adapter_model.safetensors`.
+///
+/// # Errors
+/// As [`write_folder`].
+pub fn write_adapter(
+    dir: &Path,
+    files: &[(String, Vec<u8>)],
+    tensors: &BTreeMap<String, Tensor>,
+    force: bool,
+) -> Result<()> {
+    write_weights(dir, files, "adapter_model.safetensors", tensors, force)
+}
+
+fn write_weights(
+    dir: &Path,
+    files: &[(String, Vec<u8>)],
+    name: &str,
+    tensors: &BTreeMap<String, Tensor>,
+    force: bool,
+) -> Result<()> {
+    check_files(dir, files, name)?;
     let beside = Beside::new(dir, force)?;
     // transformers refuses a file without this entry.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -74,7 +104,7 @@ pub fn write_folder(
     for (file, bytes) in files {
         beside.write(file, bytes)?;
     }
-    beside.write(WEIGHTS, &weights)?;
+    beside.write(name, &weights)?;
     beside.into_place()
 }
 
@@ -163,8 +193,8 @@ impl Beside {
     }
 }
 
-fn check_files(dir: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
-    let mut seen = BTreeSet::from([WEIGHTS]);
+fn check_files(dir: &Path, files: &[(String, Vec<u8>)], weights: &str) -> Result<()> {
+    let mut seen = BTreeSet::from([weights]);
     for (file, _) in files {
         plain(file, || dir.display().to_string())?;
         if !seen.insert(file) {

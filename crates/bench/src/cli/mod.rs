@@ -19,6 +19,7 @@ mod score;
 mod selection;
 mod session;
 mod show;
+mod tune;
 mod variant;
 mod verify;
 
@@ -88,6 +89,7 @@ enum Command {
     CheckEditor(check_editor::Args),
     Data(data::Args),
     Pretrain(pretrain::Args),
+    Tune(tune::Args),
     Verify(verify::Args),
     Score(score::Args),
     Generate(generate::Args),
@@ -128,6 +130,7 @@ impl Args {
             Command::CheckEditor(args) => args.execute(session),
             Command::Data(args) => args.execute(session),
             Command::Pretrain(args) => args.execute(session),
+            Command::Tune(args) => args.execute(session),
             Command::Verify(args) => args.execute(session),
             Command::Score(args) => args.execute(session),
             Command::Generate(args) => args.execute(session),

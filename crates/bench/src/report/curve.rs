@@ -2,6 +2,7 @@
 
 use debias_edit::{History, Losses};
 use debias_model::pretrain::Progress;
+use debias_model::tune::{Step, Validated};
 use plotters::prelude::{
     BLACK, ChartBuilder, IntoDrawingArea, LineSeries, PathElement, RGBColor, SVGBackend,
     SeriesLabelPosition, WHITE,
@@ -9,6 +10,9 @@ use plotters::prelude::{
 
 /// Steps averaged into one point of the curve.
 const SMOOTH: usize = 25;
+
+/// Most points of the curve of a tuning.
+const POINTS: usize = 100;
 
 const SIZE: (u32, u32) = (800, 480);
 
@@ -34,7 +38,7 @@ pub fn of_pretraining(title: &str, steps: &[Progress]) -> anyhow::Result<String>
     let line = |name, color, value: fn(&Progress) -> f64| Line {
         name,
         color,
-        points: smooth(steps.iter().map(|step| (step.step, value(step)))),
+        points: smooth(steps.iter().map(|step| (step.step, value(step))), SMOOTH),
     };
     let lines = [
         line("answers about pictures", BLUE, |step| step.pictured),
@@ -53,7 +57,10 @@ pub fn of_history(title: &str, history: &History) -> anyhow::Result<String> {
     let trained = |name, color, value: fn(&Losses) -> f64| Line {
         name,
         color,
-        points: smooth(history.train.iter().map(|step| (step.step, value(step)))),
+        points: smooth(
+            history.train.iter().map(|step| (step.step, value(step))),
+            SMOOTH,
+        ),
     };
     let validated = |name, color, value: fn(&Losses) -> f64| Line {
         name,
@@ -70,6 +77,30 @@ pub fn of_history(title: &str, history: &History) -> anyhow::Result<String> {
         validated("target, validation", BLUE, |loss| loss.edit),
         validated("drift, validation", ORANGE, |loss| loss.locality),
         validated("objective, validation", GREY, |loss| loss.total),
+    ];
+    draw(title, &lines)
+}
+
+/// Draws the losses of a tuning: updates averaged, a hundred points at most; validations as they are.
+///
+/// # Errors
+/// Whatever the drawing library refuses.
+pub fn of_tuning(title: &str, steps: &[Step], validations: &[Validated]) -> anyhow::Result<String> {
+    let every = steps.len().div_ceil(POINTS).max(1);
+    let lines = [
+        Line {
+            name: "training",
+            color: PALE_BLUE,
+            points: smooth(steps.iter().map(|step| (step.update, step.loss)), every),
+        },
+        Line {
+            name: "validation",
+            color: BLUE,
+            points: validations
+                .iter()
+                .map(|v| (v.update as f64, v.loss))
+                .collect(),
+        },
     ];
     draw(title, &lines)
 }
@@ -112,11 +143,11 @@ fn draw(title: &str, lines: &[Line]) -> anyhow::Result<String> {
     Ok(svg)
 }
 
-/// Means of every few steps, each at the last of them.
-fn smooth(steps: impl Iterator<Item = (usize, f64)>) -> Vec<(f64, f64)> {
+/// Means of `every` steps, each at the last of them.
+fn smooth(steps: impl Iterator<Item = (usize, f64)>, every: usize) -> Vec<(f64, f64)> {
     let steps: Vec<(usize, f64)> = steps.collect();
     steps
-        .chunks(SMOOTH)
+        .chunks(every)
         .filter_map(|chunk| {
             let mean = chunk.iter().map(|step| step.1).sum::<f64>() / chunk.len() as f64;
             Some((chunk.last()?.0 as f64, mean))
@@ -140,7 +171,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            smooth(steps.iter().map(|step| (step.step, step.told))),
+            smooth(steps.iter().map(|step| (step.step, step.told)), SMOOTH),
             [(25.0, 2.0), (50.0, 2.0), (60.0, 2.0)]
         );
         let svg = of_pretraining("tiny", &steps).expect("drawn");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use debias_core::{CellResult, Status};
 use debias_model::pretrain::Progress as Step;
+use debias_model::tune::{Step as Update, Validated};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::terminal::printer::Printer;
@@ -71,6 +72,22 @@ impl Progress {
         );
         if self.bar.is_hidden() && (step.step.is_multiple_of(100) || step.step == of) {
             self.printer.note(&format!("[{}/{of}] {text}", step.step));
+        }
+        self.bar.set_message(text);
+    }
+
+    /// An update of a tuning is done; without a bar, every hundredth is a line.
+    pub fn tuned(&self, step: &Update, validated: Option<&Validated>, of: usize) {
+        self.bar.set_position(step.update as u64);
+        let mut text = format!(
+            "loss {:.4}, norm {:.3}, rate {:.2e}",
+            step.loss, step.norm, step.rate
+        );
+        if let Some(validated) = validated {
+            text += &format!(", validation {:.4}", validated.loss);
+        }
+        if self.bar.is_hidden() && (step.update.is_multiple_of(100) || step.update == of) {
+            self.printer.note(&format!("[{}/{of}] {text}", step.update));
         }
         self.bar.set_message(text);
     }

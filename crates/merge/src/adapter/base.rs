@@ -5,12 +5,25 @@
 //! is `language_model.model` in LLaVA's).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use debias_weights::Checkpoint;
 
 use super::{Adapter, Judged, config, refused};
 use crate::error::Result;
 use crate::spelling::unwrapped;
 
 impl Adapter {
+    /// Opens the adapter in `dir`, called `label` in messages, with all names as the model `base` has
+    /// them.
+    ///
+    /// # Errors
+    /// As [`Adapter::open`]; a module or a tensor that the base lacks, or factors that do not fit it.
+    pub fn open_on(dir: &Path, label: &str, base: &Checkpoint) -> Result<Self> {
+        let shape = |name: &str| base.info(name).map(|info| info.shape.as_slice());
+        Self::open(dir, label)?.onto(&base.location(), base.names(), shape)
+    }
+
     /// The tensors that it changes or replaces, by the names that it has for them.
     pub(crate) fn touched(&self) -> BTreeSet<String> {
         let modules = self.modules.keys().map(|module| format!("{module}.weight"));

@@ -9,7 +9,7 @@ mod product;
 mod rows;
 
 pub(crate) use product::widening_product;
-pub(crate) use rows::{apply, log_sum_exp, rms_norm};
+pub(crate) use rows::{apply, gelu_tanh_tangent, log_sum_exp, rms_norm, softmax_slope};
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;

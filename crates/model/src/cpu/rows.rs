@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::math::{erf, exp, sigmoid};
 use super::{PIECE, is_here, values};
+use crate::host;
 use crate::layers::Activation;
 
 /// `activation(x)`, or x itself where it cannot be done here.
@@ -31,9 +32,8 @@ pub(crate) fn apply(activation: Activation, x: Tensor<3>) -> Result<Tensor<3>, T
         }),
         Activation::GeluTanh => pieces.for_each(|piece| {
             // 0.5 (1 + tanh u) = σ(2 u)
-            const C: f32 = 0.797_884_6;
             each(piece, |x| {
-                x * sigmoid(2.0 * C * (0.044_715 * x * x).mul_add(x, x))
+                x * sigmoid(2.0 * GELU * (CUBE * x * x).mul_add(x, x))
             });
         }),
         Activation::QuickGelu => pieces.for_each(|piece| each(piece, |x| x * sigmoid(1.702 * x))),
@@ -41,6 +41,53 @@ pub(crate) fn apply(activation: Activation, x: Tensor<3>) -> Result<Tensor<3>, T
     }
     Ok(Tensor::from_primitive::<Flex>(values))
 }
+
+/// The tanh form of GELU where gradients flow, as the line that touches it: its slope is a constant to
+/// the gradient, so one product and one sum stand for a dozen operations, of which two are powers. x
+/// itself where it cannot be done here.
+pub(crate) fn gelu_tanh_tangent(x: Tensor<3>) -> Result<Tensor<3>, Tensor<3>> {
+    if !x.is_autodiff() || !is_here(&x.clone().inner()) {
+        return Err(x);
+    }
+    let plain = x.clone().inner();
+    let (shape, device) = (plain.dims(), plain.device());
+    let mut slopes = host::values(plain);
+    let mut rests = vec![0.0; slopes.len()];
+    let pieces = slopes
+        .par_chunks_mut(PIECE)
+        .zip(rests.par_chunks_mut(PIECE));
+    pieces.for_each(|(slopes, rests)| pulp::Arch::new().dispatch(Tangent { slopes, rests }));
+    let [slope, rest] =
+        [slopes, rests].map(|values| host::tensor(values, shape, &device).autodiff());
+    Ok(x * slope + rest)
+}
+
+struct Tangent<'a> {
+    /// Takes the places of the values.
+    slopes: &'a mut [f32],
+    rests: &'a mut [f32],
+}
+
+impl pulp::NullaryFnOnce for Tangent<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (x, rest) in self.slopes.iter_mut().zip(self.rests) {
+            let at = *x;
+            let square = at * at;
+            let s = sigmoid(2.0 * GELU * (CUBE * square).mul_add(at, at));
+            let inner = 2.0 * GELU * (3.0 * CUBE).mul_add(square, 1.0);
+            let slope = s + at * s * (1.0 - s) * inner;
+            *rest = at * s - at * slope;
+            *x = slope;
+        }
+    }
+}
+
+/// `sqrt(2/π)` of the tanh form of GELU, and what its cube is multiplied by.
+const GELU: f32 = 0.797_884_6;
+const CUBE: f32 = 0.044_715;
 
 /// Compiled once for every set of vector instructions, with `f` inlined.
 #[inline(always)]
@@ -126,6 +173,17 @@ pub(crate) fn log_sum_exp(row: &[f32]) -> f64 {
     pulp::Arch::new().dispatch(LogSumExp(row))
 }
 
+/// Turns one row of logits into `weight` times the slope of `-log p` of `target`: `p - 1` there and `p`
+/// elsewhere; returns `log p`.
+pub(crate) fn softmax_slope(row: &mut [f32], target: usize, weight: f32) -> f64 {
+    let norm = log_sum_exp(row);
+    let log_p = f64::from(row[target]) - norm;
+    let norm = norm as f32;
+    each(row, |x| weight * exp(x - norm));
+    row[target] -= weight;
+    log_p
+}
+
 /// Values whose exponentials are summed in f32.
 const STRETCH: usize = 512;
 
@@ -171,6 +229,27 @@ mod tests {
             let sum: f64 = row.iter().map(|x| f64::from(x - peak).exp()).sum();
             let exact = f64::from(peak) + sum.ln();
             assert!((log_sum_exp(&row) - exact).abs() < 1e-6, "{n}");
+        }
+    }
+
+    #[test]
+    fn the_tangent_of_gelu_has_its_values_and_gradients() {
+        let device = burn::tensor::Device::flex();
+        let points: Vec<f32> = (-80..80).map(|i| i as f32 / 10.0).collect();
+        let x: Tensor<3> = host::tensor(points, [2, 8, 10], &device);
+        let both = |apply: &dyn Fn(Tensor<3>) -> Tensor<3>| {
+            let leaf = x.clone().autodiff().require_grad();
+            let y = apply(leaf.clone());
+            let mut found = y.clone().square().sum().backward();
+            [y.inner(), leaf.grad_remove(&mut found).expect("a gradient")].map(host::values)
+        };
+        let ours = both(&|x| gelu_tanh_tangent(x).unwrap_or_else(|x| x));
+        let burns = both(&burn::tensor::activation::gelu_approximate);
+        for (ours, burns) in ours.iter().flatten().zip(burns.iter().flatten()) {
+            assert!(
+                (ours - burns).abs() < 1e-5 * burns.abs().max(1.0),
+                "{ours} for {burns}"
+            );
         }
     }
 

@@ -45,7 +45,7 @@ impl Activation {
         match self {
             Self::Relu => op::relu(x),
             Self::Gelu => op::gelu(x),
-            Self::GeluTanh => op::gelu_approximate(x),
+            Self::GeluTanh => cpu::gelu_tanh_tangent(x).unwrap_or_else(op::gelu_approximate),
             Self::QuickGelu => x.clone() * op::sigmoid(x.mul_scalar(1.702)),
             Self::Silu => op::silu(x),
         }

@@ -45,7 +45,11 @@ impl Matrix {
     /// Embeddings and heads are read this way: a view that changes them changes them for all rows.
     pub fn shared(&self, view: &View) -> Tensor<2> {
         let seen = match view.patch(&self.name).as_ref() {
-            Some(Patch::Replace(value)) => value.clone().narrow(0, 0, 1).squeeze_dim(0),
+            Some(Patch::Replace(value)) => match value.dims()[0] {
+                // One for all rows: the backward pass of a cut would fill a table of zeros.
+                1 => value.clone().squeeze_dim(0),
+                _ => value.clone().narrow(0, 0, 1).squeeze_dim(0),
+            },
             Some(Patch::Side { a, b }) => {
                 let delta = product(b.clone(), a.clone()).narrow(0, 0, 1).squeeze_dim(0);
                 view.at_least_f32().lift(&self.value) + delta

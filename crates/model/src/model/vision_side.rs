@@ -63,6 +63,14 @@ impl Model {
             })
     }
 
+    /// The tiles that a picture is cut into.
+    ///
+    /// # Errors
+    /// [`Error::NoVisionSide`] for a text model.
+    pub fn tiles(&self, picture: &Picture) -> Result<usize> {
+        Ok(self.pixel_config()?.tiles(picture))
+    }
+
     /// The most tiles that a picture may be cut into.
     pub fn most_tiles(&self) -> usize {
         self.parts

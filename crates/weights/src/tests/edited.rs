@@ -12,7 +12,7 @@ fn copy(base: &Path, to: &Path, names: &[&str], by: f32) -> crate::Result<()> {
     let base = Checkpoint::open(base)?;
     let names: BTreeSet<&str> = names.iter().copied().collect();
     let mut add = |_: &str, values: &mut [f32]| values.iter_mut().for_each(|value| *value += by);
-    write_edited(to, &base, &names, &mut add, &["card.json"], false)
+    write_edited(to, &base, &names, &mut add, &["card.json"], &[], false)
 }
 
 /// A second shard: `c` F16 [2] = [1, 2].
@@ -163,7 +163,15 @@ fn a_checkpoint_of_several_folders_is_refused() {
     let out = folder(&[]);
     let nothing = &mut |_: &str, _: &mut [f32]| {};
     let to = out.path().join("edited");
-    let error = write_edited(&to, &mounted_file, &BTreeSet::new(), nothing, &[], false);
+    let error = write_edited(
+        &to,
+        &mounted_file,
+        &BTreeSet::new(),
+        nothing,
+        &[],
+        &[],
+        false,
+    );
     assert!(
         error
             .expect_err("refused")
@@ -171,7 +179,7 @@ fn a_checkpoint_of_several_folders_is_refused() {
             .contains("put together")
     );
     // The same folder twice is two sets of the same files.
-    let error = write_edited(&to, &mounted, &BTreeSet::new(), nothing, &[], false);
+    let error = write_edited(&to, &mounted, &BTreeSet::new(), nothing, &[], &[], false);
     assert!(error.is_err());
     assert_eq!(fs::read_dir(out.path()).expect("readable").count(), 0);
 }
@@ -202,7 +210,8 @@ fn code_templates_and_tokenizers_of_every_kind_come_along() {
     }
     // What was written here may be written again.
     let model = Checkpoint::open(base.path()).expect("a model");
-    let again = |to: &Path| write_edited(to, &model, &BTreeSet::new(), &mut |_, _| (), &[], true);
+    let again =
+        |to: &Path| write_edited(to, &model, &BTreeSet::new(), &mut |_, _| (), &[], &[], true);
     again(&to).expect("replaced");
     fs::write(to.join("parts/mine.safetensors"), "").expect("written");
     assert!(again(&to).is_err());
