@@ -123,7 +123,12 @@ impl Planned {
         let changes = Changes {
             dtype: asked.or_else(|| uniform(&tensors)),
             layers,
-            vocabulary: rows.or_else(|| models[donor].new_rows(&tensors)),
+            vocabulary: rows.or_else(|| {
+                models[donor].new_rows(|name| {
+                    let made = tensors.iter().find(|tensor| tensor.job.name == name)?;
+                    made.info.shape.first().copied()
+                })
+            }),
             untied,
             architecture: recipe.architectures.get(given).cloned(),
         };

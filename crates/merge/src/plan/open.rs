@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use debias_weights::{Checkpoint, Shared, TensorInfo};
 use serde_json::Value;
 
-use super::check::Checked;
 use super::{extras, layers, tied};
 use crate::adapter::{Adapter, config};
 use crate::error::{Error, Result};
@@ -240,13 +239,12 @@ impl Opened {
         Ok(before.zip(after).map(|(before, after)| [before, after]))
     }
 
-    /// Rows of the output's token table, where they are not those of this checkpoint's.
-    pub(super) fn new_rows(&self, tensors: &[Checked]) -> Option<usize> {
+    /// Rows of the output's token table, where they are not those of this checkpoint's; `rows_of` tells
+    /// those of an output's tensor.
+    pub(super) fn new_rows(&self, rows_of: impl Fn(&str) -> Option<usize>) -> Option<usize> {
         let table = self.token_table()?;
-        let made = tensors.iter().find(|tensor| tensor.job.name == table)?;
         let before = self.checkpoint.info(self.place(table).0)?.shape.first();
-        let rows = made.info.shape.first();
-        rows.filter(|rows| before != Some(*rows)).copied()
+        rows_of(table).filter(|rows| before != Some(rows))
     }
 
     fn wrong(&self, problem: String) -> Error {
