@@ -8,6 +8,7 @@ use debias_data::benchmarks::{self, Benchmark, Graded, undefined};
 use serde_json::{Map, Value, json};
 
 use super::Session;
+use crate::report::evaluation::metric;
 use crate::report::grid;
 use crate::roots::Roots;
 use crate::terminal::exit::Exit;
@@ -76,16 +77,7 @@ fn object(benchmark: &dyn Benchmark, graded: &Graded, scored: &[Scored]) -> Valu
                 1 => column.id.to_owned(),
                 _ => format!("{}/{}", one.name, column.id),
             };
-            let value = match one.metrics.get(column.id) {
-                Some(estimate) => json!(estimate),
-                None => json!({
-                    "value": null,
-                    "low": null,
-                    "high": null,
-                    "n": 0,
-                    "reason": undefined(column, one.lines),
-                }),
-            };
+            let value = metric(column, one.metrics.get(column.id), one.lines);
             metrics.insert(id, value);
         }
     }

@@ -1,7 +1,7 @@
 //! What an evaluation says: one table per benchmark, one object for machines.
 
 use comfy_table::{Cell as GridCell, Row};
-use debias_core::{CellResult, FORMAT, ItemLine, Status, records_path};
+use debias_core::{CellResult, Column, Estimate, FORMAT, ItemLine, Status, records_path};
 use debias_data::benchmarks::undefined;
 use serde_json::{Map, Value, json};
 
@@ -131,20 +131,25 @@ pub fn json(planned: &PlannedEval, cells: &[CellResult]) -> anyhow::Result<Value
     }))
 }
 
+/// A metric as it is printed: its estimate, or why these lines leave it undefined.
+pub fn metric(column: &Column, estimate: Option<&Estimate>, lines: &[ItemLine]) -> Value {
+    match estimate {
+        Some(estimate) => json!(estimate),
+        None => json!({
+            "value": null,
+            "low": null,
+            "high": null,
+            "n": 0,
+            "reason": undefined(column, lines),
+        }),
+    }
+}
+
 fn metrics(planned: &PlannedBenchmark, cell: &CellResult, lines: &[ItemLine]) -> Value {
     let columns = planned.benchmark.columns().iter();
     let metrics: Map<String, Value> = columns
         .map(|column| {
-            let value = match cell.metrics.get(column.id) {
-                Some(estimate) => json!(estimate),
-                None => json!({
-                    "value": null,
-                    "low": null,
-                    "high": null,
-                    "n": 0,
-                    "reason": undefined(column, lines),
-                }),
-            };
+            let value = metric(column, cell.metrics.get(column.id), lines);
             (column.id.to_owned(), value)
         })
         .collect();
